@@ -1,0 +1,1 @@
+"""Examples, files, the store and snapshots."""

@@ -1,0 +1,50 @@
+"""One instruction example and the prompt text made from it. Pure: knows no file, no database, no tokenizer."""
+
+from dataclasses import dataclass, field
+
+SPLITS = ("train", "dev")
+STATUSES = ("draft", "done", "discarded")
+SOURCES = ("manual", "import", "feedback", "demo")
+
+_INSTRUCTION, _INPUT, _ANSWER = "Instruction: ", "\nInput: ", "\nAnswer: "
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row of a dataset. `id` and `revision` are given by the store; times are ISO 8601 in UTC."""
+
+    instruction: str
+    input: str = ""
+    target: str = ""
+    dataset: str = "default"
+    split: str = "train"
+    status: str = "done"
+    source: str = "manual"
+    annotator: str = ""
+    tags: tuple[str, ...] = field(default=())
+    id: int | None = None
+    revision: int = 0
+    created_at: str = ""
+    updated_at: str = ""
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A line of a file that could not become an example: `code` names the reason, `params` its details."""
+
+    line: int
+    code: str
+    params: dict[str, object] = field(default_factory=dict)
+
+
+def join_context(instruction: str, input: str) -> str:
+    """The prompt text of the `instruction` style, as the model sees it in training and in use."""
+    return f"{_INSTRUCTION}{instruction}{_INPUT}{input}{_ANSWER}"
+
+
+def split_context(context: str) -> tuple[str, str] | None:
+    """(instruction, input) such that `join_context` gives `context` back exactly; None where no such pair exists."""
+    if not context.startswith(_INSTRUCTION) or not context.endswith(_ANSWER):
+        return None
+    head, separator, tail = context[len(_INSTRUCTION) : -len(_ANSWER)].partition(_INPUT)
+    return (head, tail) if separator else None

@@ -1,0 +1,1 @@
+"""Token-level generation and side-by-side comparison."""

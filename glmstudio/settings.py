@@ -1,0 +1,75 @@
+"""Every setting, declared once with its bounds and choices. Labels and help are words, so they live in the word lists
+(`setting.<name>.label`, `setting.<name>.help`); form, command line, README table and checks read the fields from here."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from glmstudio.errors import StudioError
+
+DTYPES = ("auto", "bf16", "fp16", "fp32")
+SCHEDULERS = ("linear", "cosine", "constant")
+
+
+def setting(default: Any, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    """A dataclass field with inclusive bounds or a closed list of choices."""
+    return field(default=default, metadata={"low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """PEFT's names. `target_modules` empty means the family's own list."""
+
+    r: int = setting(8, 1, 256)
+    lora_alpha: int = setting(16, 1, 1024)
+    lora_dropout: float = setting(0.0, 0.0, 0.9)
+    target_modules: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """TrainingArguments' names. Lengths are tokens; rates are per optimizer step; 0 for `eval_steps` means each epoch, and
+    0 for `save_steps` means together with each evaluation."""
+
+    num_train_epochs: float = setting(8.0, 0.01, 1000)
+    learning_rate: float = setting(2e-3, 1e-7, 1.0)
+    per_device_train_batch_size: int = setting(8, 1, 512)
+    gradient_accumulation_steps: int = setting(1, 1, 512)
+    max_source_length: int = setting(400, 8, 32768)
+    max_target_length: int = setting(300, 4, 32768)
+    eval_steps: int = setting(0, 0, 1_000_000)
+    save_steps: int = setting(0, 0, 1_000_000)
+    logging_steps: int = setting(1, 1, 100_000)
+    warmup_ratio: float = setting(0.05, 0.0, 1.0)
+    weight_decay: float = setting(0.0, 0.0, 1.0)
+    max_grad_norm: float = setting(1.0, 0.0, 1000.0)
+    lr_scheduler_type: str = setting("linear", choices=SCHEDULERS)
+    save_total_limit: int = setting(3, 1, 1000)
+    gradient_checkpointing: bool = setting(False)
+    seed: int = setting(42, 0, 2**31 - 1)
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """`temperature` 0 is greedy. `repetition_stop` ends an answer that repeats one phrase that many times; 0 never does."""
+
+    temperature: float = setting(0.0, 0.0, 5.0)
+    top_p: float = setting(1.0, 0.01, 1.0)
+    max_new_tokens: int = setting(300, 1, 32768)
+    repetition_stop: int = setting(8, 0, 1000)
+    seed: int = setting(42, 0, 2**31 - 1)
+
+
+def out_of_bounds(settings: Any) -> list[StudioError]:
+    """Every field of a settings dataclass that breaks its bounds or choices, as errors with the field and the bound."""
+    found = []
+    for item in fields(settings):
+        value, bounds = getattr(settings, item.name), item.metadata
+        if not bounds:
+            continue
+        if bounds["choices"] and value not in bounds["choices"]:
+            found.append(StudioError("setting-choice", field=item.name, value=value, choices=", ".join(bounds["choices"])))
+        elif bounds["low"] is not None and not bounds["low"] <= value <= bounds["high"]:
+            found.append(
+                StudioError("setting-bounds", field=item.name, value=value, low=bounds["low"], high=bounds["high"])
+            )
+    return found

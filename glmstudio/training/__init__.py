@@ -1,0 +1,1 @@
+"""The one training function, its batches, loss, metrics and run folders."""

@@ -1,0 +1,40 @@
+"""Every path of a workspace, from one root that is passed in. Touches the disk only in `ensure`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """`root` holds `data/` (database, snapshots) and `checkpoints/` (one folder a run)."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def database_url(self) -> str:
+        return f"sqlite:///{self.data / 'glmstudio.sqlite'}"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.data / "snapshots"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    def run_folder(self, run_id: str) -> Path:
+        return self.checkpoints / run_id
+
+    def ensure(self) -> "Workspace":
+        for folder in (self.data, self.snapshots, self.checkpoints):
+            folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+
+def repository_root() -> Path:
+    """The folder that holds `app.py`, `data/demo` and `data/embedded`."""
+    return Path(__file__).resolve().parents[1]
