@@ -1,0 +1,363 @@
+"""Studio: the verbs that the page and the command line share. Knows no gradio and no words.
+
+Everything that outlives a click is here or on disk: the store, the resident base, the training thread.
+"""
+
+import dataclasses
+import shlex
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glmstudio.data import formats, quality, snapshot
+from glmstudio.data.example import Example, Reject
+from glmstudio.data.store import DatasetSummary, Page, Query, Store
+from glmstudio.errors import StudioError
+from glmstudio.run_thread import RunThread
+from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings
+from glmstudio.training import metrics, runs
+from glmstudio.workspace import Workspace, repository_root
+
+if TYPE_CHECKING:
+    from glmstudio.inference.compare import Comparison
+    from glmstudio.models.resident import Resident
+    from glmstudio.training.train import Progress
+
+DEMO_DATASET = "demo"
+PRESETS = {
+    "quick": TrainingSettings(num_train_epochs=3),
+    "standard": TrainingSettings(),
+    "thorough": TrainingSettings(num_train_epochs=16, learning_rate=1e-3),
+}
+
+
+def never() -> bool:
+    """The `should_stop` of work that nothing stops."""
+    return False
+
+
+@dataclass(frozen=True)
+class BaseStatus:
+    """`state` is loading, ready or failed. `memory_bytes` is what the process holds, `parameters` a count."""
+
+    state: str
+    source: str
+    family: str = ""
+    device: str = ""
+    dtype: str = ""
+    memory_bytes: int = 0
+    parameters: int = 0
+    error: StudioError | None = None
+
+    @property
+    def demonstration(self) -> bool:
+        return self.source == "embedded"
+
+
+@dataclass(frozen=True)
+class AdapterRef:
+    """One checkpoint of a run: `checkpoint` is `best`, `last` or `checkpoint-N`."""
+
+    run_id: str
+    checkpoint: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.run_id}@{self.checkpoint}"
+
+
+@dataclass(frozen=True)
+class ImportPreview:
+    """What a file holds: its kind, how many rows came through, the rejected lines and the first good rows."""
+
+    kind: str
+    good: int
+    rejects: list[Reject]
+    sample: list[Example]
+
+
+class Studio:
+    """One workspace, one store, one resident base, one training thread. Safe to call from several threads."""
+
+    def __init__(
+        self, workspace: Workspace, *, base_source: str = "embedded", device: str = "auto", dtype: str = "auto"
+    ):
+        self.workspace = workspace.ensure()
+        self.store = Store(workspace.database_url)
+        self._base_wish = (base_source, device, dtype)
+        self._resident: Resident | None = None
+        self._base_error: StudioError | None = None
+        self._base_settled = threading.Event()
+        self._training = RunThread()
+
+    def start(self) -> None:
+        """Demo rows on the first start, dead runs marked, the base loading on a thread of its own."""
+        runs.mark_interrupted(self.workspace.checkpoints)
+        if not self.store.datasets():
+            self._import_demo()
+        threading.Thread(target=self._load_base, name="load base", daemon=True).start()
+
+    def close(self) -> None:
+        self._training.close(seconds=30)
+        self.store.close()
+
+    # The base
+
+    def _load_base(self) -> None:
+        source, device, dtype = self._base_wish
+        try:
+            from glmstudio.models.loading import load_base
+            from glmstudio.models.resident import Resident
+
+            self._resident = Resident(load_base(source, device=device, dtype=dtype))
+        except StudioError as error:
+            self._base_error = error
+        except Exception as error:
+            traceback.print_exc()
+            self._base_error = StudioError("base-failed", source=source, reason=f"{type(error).__name__}: {error}")
+        finally:
+            self._base_settled.set()
+
+    def base_status(self) -> BaseStatus:
+        source = self._base_wish[0]
+        if self._base_error is not None:
+            return BaseStatus("failed", source, error=self._base_error)
+        if self._resident is None:
+            return BaseStatus("loading", source)
+        base = self._resident.base
+        return BaseStatus(
+            "ready",
+            source,
+            base.family.name,
+            str(base.device),
+            str(base.dtype).removeprefix("torch."),
+            self._resident.memory_bytes,
+            self._resident.parameters,
+        )
+
+    def resident(self, *, wait: bool = False) -> "Resident":
+        """The resident base. Raises StudioError `base-loading` (unless `wait`) or what made the loading fail."""
+        if wait:
+            self._base_settled.wait()
+        if self._base_error is not None:
+            raise self._base_error
+        if self._resident is None:
+            raise StudioError("base-loading", source=self._base_wish[0])
+        return self._resident
+
+    def count_tokens(self, text: str) -> int | None:
+        """Tokens of a text without special ones; None until the base is ready."""
+        if self._resident is None:
+            return None
+        return len(self._resident.base.tokenizer.encode(text, add_special_tokens=False))
+
+    # Annotate
+
+    def save_example(self, example: Example, expected_revision: int | None = None) -> Example:
+        """Inserts or updates one row. Raises StudioError `stale-revision` with the current row, `example-empty`."""
+        if not example.instruction.strip() and not example.input.strip():
+            raise StudioError("example-empty")
+        return self.store.save(example, expected_revision=expected_revision)
+
+    def get_example(self, example_id: int) -> Example:
+        return self.store.get(example_id)
+
+    def delete_examples(self, ids: list[int]) -> int:
+        return self.store.delete(ids)
+
+    def restore_examples(self, ids: list[int]) -> int:
+        return self.store.restore(ids)
+
+    def undo_save(self, example_id: int) -> Example | None:
+        return self.store.undo_save(example_id)
+
+    def page(self, query: Query, offset: int = 0, limit: int = 20) -> Page:
+        return self.store.page(query, offset=offset, limit=limit)
+
+    def datasets(self) -> list[DatasetSummary]:
+        return self.store.datasets()
+
+    def preview_import(self, path: Path, dataset: str, split: str = "train") -> ImportPreview:
+        """Reads the whole file and keeps nothing."""
+        good, rejects, sample = 0, [], []
+        for row in formats.read(path, dataset=dataset, split=split):
+            if isinstance(row, Reject):
+                rejects.append(row)
+                continue
+            good += 1
+            if len(sample) < 5:
+                sample.append(row)
+        return ImportPreview(formats.detect(path), good, rejects, sample)
+
+    def import_file(self, path: Path, dataset: str, split: str = "train") -> ImportPreview:
+        """The good rows come in, the bad lines are reported."""
+        rejects: list[Reject] = []
+
+        def good_rows() -> Iterator[Example]:
+            for row in formats.read(path, dataset=dataset, split=split):
+                if isinstance(row, Reject):
+                    rejects.append(row)
+                else:
+                    yield row
+
+        return ImportPreview(formats.detect(path), self.store.add_many(good_rows()), rejects, [])
+
+    def export_file(self, query: Query, kind: str, folder: Path) -> Path:
+        """Writes `<dataset>-<split>.<suffix>` into `folder`, whole or not at all."""
+        name = "-".join(part for part in (query.dataset or "all", query.split) if part)
+        path = folder / f"{name}{formats.suffix(kind)}"
+        formats.write(path, self.store.iterate(query), kind)
+        return path
+
+    def _import_demo(self) -> None:
+        for split in ("train", "dev"):
+            rows = formats.read(
+                repository_root() / "data" / "demo" / f"{split}.jsonl", dataset=DEMO_DATASET, split=split
+            )
+            self.store.add_many(dataclasses.replace(row, source="demo") for row in rows if isinstance(row, Example))
+
+    # Train
+
+    def training_rows(self, dataset: str) -> tuple[list[Example], list[Example]]:
+        """(train, dev): the rows that are done."""
+        train, dev = (
+            list(self.store.iterate(Query(dataset=dataset, split=split, status="done"))) for split in ("train", "dev")
+        )
+        return train, dev
+
+    def check_run(self, dataset: str, lora: LoraSettings, settings: TrainingSettings) -> list[quality.Finding]:
+        """Everything that is wrong or worth knowing before a start, at once."""
+        from glmstudio.training.check import check
+
+        base = self._resident.base if self._resident is not None else None
+        return check(base, *self.training_rows(dataset), lora, settings)
+
+    def start_run(self, dataset: str, lora: LoraSettings, settings: TrainingSettings) -> runs.Run:
+        """Freezes the rows, writes the run folder, starts the thread. Raises StudioError `run-active`, `run-refused`."""
+        resident = self.resident()
+        findings = [found for found in self.check_run(dataset, lora, settings) if found.severity == "error"]
+        if findings:
+            raise StudioError("run-refused", findings=findings)
+
+        def prepare() -> tuple[str, Callable[..., Any]]:
+            frozen = snapshot.freeze(*self.training_rows(dataset), self.workspace.snapshots)
+            run_id = runs.new_run_id(self.workspace.checkpoints)
+            folder = runs.RunFolder(self.workspace.run_folder(run_id))
+            folder.create(snapshot_id=frozen.id, dataset=dataset, base=resident.base, lora=lora, settings=settings)
+            return run_id, self._work(resident, folder, frozen, lora, settings)
+
+        return self.run(self._training.start(prepare))
+
+    def _work(self, resident: "Resident", folder: Any, frozen: snapshot.Snapshot, lora: Any, settings: Any) -> Any:
+        def work(should_stop: Callable[[], bool], on_progress: Callable[["Progress"], None]) -> None:
+            from glmstudio.training.train import train
+
+            # train() has written the failure into the run's folder, where page and command line read it.
+            try:
+                train(
+                    resident, folder, frozen.train, frozen.dev, lora, settings,
+                    should_stop=should_stop, on_progress=on_progress,
+                )  # fmt: skip
+            except Exception:
+                traceback.print_exc()
+
+        return work
+
+    def stop_run(self, run_id: str) -> None:
+        self._training.stop(run_id)
+
+    def runs(self) -> list[runs.Run]:
+        """Newest first."""
+        return runs.list_runs(self.workspace.checkpoints)
+
+    def run(self, run_id: str) -> runs.Run:
+        return runs.RunFolder(self.workspace.run_folder(run_id)).read()
+
+    def active_run(self) -> runs.Run | None:
+        run_id = self._training.active_id
+        return self.run(run_id) if run_id else None
+
+    def progress(self, run_id: str) -> "Progress | None":
+        """The latest progress of a run that this process trains or trained; None otherwise."""
+        return self._training.progress(run_id)
+
+    def metrics(self, run_id: str, offset: int = 0) -> tuple[list[metrics.MetricRecord], int]:
+        """The whole records after `offset` bytes and the next offset."""
+        return metrics.read_from(runs.RunFolder(self.workspace.run_folder(run_id)).metrics_path, offset)
+
+    def checkpoints(self, run_id: str) -> list[str]:
+        return runs.RunFolder(self.workspace.run_folder(run_id)).checkpoints()
+
+    def command_line(self, dataset: str, lora: LoraSettings, settings: TrainingSettings) -> str:
+        """The command that trains the same run without the page."""
+        words = ["python", "-m", "glmstudio", "train", "--base", self._base_wish[0], "--dataset", dataset]
+        words += ["--root", str(self.workspace.root), "--output-dir", "checkpoints/my-run"]
+        for prefix, values in (("lora-", lora), ("", settings)):
+            for item in dataclasses.fields(values):
+                value = getattr(values, item.name)
+                if value != item.default and value != ():
+                    flag = f"--{item.name.replace('_', '-')}" if item.name != "r" else f"--{prefix}rank"
+                    words += (
+                        [flag] if value is True else [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
+                    )
+        return shlex.join(words)
+
+    # Compare and evaluate
+
+    def adapters(self) -> list[AdapterRef]:
+        """Every finished checkpoint, the newest run first, `best` before `last` before the numbered ones."""
+        return [AdapterRef(run.id, name) for run in self.runs() for name in self.checkpoints(run.id)]
+
+    def _loaded(self, resident: "Resident", ref: AdapterRef | None) -> tuple[list[str], int]:
+        """(adapter names of the rows to ask, the prompt length that the run was trained with)."""
+        if ref is None:
+            return ["__base__"], TrainingSettings().max_source_length
+        resident.load(ref.name, self.workspace.run_folder(ref.run_id) / ref.checkpoint)
+        return ["__base__", ref.name], self.run(ref.run_id).settings.max_source_length
+
+    def compare(
+        self,
+        instruction: str,
+        input: str,
+        ref: AdapterRef | None,
+        settings: GenerationSettings,
+        should_stop: Callable[[], bool] = never,
+    ) -> Iterator["Comparison"]:
+        """Streams base and tuned answers from one batch."""
+        from glmstudio.inference.compare import compare
+
+        resident = self.resident()
+        names, length = self._loaded(resident, ref)
+        yield from compare(
+            resident, names, instruction, input, settings, max_source_length=length, should_stop=should_stop
+        )
+
+    def save_feedback(
+        self, *, instruction: str, input: str, target: str, correct: bool, dataset: str, annotator: str = ""
+    ) -> Example:
+        """A judged answer becomes an example: `target` is the right answer, corrected or as it was."""
+        tags = ("right",) if correct else ("corrected",)
+        return self.save_example(
+            Example(instruction, input, target, dataset=dataset, source="feedback", annotator=annotator, tags=tags)
+        )
+
+    def evaluate(
+        self,
+        examples: list[Example],
+        ref: AdapterRef | None,
+        settings: GenerationSettings,
+        on_progress: Callable[[int, int], None] | None = None,
+        should_stop: Callable[[], bool] = never,
+    ) -> dict[str, Any]:
+        """Scores and whole answers of base and adapter on the examples."""
+        from glmstudio.evaluation.evaluate import evaluate
+
+        resident = self.resident()
+        names, length = self._loaded(resident, ref)
+        return evaluate(
+            resident, names, examples, settings,
+            max_source_length=length, on_progress=on_progress, should_stop=should_stop,
+        )  # fmt: skip
