@@ -1,0 +1,61 @@
+"""The words of the page: two flat lists (`locales/en.json`, `locales/zh.json`), looked up by key and filled with numbers.
+Knows no component; `i18n` gives labels that Gradio words in the browser, `t` gives finished sentences."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from glmstudio.errors import StudioError
+
+LANGUAGES = ("zh", "en")
+COOKIE = "glmstudio_language"
+_FOLDER = Path(__file__).with_name("locales")
+
+
+@cache
+def words(language: str) -> dict[str, str]:
+    """The flat word list of one language. A key that is missing there is a bug that a test finds."""
+    return json.loads((_FOLDER / f"{language}.json").read_text(encoding="utf-8"))
+
+
+def t(key: str, language: str, **params: object) -> str:
+    """The sentence `key` in `language`, its {params} filled."""
+    sentence = words(language)[key]
+    return sentence.format(**params) if params else sentence
+
+
+def error_text(error: StudioError, language: str) -> str:
+    """What a person reads about `error`: the cause and the next step."""
+    return t(f"error.{error.code}", language, **error.params)
+
+
+def language_of(request: Any) -> str:
+    """The language of the browser that sent `request` (a `gr.Request` or Starlette request): the cookie that the switch
+    sets, else what the browser asks for. Chinese where neither says."""
+    chosen = request.cookies.get(COOKIE, "") if request is not None else ""
+    if chosen in LANGUAGES:
+        return chosen
+    return accepted_language(request.headers.get("accept-language", "") if request is not None else "")
+
+
+def accepted_language(header: str) -> str:
+    """The first of our languages in an Accept-Language header."""
+    for item in header.lower().split(","):
+        name = item.strip()[:2]
+        if name in LANGUAGES:
+            return name
+    return LANGUAGES[0]
+
+
+@cache
+def i18n() -> Any:
+    """Gradio's translator over the same word lists, given to `launch`; `label(key)` makes its markers."""
+    import gradio as gr
+
+    return gr.I18n(**{language: words(language) for language in LANGUAGES})
+
+
+def label(key: str) -> Any:
+    """A marker that the browser replaces by the word `key` in its own language. For labels, buttons, choices, infos."""
+    return i18n()(key)
