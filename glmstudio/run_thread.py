@@ -30,8 +30,8 @@ class RunThread:
         return self._progress if run_id == self._run_id else None
 
     def start(self, prepare: Callable[[], tuple[str, Callable[..., Any]]]) -> str:
-        """`prepare` gives (run id, work) and is called only when no run is active, under the lock, so that two clicks or
-        two tabs start one run. Raises StudioError `run-active`."""
+        """`prepare` gives (run id, work) and is called only when no run is active, under the lock, so that two clicks
+        or two tabs start one run. Raises StudioError `run-active`."""
         with self._lock:
             if self.active_id:
                 raise StudioError("run-active", run=self.active_id)

@@ -1,5 +1,7 @@
-"""Every setting, declared once with its bounds and choices. Labels and help are words, so they live in the word lists
-(`setting.<name>.label`, `setting.<name>.help`); form, command line, README table and checks read the fields from here."""
+"""Every setting, declared once with its bounds and choices: form, command line, README and checks read it from here.
+
+Labels and help are words, so they live in the word lists (`setting.<name>.label`, `setting.<name>.help`).
+"""
 
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -27,8 +29,8 @@ class LoraSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """TrainingArguments' names. Lengths are tokens; rates are per optimizer step; 0 for `eval_steps` means each epoch, and
-    0 for `save_steps` means together with each evaluation."""
+    """TrainingArguments' names. Lengths are tokens, rates are per optimizer step; `eval_steps` 0 means each epoch,
+    `save_steps` 0 means together with each evaluation."""
 
     num_train_epochs: float = setting(8.0, 0.01, 1000)
     learning_rate: float = setting(2e-3, 1e-7, 1.0)
@@ -50,7 +52,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """`temperature` 0 is greedy. `repetition_stop` ends an answer that repeats one phrase that many times; 0 never does."""
+    """`temperature` 0 is greedy. `repetition_stop` ends an answer that repeats a phrase that often; 0 never does."""
 
     temperature: float = setting(0.0, 0.0, 5.0)
     top_p: float = setting(1.0, 0.01, 1.0)
@@ -67,7 +69,8 @@ def out_of_bounds(settings: Any) -> list[StudioError]:
         if not bounds:
             continue
         if bounds["choices"] and value not in bounds["choices"]:
-            found.append(StudioError("setting-choice", field=item.name, value=value, choices=", ".join(bounds["choices"])))
+            choices = ", ".join(bounds["choices"])
+            found.append(StudioError("setting-choice", field=item.name, value=value, choices=choices))
         elif bounds["low"] is not None and not bounds["low"] <= value <= bounds["high"]:
             found.append(
                 StudioError("setting-bounds", field=item.name, value=value, low=bounds["low"], high=bounds["high"])

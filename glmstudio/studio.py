@@ -236,7 +236,10 @@ class Studio:
         return check(base, *self.training_rows(dataset), lora, settings)
 
     def start_run(self, dataset: str, lora: LoraSettings, settings: TrainingSettings) -> runs.Run:
-        """Freezes the rows, writes the run folder, starts the thread. Raises StudioError `run-active`, `run-refused`."""
+        """Freezes the rows, writes the run folder, starts the thread.
+
+        Raises StudioError `base-loading`, `run-active`, `run-refused` (with the findings).
+        """
         resident = self.resident()
         findings = [found for found in self.check_run(dataset, lora, settings) if found.severity == "error"]
         if findings:
