@@ -10,6 +10,7 @@ from glmstudio.errors import StudioError
 
 DTYPES = ("auto", "bf16", "fp16", "fp32")
 SCHEDULERS = ("linear", "cosine", "constant")
+PRESETS = ("quick", "standard", "thorough")
 
 
 def setting(default: Any, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()) -> Any:
@@ -32,8 +33,8 @@ class TrainingSettings:
     """TrainingArguments' names. Lengths are tokens, rates are per optimizer step; `eval_steps` 0 means each epoch,
     `save_steps` 0 means together with each evaluation."""
 
-    num_train_epochs: float = setting(8.0, 0.01, 1000)
-    learning_rate: float = setting(2e-3, 1e-7, 1.0)
+    num_train_epochs: float = setting(3.0, 0.01, 1000)
+    learning_rate: float = setting(2e-4, 1e-7, 1.0)
     per_device_train_batch_size: int = setting(8, 1, 512)
     gradient_accumulation_steps: int = setting(1, 1, 512)
     max_source_length: int = setting(400, 8, 32768)
@@ -61,6 +62,14 @@ class GenerationSettings:
     seed: int = setting(42, 0, 2**31 - 1)
 
 
+def recommended(preset: str = "standard", *, demonstration: bool = False) -> TrainingSettings:
+    """What to start from. The small demonstration base needs a higher rate and more epochs than a real one."""
+    if demonstration:
+        epochs = {"quick": 3.0, "standard": 8.0, "thorough": 16.0}[preset]
+        return TrainingSettings(num_train_epochs=epochs, learning_rate=2e-3)
+    return TrainingSettings(num_train_epochs={"quick": 1.0, "standard": 3.0, "thorough": 6.0}[preset])
+
+
 def out_of_bounds(settings: Any) -> list[StudioError]:
     """Every field of a settings dataclass that breaks its bounds or choices, as errors with the field and the bound."""
     found = []
@@ -76,3 +85,13 @@ def out_of_bounds(settings: Any) -> list[StudioError]:
                 StudioError("setting-bounds", field=item.name, value=value, low=bounds["low"], high=bounds["high"])
             )
     return found
+
+
+def flag_name(field_name: str) -> str:
+    """The command line's flag of a field: hyphens, and PEFT's bare `r` as `--lora-rank`."""
+    return "--lora-rank" if field_name == "r" else f"--{field_name.replace('_', '-')}"
+
+
+def flag_value(value: Any) -> str:
+    """A value as it is typed behind its flag; a list is joined by commas."""
+    return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -17,7 +17,7 @@ from glmstudio.data.example import Example, Reject
 from glmstudio.data.store import DatasetSummary, Page, Query, Store
 from glmstudio.errors import StudioError
 from glmstudio.run_thread import RunThread
-from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings
+from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings, flag_name, flag_value, recommended
 from glmstudio.training import metrics, runs
 from glmstudio.workspace import Workspace, repository_root
 
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
     from glmstudio.training.train import Progress
 
 DEMO_DATASET = "demo"
-PRESETS = {
-    "quick": TrainingSettings(num_train_epochs=3),
-    "standard": TrainingSettings(),
-    "thorough": TrainingSettings(num_train_epochs=16, learning_rate=1e-3),
-}
 
 
 def never() -> bool:
@@ -294,18 +289,18 @@ class Studio:
     def checkpoints(self, run_id: str) -> list[str]:
         return runs.RunFolder(self.workspace.run_folder(run_id)).checkpoints()
 
+    def default_settings(self, preset: str = "standard") -> TrainingSettings:
+        return recommended(preset, demonstration=self.base_status().demonstration)
+
     def command_line(self, dataset: str, lora: LoraSettings, settings: TrainingSettings) -> str:
         """The command that trains the same run without the page."""
-        words = ["python", "-m", "glmstudio", "train", "--base", self._base_wish[0], "--dataset", dataset]
-        words += ["--root", str(self.workspace.root), "--output-dir", "checkpoints/my-run"]
-        for prefix, values in (("lora-", lora), ("", settings)):
+        words = ["python", "-m", "glmstudio", "train", "--root", str(self.workspace.root), "--dataset", dataset]
+        words += ["--base", self._base_wish[0], "--output-dir", str(self.workspace.checkpoints / "my-run")]
+        for values, usual in ((lora, LoraSettings()), (settings, self.default_settings())):
             for item in dataclasses.fields(values):
                 value = getattr(values, item.name)
-                if value != item.default and value != ():
-                    flag = f"--{item.name.replace('_', '-')}" if item.name != "r" else f"--{prefix}rank"
-                    words += (
-                        [flag] if value is True else [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
-                    )
+                if value != getattr(usual, item.name):
+                    words += [flag_name(item.name)] + ([] if value is True else [flag_value(value)])
         return shlex.join(words)
 
     # Compare and evaluate
