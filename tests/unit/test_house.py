@@ -1,0 +1,88 @@
+"""The house rules that a program can check: arrows point down, heavy packages come late, every error has its words."""
+
+import ast
+import json
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "glmstudio"
+FLOORS = (
+    {"settings", "workspace", "errors"},
+    {"models", "data"},
+    {"training", "inference", "evaluation", "embedded"},
+    {"studio", "run_thread"},
+    {"ui", "cli", "terminal", "__main__"},
+)
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def floor_of(part: str) -> int:
+    return next(level for level, parts in enumerate(FLOORS) if part in parts)
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_parts(path: Path) -> set[str]:
+    """The first-level parts of glmstudio that a file imports, at its top or inside a function."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+    parts = {module.split(".")[1] for module in modules if module.startswith("glmstudio.")}
+    return {part for part in parts if (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").is_file()}
+
+
+def test_no_arrow_runs_up():
+    wrong = []
+    for path in SOURCES:
+        here = part_of(path)
+        if here == "__init__":
+            assert not imported_parts(path)
+            continue
+        for part in imported_parts(path):
+            if floor_of(part) > floor_of(here) or {here, part} == {"training", "inference"}:
+                wrong.append(f"{path.relative_to(ROOT)} imports {part}")
+    assert wrong == []
+
+
+def test_rooms_are_small():
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+    assert statistics.median(lengths.values()) < 180
+
+
+def test_the_page_is_built_without_torch(tmp_path):
+    code = (
+        "import sys, pathlib\n"
+        "from glmstudio.studio import Studio\n"
+        "from glmstudio.ui.build import build_app\n"
+        "from glmstudio.workspace import Workspace\n"
+        f"build_app(Studio(Workspace(pathlib.Path({str(tmp_path)!r}))))\n"
+        "print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_importing_the_package_is_light():
+    code = "import glmstudio, sys; print(sorted({'torch', 'gradio', 'pandas', 'sqlalchemy'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_error_has_its_sentence_in_both_languages():
+    codes = set()
+    for path in [*SOURCES, ROOT / "app.py"]:
+        codes |= set(re.findall(r"StudioError\(\s*\"([\w-]+)\"", path.read_text(encoding="utf-8")))
+    assert codes
+    for language in ("en", "zh"):
+        words = json.loads((PACKAGE / "ui" / "locales" / f"{language}.json").read_text(encoding="utf-8"))
+        assert sorted(code for code in codes if f"error.{code}" not in words) == [], language
