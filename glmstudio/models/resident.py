@@ -1,0 +1,183 @@
+"""One frozen base in memory and the LoRA adapters on it: the one in training and a few finished ones.
+
+Training and answering meet here and take turns at the gate. Knows no text, no sampling and no training loop.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, PeftModelForCausalLM
+from peft.tuners.tuners_utils import BaseTunerLayer
+
+from glmstudio.errors import StudioError
+from glmstudio.models.gate import Gate
+from glmstudio.settings import LoraSettings
+
+if TYPE_CHECKING:
+    from glmstudio.models.loading import Base
+
+BASE_NAME = "__base__"
+IN_TRAINING = "default"
+KEPT_ADAPTERS = 4
+
+_Stamp = tuple[tuple[str, int, int], ...]
+
+
+def unfit_targets(model: torch.nn.Module, names: Sequence[str]) -> list[str]:
+    """The names that no module of the model ends with, or that some module carries which is not linear."""
+    layers = {}
+    for path, module in model.named_modules():
+        for name in names:
+            if path == name or path.endswith(f".{name}"):
+                plain = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+                layers.setdefault(name, []).append(isinstance(plain, torch.nn.Linear))
+    return [name for name in names if not all(layers.get(name, [False]))]
+
+
+class Resident:
+    """`base` as loaded, `gate` for whoever wants to run the model. `forward` and `load` take their own turn."""
+
+    def __init__(self, base: "Base") -> None:
+        self.base = base
+        self.gate = Gate()
+        self.base.model.requires_grad_(False).eval()
+        self._peft: PeftModel | None = None
+        # Finished adapters, the least recently used first, with what their files looked like when they were read.
+        self._stamps: dict[str, _Stamp] = {}
+
+    @property
+    def memory_bytes(self) -> int:
+        """Main memory that the process holds; on a GPU what torch holds there."""
+        if self.base.device.type == "cuda":
+            return torch.cuda.memory_allocated(self.base.device)
+        return psutil.Process().memory_info().rss
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the base, without adapters."""
+        weights = self.base.model.named_parameters()
+        return sum(weight.numel() for name, weight in weights if ".lora_" not in name)
+
+    def begin_training(self, lora: LoraSettings) -> PeftModel:
+        """The model with a fresh trainable adapter "default": LoRA in float32, everything else frozen.
+
+        For the holder of a turn, who keeps it until `end_training`. The adapter's random start comes from torch's
+        global generator. Raises StudioError `lora-targets` where the base has no linear module of a wanted name.
+        """
+        targets = lora.target_modules or self.base.family.target_modules
+        if not isinstance(targets, str):
+            targets = list(targets)
+            if unfit := unfit_targets(self.base.model, targets):
+                raise StudioError("lora-targets", names=", ".join(unfit), source=self.base.source)
+        config = LoraConfig(
+            r=lora.r,
+            lora_alpha=lora.lora_alpha,
+            lora_dropout=lora.lora_dropout,
+            target_modules=targets,
+            task_type="CAUSAL_LM",
+            base_model_name_or_path=str(self.base.source),
+        )
+        model = self._attach(IN_TRAINING, config)
+        model.set_adapter(IN_TRAINING)
+        return model
+
+    def end_training(self) -> None:
+        """Drops the adapter in training, if there is one; for the holder of the turn. Finished adapters stay."""
+        self._drop(IN_TRAINING)
+        self._model.eval()
+
+    def load(self, name: str, folder: Path) -> None:
+        """Puts the finished PEFT adapter of `folder` on the base under `name`, where its files are new or changed.
+
+        Raises StudioError `adapter-missing` (no adapter there) and `adapter-unfit` (not for this base).
+        """
+        with self.gate.turn():
+            stamp = _stamp(folder)
+            if self._stamps.get(name) == stamp:
+                self._touch(name)
+                return
+            was_training = self._model.training
+            try:
+                # New LoRA layers draw random weights before the file's come in: a run's dropout must not see that.
+                with torch.random.fork_rng(devices=[self.base.device] if self.base.device.type == "cuda" else []):
+                    self._replace(name, folder)
+                self._stamps[name] = stamp
+                while len(self._stamps) > KEPT_ADAPTERS:
+                    self._drop(next(iter(self._stamps)))
+            finally:
+                self._model.train(was_training)
+
+    def forward(self, adapter_names: Sequence[str], **inputs: Any) -> Any:
+        """One pass of the model in one turn: row i of the batch goes through `adapter_names[i]`, `"__base__"` for none.
+
+        `inputs` are the model's own (tensors on the base's device). Evaluation mode, no gradients. Raises StudioError
+        `adapter-dropped` for a name that is not loaded (any more).
+        """
+        with self.gate.turn():
+            for name in {*adapter_names} - {BASE_NAME}:
+                if name not in self._stamps:
+                    raise StudioError("adapter-dropped", adapter=name)
+                self._touch(name)
+            if self._peft is not None:
+                inputs["adapter_names"] = list(adapter_names)
+            model = self._model
+            was_training = model.training
+            model.eval()
+            try:
+                with torch.no_grad():
+                    return model(**inputs)
+            finally:
+                model.train(was_training)
+
+    @property
+    def _model(self) -> Any:
+        return self.base.model if self._peft is None else self._peft
+
+    def _touch(self, name: str) -> None:
+        self._stamps[name] = self._stamps.pop(name)
+
+    def _attach(self, name: str, config: PeftConfig) -> PeftModel:
+        if self._peft is None:
+            self._peft = PeftModelForCausalLM(self.base.model, config, adapter_name=name)
+        else:
+            self._peft.add_adapter(name, config)
+        return self._peft
+
+    def _replace(self, name: str, folder: Path) -> None:
+        self._drop(name)
+        try:
+            config = PeftConfig.from_pretrained(str(folder))
+            config.inference_mode = True
+            model = self._attach(name, config)
+            found = model.load_adapter(str(folder), name, is_trainable=False, torch_device=str(self.base.device))
+            if found.missing_keys:
+                raise ValueError(f"{len(found.missing_keys)} weights are not in the file")
+        except Exception as error:  # A folder may hold anything, and every library in between has errors of its own.
+            self._drop(name)
+            raise StudioError(
+                "adapter-unfit", folder=str(folder), source=self.base.source, reason=str(error)
+            ) from error
+
+    def _drop(self, name: str) -> None:
+        self._stamps.pop(name, None)
+        if self._peft is None or name not in self._peft.peft_config:
+            return
+        remaining = [other for other in self._peft.peft_config if other != name]
+        if not remaining:
+            self._peft.unload()
+            self._peft = None
+            return
+        if name in self._peft.active_adapters:
+            # PEFT ignores adapter_names while no adapter is active, and would make the next one trainable.
+            self._peft.set_adapter(remaining[0], inference_mode=True)
+        self._peft.delete_adapter(name)
+
+
+def _stamp(folder: Path) -> _Stamp:
+    files = sorted(folder.glob("adapter_*"))
+    if {"adapter_config.json"} >= {file.name for file in files}:
+        raise StudioError("adapter-missing", folder=str(folder))
+    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
