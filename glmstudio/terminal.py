@@ -1,0 +1,104 @@
+"""What the command line prints: progress of a run, findings, rejected lines, scores, two answers. English only."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glmstudio.data.example import Reject
+from glmstudio.errors import StudioError
+from glmstudio.training import metrics
+from glmstudio.ui.language import error_text, t
+
+if TYPE_CHECKING:
+    from glmstudio.data.quality import Finding
+    from glmstudio.inference.compare import Comparison
+    from glmstudio.training.runs import Run, RunFolder
+    from glmstudio.training.train import Progress
+
+SECONDS_BETWEEN_LINES = 2.0
+
+
+class RunPrinter:
+    """Prints the run's new metric records: each train record with `every`, else one in two seconds."""
+
+    def __init__(self, folder: "RunFolder", every: int | None) -> None:
+        self._path = folder.metrics_path
+        self._every = every
+        self._offset = 0
+        self._printed = 0.0
+
+    def __call__(self, progress: "Progress") -> None:
+        records, self._offset = metrics.read_from(self._path, self._offset)
+        for record in records:
+            if record.kind == "train":
+                self._train_line(record, progress)
+            elif record.kind == "eval":
+                print(f"  dev loss {record.values['loss']:.5f} at step {record.step}", flush=True)
+            elif record.kind == "event" and record.values["code"] == "best":
+                former = record.values.get("former")
+                change = f"{former:.5f} --> " if former is not None else ""
+                print(f"  best dev loss {change}{record.values['loss']:.5f}; adapter kept in best/", flush=True)
+
+    def _train_line(self, record: metrics.MetricRecord, progress: "Progress") -> None:
+        if self._every is None and time.monotonic() - self._printed < SECONDS_BETWEEN_LINES:
+            return
+        self._printed = time.monotonic()
+        share = 100 * record.step / max(progress.total, 1)
+        print(
+            f"step {record.step}/{progress.total} ({share:.2f}%), epoch {record.epoch:.2f}, "
+            f"loss {record.values['loss']:.5f}, {progress.steps_per_second:.2f} steps/s, "
+            f"{progress.tokens_per_second:,.0f} tokens/s, ETA {clock(progress.seconds_left)}",
+            flush=True,
+        )
+
+    def close(self, run: "Run") -> None:
+        if run.error is not None:
+            print(f"failed: {error_text(run.error, 'en')}", file=sys.stderr)
+            return
+        best = f", best dev loss {run.best_eval_loss:.5f} at step {run.best_step}" if run.best_step else ""
+        print(f"{run.status} at step {run.step}/{run.total}{best}: {self._path.parent}")
+
+
+def clock(seconds: float | None) -> str:
+    """Hours, minutes and seconds as hh:mm:ss; dashes while unknown."""
+    if seconds is None:
+        return "--:--:--"
+    whole = round(seconds)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def print_finding(finding: "Finding") -> None:
+    rows = f" (rows {', '.join(map(str, finding.rows[:10]))})" if finding.rows else ""
+    words = t(f"finding.{finding.code}", "en", count=finding.count, **finding.params)
+    print(f"{finding.severity}: {words}{rows}", file=sys.stderr)
+
+
+def print_reject(path: Path, reject: Reject) -> None:
+    print(f"{path}:{reject.line}: {t(f'reject.{reject.code}', 'en', **reject.params)}", file=sys.stderr)
+
+
+def print_count(done: int, total: int) -> None:
+    print(f"\r{done}/{total} rows", end="" if done < total else "\n", file=sys.stderr, flush=True)
+
+
+def print_scores(result: dict[str, Any]) -> None:
+    """A line a score: base and tuned in two columns, counts behind."""
+    columns = [name for name in ("base", "tuned") if result.get(name)]
+    print(f"{'':18}" + "".join(f"{name:>10}" for name in columns))
+    for key, value in result["base"].items():
+        if isinstance(value, float) or value is None:
+            cells = (result[name][key] for name in columns)
+            print(f"{key:18}" + "".join(f"{'-' if cell is None else format(cell, '.4f'):>10}" for cell in cells))
+
+
+def print_comparison(comparison: "Comparison") -> None:
+    for row in comparison.rows:
+        print(f"--- {row.label}: {row.tokens} tokens, {row.seconds:.1f} s, {row.finish_reason}")
+        print(row.text)
+
+
+def print_error(error: StudioError) -> None:
+    print(f"glmstudio: {error_text(error, 'en')}", file=sys.stderr)
+    for finding in error.params.get("findings", ()):
+        print_finding(finding)
