@@ -1,0 +1,28 @@
+"""The page as a whole: header, tabs, signals, and the timer above them. Knows no tab's inside."""
+
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from glmstudio.ui.language import label
+from glmstudio.ui.page import Page
+
+if TYPE_CHECKING:
+    from glmstudio.studio import Studio
+
+
+def build_app(studio: "Studio") -> gr.Blocks:
+    """The page over one Studio. Launch it with `serve.launch`, which gives it colours, words and icon."""
+    from glmstudio.ui import annotate, compare, header, train
+
+    with gr.Blocks(title="GLM Studio", analytics_enabled=False, fill_width=True, elem_id="studio") as blocks:
+        timer = gr.Timer(1.0)
+        states = [gr.State("loading"), gr.State(0), gr.State(0)]
+        header_slot = header.place()
+        with gr.Tabs(selected="annotate", elem_id="tabs") as tabs:
+            page = Page(blocks, tabs, timer, *states)
+            for name, module in (("annotate", annotate), ("train", train), ("compare", compare)):
+                with gr.Tab(label(f"tab.{name}"), id=name, elem_id=f"tab-{name}"):
+                    module.build(studio, page)
+        header.wire(header_slot, studio, page)
+    return blocks

@@ -1,0 +1,118 @@
+"""The line above the tabs: which base is resident and its state, the run that trains, language and colours.
+Sent only when something in it changed. Knows no tab."""
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from glmstudio.ui.language import error_text, language_of, t
+from glmstudio.ui.page import Page
+
+if TYPE_CHECKING:
+    from glmstudio.studio import BaseStatus, Studio
+    from glmstudio.training.runs import Run
+    from glmstudio.training.train import Progress
+
+_MARKS = {"loading": "◌", "ready": "●", "failed": "✕"}
+
+
+def place() -> gr.HTML:
+    """The empty header, where the layout wants it."""
+    return gr.HTML("", elem_id="header", apply_default_css=False, js_on_load=None)
+
+
+def wire(slot: gr.HTML, studio: "Studio", page: Page) -> None:
+    """Fills the header when the page opens and again whenever its text changes."""
+    shown = gr.State("")
+
+    def look(last: str, base_state: str, request: gr.Request) -> tuple[object, object, object]:
+        language = language_of(request)
+        status = studio.base_status()
+        text = header_html(status, _training(studio), language)
+        state = gr.skip() if status.state == base_state else status.state
+        return (gr.skip(), gr.skip(), state) if text == last else (text, text, state)
+
+    page.on_tick(look, [shown, page.base_state], [slot, shown, page.base_state])
+    page.on_load(look, [slot, shown, page.base_state], inputs=[shown, page.base_state])
+
+
+@dataclass(frozen=True)
+class Training:
+    """The run that trains now and how far it is (None until its first step)."""
+
+    run: "Run"
+    progress: "Progress | None"
+
+
+def _training(studio: "Studio") -> Training | None:
+    run = studio.active_run()
+    return Training(run, studio.progress(run.id)) if run is not None else None
+
+
+def header_html(status: "BaseStatus", training: Training | None, language: str) -> str:
+    """The header's inside. `page.js` gives its buttons their meaning by their data attributes."""
+    return (
+        f'<span class="glm-brand">GLM Studio</span>{_base(status, language)}'
+        f"{_run(training, language) if training else ''}{_switches(language)}"
+    )
+
+
+def _base(status: "BaseStatus", language: str) -> str:
+    name = t("header.demonstration", language) if status.demonstration else PurePath(status.source).name
+    state = t(f"header.{status.state}", language)
+    reason = error_text(status.error, language) if status.error is not None else ""
+    facts = []
+    if status.state == "ready":
+        facts = [f"{status.device.upper()} {status.dtype}", gigabytes(status.memory_bytes)]
+    if status.demonstration:
+        hint = t("header.demonstration-hint", language)
+    else:
+        hint = status.source
+    return (
+        f'<span class="glm-base" title="{escape(hint)}">{t("header.base", language)}: <b>{escape(name)}</b></span>'
+        f'<span class="glm-state glm-{status.state}" title="{escape(reason)}">{_MARKS[status.state]} {state}'
+        f"{': ' + escape(reason) if reason else ''}</span>"
+        + "".join(f'<span class="glm-fact">{escape(fact)}</span>' for fact in facts)
+    )
+
+
+def _run(training: Training, language: str) -> str:
+    run, progress = training.run, training.progress
+    step, total = (progress.step, progress.total) if progress is not None else (run.step, run.total)
+    share = 100 * step / total if total else 0
+    left = ""
+    if progress is not None and progress.seconds_left is not None:
+        left = t("header.left", language, time=clock(progress.seconds_left))
+    return (
+        f'<button class="glm-run" data-open-tab="train" title="{escape(t("header.open-train", language))}">'
+        f"{t('header.run', language, number=run.number)} {step}/{total}"
+        f'<span class="glm-bar"><span style="width:{share:.1f}%"></span></span>{left}</button>'
+    )
+
+
+def _switches(language: str) -> str:
+    languages = "".join(
+        f'<button data-language="{name}" aria-pressed="{str(name == language).lower()}">{word}</button>'
+        for name, word in (("zh", "中文"), ("en", "EN"))
+    )
+    hint = escape(t("header.colours", language))
+    return (
+        f'<span class="glm-switches"><span class="glm-languages">{languages}</span>'
+        f'<button data-colours aria-label="{hint}" title="{hint}"></button></span>'
+    )
+
+
+def gigabytes(count: int) -> str:
+    """A size in bytes as "0.42 GB" or "8.1 GB"."""
+    size = count / 2**30
+    return f"{size:.1f} GB" if size >= 1 else f"{size:.2f} GB"
+
+
+def clock(seconds: float) -> str:
+    """A duration in seconds as "01:10" or "2:05:00"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
