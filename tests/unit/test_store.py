@@ -1,0 +1,219 @@
+"""The store: saving, history, deleting, paging and searching, each against a real SQLite file."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from glmstudio.data import migrations
+from glmstudio.data.example import Example
+from glmstudio.data.store import DatasetSummary, Query, Store
+from glmstudio.errors import StudioError
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'rows.sqlite'}"
+
+
+@pytest.fixture
+def store(url: str):
+    opened = Store(url)
+    yield opened
+    opened.close()
+
+
+def code_of(call) -> StudioError:
+    with pytest.raises(StudioError) as caught:
+        call()
+    return caught.value
+
+
+def test_a_saved_row_comes_back_whole(store: Store) -> None:
+    row = Example("指令", "输入\r\n", "答\t案", "d", "dev", "draft", "feedback", "li", ("corrected", "难"))
+    saved = store.save(row)
+    assert saved.id == 1
+    assert saved.revision == 1
+    assert saved.created_at == saved.updated_at != ""
+    assert replace(saved, id=None, revision=0, created_at="", updated_at="") == row
+    assert store.get(1) == saved
+
+
+def test_a_stale_revision_is_refused_with_the_current_row(store: Store) -> None:
+    mine = store.save(Example("a", "b", "c"))
+    theirs = store.save(replace(mine, target="theirs"), expected_revision=1)
+    error = code_of(lambda: store.save(replace(mine, target="mine"), expected_revision=1))
+    assert (error.code, error.params["current"]) == ("stale-revision", theirs)
+    assert store.get(mine.id).target == "theirs"
+    assert store.save(replace(mine, target="mine")).revision == 3
+
+
+def test_two_colleagues_saving_at_once_cannot_both_win(store: Store) -> None:
+    row = store.save(Example("a", "b", "c"))
+    barrier, outcomes = threading.Barrier(8), []
+
+    def save(number: int) -> None:
+        barrier.wait()
+        try:
+            store.save(replace(row, target=str(number)), expected_revision=1)
+            outcomes.append("saved")
+        except StudioError as error:
+            outcomes.append(error.code)
+
+    threads = [threading.Thread(target=save, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["saved"] + ["stale-revision"] * 7
+    assert store.get(row.id).revision == 2
+
+
+def test_undo_walks_back_and_a_new_save_starts_again(store: Store) -> None:
+    row = store.save(Example("i", "x", "one"))
+    store.save(replace(row, target="two"))
+    store.save(replace(row, target="three", status="discarded"))
+    back = store.undo_save(row.id)
+    assert (back.target, back.status, back.revision) == ("two", "done", 4)
+    store.save(replace(back, target="four"))
+    assert [store.undo_save(row.id).target for _ in range(2)] == ["two", "one"]
+    assert code_of(lambda: store.undo_save(row.id)).code == "nothing-to-undo"
+    assert store.get(row.id).target == "one"
+
+
+def test_undo_of_the_first_save_takes_the_row_away_until_restored(store: Store) -> None:
+    row = store.save(Example("i", "x", "one"))
+    assert store.undo_save(row.id) is None
+    assert code_of(lambda: store.get(row.id)).code == "example-gone"
+    assert store.restore([row.id]) == 1
+    assert store.get(row.id) == row
+
+
+def test_undo_does_not_take_back_what_a_colleague_saved_since(store: Store) -> None:
+    mine = store.save(Example("i", "x", "one"))
+    store.save(replace(mine, target="theirs"))
+    assert code_of(lambda: store.undo_save(mine.id, expected_revision=1)).code == "stale-revision"
+
+
+def test_deleted_rows_are_hidden_and_restored_as_they_were(store: Store) -> None:
+    rows = [store.save(Example("i", str(number), "t")) for number in range(3)]
+    assert store.delete([1, 3, 99]) == 2
+    assert store.delete([1]) == 0
+    assert store.page(Query()).total == 1
+    assert [row.id for row in store.iterate(Query())] == [2]
+    assert code_of(lambda: store.save(rows[0])).code == "example-gone"
+    assert store.restore([1, 2, 3]) == 2
+    assert store.page(Query()).rows == rows[::-1]
+
+
+def test_ids_are_never_given_twice(store: Store) -> None:
+    store.delete([store.save(Example("i")).id])
+    assert store.save(Example("i")).id == 2
+
+
+def test_add_many_is_whole_or_not_at_all(store: Store) -> None:
+    def breaks():
+        yield from (Example("i", str(number)) for number in range(2500))
+        yield Example("i", "\ud800")
+
+    assert code_of(lambda: store.add_many(breaks())).params == {"field": "input"}
+    assert store.page(Query()).total == 0
+    assert store.add_many(Example("i", str(number)) for number in range(2500)) == 2500
+    assert [row.input for row in store.iterate(Query())] == [str(number) for number in range(2500)]
+
+
+def test_pages_are_newest_first_with_the_total(store: Store) -> None:
+    store.add_many(Example("i", str(number)) for number in range(45))
+    page = store.page(Query(), offset=40, limit=20)
+    assert (page.total, [row.input for row in page.rows]) == (45, ["4", "3", "2", "1", "0"])
+    assert store.page(Query(), offset=0, limit=2).rows[0].input == "44"
+
+
+def test_filters_and_summaries_agree(store: Store) -> None:
+    done, dev = Example("i", "1", dataset="b"), Example("i", "2", dataset="b", split="dev", source="import")
+    draft, discarded = replace(done, status="draft"), replace(dev, status="discarded")
+    store.add_many([done, done, dev, draft, discarded, Example("i", dataset="a")])
+    assert store.datasets() == [DatasetSummary("a", 1, 1, 0, 0), DatasetSummary("b", 5, 2, 1, 1)]
+    assert store.page(Query(dataset="b")).total == 5
+    assert store.page(Query(dataset="b", split="dev")).total == 2
+    assert store.page(Query(source="import", status="done")).total == 1
+    assert len(list(store.iterate(Query(dataset="b")))) == 4
+    assert [row.status for row in store.iterate(Query(status="discarded"))] == ["discarded"]
+
+
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [
+        ("星", [2, 1]),
+        ("九玄珠", [1]),
+        ("PyThOn", [2]),
+        ("100%", [3]),
+        ("a_b", [3]),
+        ("  星驰 ", [2]),
+        ("单独", [4]),
+        ("常见指令", []),
+        ("不在", []),
+        ("\\", [3]),
+        ("'", [3]),
+    ],
+)
+def test_search_finds_any_part_and_nothing_else(store: Store, search: str, found: list[int]) -> None:
+    store.add_many(
+        [
+            Example("常见指令", "九玄珠是一部小说", '["星"]'),
+            Example("常见指令", "周星驰 python", "axb"),
+            Example("常见指令", "100% a_b \\ '", "1000"),
+            Example("单独的指令，没有输入", "", "答"),
+        ]
+    )
+    page = store.page(Query(search=search))
+    assert ([row.id for row in page.rows], page.total) == (found, len(found))
+
+
+def test_a_search_is_paged_and_bounded(store: Store) -> None:
+    store.add_many(Example("i", f"行{number}") for number in range(30))
+    page = store.page(Query(search="行"), offset=20, limit=5)
+    assert (page.total, [row.id for row in page.rows]) == (30, [10, 9, 8, 7, 6])
+    assert code_of(lambda: store.page(Query(search="长" * 1001))).params == {"length": 1001, "limit": 1000}
+
+
+def test_rows_history_and_schema_survive_a_restart(store: Store, url: str) -> None:
+    row = store.save(Example("i", "x", "one"))
+    store.save(replace(row, target="two"))
+    again = Store(url)
+    assert again.undo_save(row.id).target == "one"
+    again.close()
+
+
+def test_an_old_database_runs_only_the_steps_it_has_not_seen(store: Store, url: str, monkeypatch) -> None:
+    store.save(Example("i", "kept"))
+
+    def add_column(connection: sa.Connection) -> None:
+        connection.execute(sa.text("ALTER TABLE examples ADD COLUMN note VARCHAR DEFAULT 'new'"))
+
+    monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, add_column))
+    for _ in range(2):
+        newer = Store(url)
+        assert newer.get(1).input == "kept"
+        newer.close()
+    monkeypatch.undo()
+    error = code_of(lambda: Store(url))
+    assert (error.code, error.params) == ("database-newer", {"found": 4, "known": 3})
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.sqlite"
+    path.write_text("this is a letter, not a database, and long enough to be read as a header" * 20)
+    error = code_of(lambda: Store(f"sqlite:///{path}"))
+    assert error.code == "database-failed"
+    assert str(path) in error.params["database"]
+
+
+def test_the_search_is_case_insensitive_on_postgresql_too(store: Store, monkeypatch) -> None:
+    monkeypatch.setattr(store._engine, "dialect", postgresql.dialect())
+    condition = sa.and_(*store._conditions(Query(dataset="d", search="50%")))
+    text = str(condition.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}))
+    assert "lower(examples.input) LIKE '%%' || lower('50/%%') || '%%'" in text or "ILIKE" in text
