@@ -1,0 +1,117 @@
+"""The files of a model folder: which hold the weights, whether they are all there, what tensors are in them.
+
+Reads safetensors and pickled shards (tensors only). Knows no model class; every error names the file and what to do.
+"""
+
+import json
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from glmstudio.errors import StudioError
+
+SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+PARTIAL_SUFFIXES = (".incomplete", ".part", ".crdownload", ".aria2")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises StudioError `file-unreadable`, `lfs-pointer`."""
+    refuse_pointer(path)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudioError("file-unreadable", file=str(path), reason=str(error)) from error
+    if not isinstance(values, dict):
+        raise StudioError("file-unreadable", file=str(path), reason="not a JSON object")
+    return values
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise StudioError `lfs-pointer` where a file is only Git LFS's note about it."""
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise StudioError("lfs-pointer", file=str(path), folder=str(path.parent))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a folder's weights, safetensors before pickled ones, every one there and no pointer.
+
+    Raises StudioError `base-incomplete`, `base-no-weights`, `lfs-pointer`, `file-unreadable`.
+    """
+    _refuse_partial(folder)
+    for name in SINGLE_FILES:
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            files = [folder / name]
+        elif index.is_file():
+            weight_map = read_json(index).get("weight_map")
+            if not isinstance(weight_map, dict) or not weight_map:
+                raise StudioError("file-unreadable", file=str(index), reason="no weight_map")
+            files = [folder / shard for shard in dict.fromkeys(weight_map.values())]
+        else:
+            continue
+        for file in files:
+            if not file.is_file():
+                raise StudioError("base-incomplete", folder=str(folder), file=file.name)
+            refuse_pointer(file)
+        return files
+    raise StudioError("base-no-weights", folder=str(folder), names=", ".join(SINGLE_FILES))
+
+
+def file_of_tensor(folder: Path, name: str) -> str:
+    """The path of the file that holds the tensor `name`, or the folder where no index says it."""
+    for single in SINGLE_FILES:
+        index = folder / f"{single}.index.json"
+        if not (folder / single).is_file() and index.is_file():
+            shard = read_json(index)["weight_map"].get(name)
+            return str(folder / shard) if shard else str(folder)
+        if (folder / single).is_file():
+            return str(folder / single)
+    return str(folder)
+
+
+def refuse_missing(folder: Path, names: set[str]) -> None:
+    """Raise StudioError `tensors-missing` if there are `names`: the first ones, how many, and the first one's file."""
+    if names:
+        first = sorted(names)[:3]
+        file = file_of_tensor(folder, first[0])
+        raise StudioError("tensors-missing", folder=str(folder), file=file, tensors=", ".join(first), count=len(names))
+
+
+def _refuse_partial(folder: Path) -> None:
+    for path in folder.iterdir():
+        # aria2 keeps its control file beside a target that already has its full size.
+        if path.suffix == ".aria2" or (path.suffix in PARTIAL_SUFFIXES and not path.with_suffix("").exists()):
+            raise StudioError("base-incomplete", folder=str(folder), file=path.with_suffix("").name)
+
+
+def refuse_unreadable(files: list[Path]) -> None:
+    """Raise StudioError `shard-unreadable` for the first file that is cut short or not what its name says."""
+    for file in files:
+        next(tensors(file), None)
+
+
+def tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, tensor on the CPU) of one weight file, one at a time. Raises StudioError `shard-unreadable`."""
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as shard:
+                for name in shard.keys():  # noqa: SIM118 - safe_open has no iterator
+                    yield name, shard.get_tensor(name)
+        else:
+            mapped = zipfile.is_zipfile(file)
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+            if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+                raise ValueError("not a table of tensors")
+            for name in list(state):
+                yield name, state.pop(name)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
+        reason = str(error).strip().splitlines()
+        raise StudioError("shard-unreadable", file=str(file), reason=reason[0] if reason else "") from error
