@@ -26,15 +26,34 @@ KEPT_ADAPTERS = 4
 _Stamp = tuple[tuple[str, int, int], ...]
 
 
-def unfit_targets(model: torch.nn.Module, names: Sequence[str]) -> list[str]:
-    """The names that no module of the model ends with, or that some module carries which is not linear."""
-    layers = {}
+def lora_targets(base: "Base", lora: LoraSettings) -> list[str]:
+    """The names of the linear layers that an adapter sits on: the settings' wish, else the family's own list.
+
+    Raises StudioError `lora-targets` for names that no linear layer of the base has. The head is none of them: its loss
+    is computed outside of PEFT.
+    """
+    linear = _linear_names(base.model)
+    wanted = lora.target_modules or base.family.target_modules
+    if tuple(wanted) == ("all-linear",):
+        return sorted(linear)
+    if unfit := sorted(set(wanted) - linear):
+        raise StudioError("lora-targets", names=", ".join(unfit), source=base.source, choices=", ".join(sorted(linear)))
+    return sorted(wanted)
+
+
+def _linear_names(model: torch.nn.Module) -> set[str]:
+    head = model.get_output_embeddings()
+    names: dict[str, bool] = {}
+    inside_adapter: tuple[str, ...] = ()
     for path, module in model.named_modules():
-        for name in names:
-            if path == name or path.endswith(f".{name}"):
-                plain = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
-                layers.setdefault(name, []).append(isinstance(plain, torch.nn.Linear))
-    return [name for name in names if not all(layers.get(name, [False]))]
+        if inside_adapter and path.startswith(inside_adapter):
+            continue
+        plain = module
+        if isinstance(module, BaseTunerLayer):
+            inside_adapter, plain = (f"{path}.",), module.get_base_layer()
+        name = path.rpartition(".")[2]
+        names[name] = names.get(name, True) and isinstance(plain, torch.nn.Linear) and plain is not head
+    return {name for name, linear in names.items() if linear}
 
 
 class Resident:
@@ -65,18 +84,13 @@ class Resident:
         """The model with a fresh trainable adapter "default": LoRA in float32, everything else frozen.
 
         For the holder of a turn, who keeps it until `end_training`. The adapter's random start comes from torch's
-        global generator. Raises StudioError `lora-targets` where the base has no linear module of a wanted name.
+        global generator. Raises StudioError `lora-targets` where the base has no linear layer of a wanted name.
         """
-        targets = lora.target_modules or self.base.family.target_modules
-        if not isinstance(targets, str):
-            targets = list(targets)
-            if unfit := unfit_targets(self.base.model, targets):
-                raise StudioError("lora-targets", names=", ".join(unfit), source=self.base.source)
         config = LoraConfig(
             r=lora.r,
             lora_alpha=lora.lora_alpha,
             lora_dropout=lora.lora_dropout,
-            target_modules=targets,
+            target_modules=lora_targets(self.base, lora),
             task_type="CAUSAL_LM",
             base_model_name_or_path=str(self.base.source),
         )

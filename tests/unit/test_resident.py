@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from tiny_base import tiny_base, tiny_model
 
 from glmstudio.errors import StudioError
-from glmstudio.models.resident import KEPT_ADAPTERS, Resident, unfit_targets
+from glmstudio.models.resident import KEPT_ADAPTERS, Resident, lora_targets
 from glmstudio.settings import LoraSettings
+from tests.tiny_base import tiny_base, tiny_model
 
 IDS = torch.tensor([[10, 11, 12, 3, 4, 20], [30, 31, 32, 3, 4, 21]])
 
@@ -149,11 +149,19 @@ def test_a_folder_without_an_adapter_and_one_for_another_base_are_told(resident:
 
 
 def test_a_target_that_is_no_linear_layer_is_refused_before_anything_is_wrapped(resident: Resident) -> None:
-    wanted = ("query_key_value", "input_layernorm", "typo")
-    assert unfit_targets(resident.base.model, wanted) == ["input_layernorm", "typo"]
-    with pytest.raises(StudioError, match="lora-targets"), resident.gate.turn():
+    wanted = ("query_key_value", "input_layernorm", "lm_head", "typo")
+    with pytest.raises(StudioError) as told, resident.gate.turn():
         resident.begin_training(LoraSettings(target_modules=wanted))
+    assert told.value.params["names"] == "input_layernorm, lm_head, typo"
     assert not any("lora" in name for name, _ in resident.base.model.named_modules())
+
+
+def test_all_linear_layers_but_the_head_are_found_also_beside_an_adapter(resident: Resident, tmp_path: Path) -> None:
+    everything = ["dense", "dense_4h_to_h", "dense_h_to_4h", "query_key_value"]
+    assert lora_targets(resident.base, LoraSettings(target_modules=("all-linear",))) == everything
+    resident.load("run@1", trained_adapter(tmp_path / "a", 1))
+    assert lora_targets(resident.base, LoraSettings(target_modules=("all-linear",))) == everything
+    assert lora_targets(resident.base, LoraSettings()) == ["dense", "query_key_value"]
 
 
 def test_parameters_are_the_base_alone(resident: Resident) -> None:
