@@ -4,6 +4,7 @@ JSONL and CSV stream line by line. UTF-8 (with BOM or without), UTF-16 with BOM 
 """
 
 import codecs
+import contextlib
 import csv
 import json
 import os
@@ -89,7 +90,8 @@ def write(path: Path, examples: Iterable[Example], kind: str) -> int:
     except OSError as error:
         raise StudioError("file-not-written", name=path.name, reason=error.strerror) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
     return written
 
 
@@ -203,7 +205,7 @@ def _line_rows(path: Path, encoding: str) -> Iterator[Row]:
             if not is_storable(text):
                 yield Reject(line, "encoding", {"encoding": _shown(encoding)})
                 continue
-            row = _decoded(text.strip())
+            row = _decoded(text.rstrip())
             if isinstance(row, json.JSONDecodeError):
                 yield Reject(line, "line-not-json", {"column": row.colno})
             else:
@@ -273,6 +275,8 @@ def _csv_rows(path: Path, encoding: str) -> Iterator[Row]:
         lines = _Lines(file)
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         header = next(reader)
+        while not header[-1]:
+            header.pop()
         _require_columns(path, header)
         while True:
             lines.settle()
