@@ -16,8 +16,9 @@ from glmstudio.models.loading import load_base
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.settings import GenerationSettings, LoraSettings
 from tests.scripted import FIRST_BYTE, ScriptedResident
+from tests.unit.golden_cases import CHATGLM as GOLDEN
+from tests.unit.golden_cases import cases
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "chatglm"
 GREEDY = GenerationSettings(max_new_tokens=12, repetition_stop=0)
 CHATGLM_PROMPTS = [[29, 191, 376, 44, 117, 381, 384], [30, 381, 384], [40, 41, 142, 243, 381, 384]]
 GLM_PROMPTS = [[10, 11, 12, 13, 14], [30], [40, 41, 42, 43]]
@@ -110,7 +111,7 @@ def test_a_mixed_batch_answers_as_generate_does_row_by_row(
 
 @pytest.mark.parametrize("name", ["gen_b1_ids_only", "gen_b1_mask_ids_only", "gen_batch_leftpad", "lora_gen_b1"])
 def test_the_original_codes_answers(name: str) -> None:
-    case = next(c for c in json.loads((GOLDEN / "cases.json").read_text())["cases"] if c["name"] == name)
+    case = cases()[name]
     resident = Resident(load_base(GOLDEN, device="cpu", dtype="fp32"))
     adapter = BASE_NAME
     if case.get("adapter"):

@@ -1,0 +1,107 @@
+"""Answers to a set of rows by the base and an adapter, and their scores. Knows no page and no file.
+
+Both models answer the same rows in the same batches, so their answers can be held against each other.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from glmstudio.data.example import Example
+from glmstudio.errors import StudioError
+from glmstudio.evaluation.scores import score
+from glmstudio.inference.compare import answer_text
+from glmstudio.inference.engine import Row, generate
+from glmstudio.models.chat_format import render_prompt
+from glmstudio.settings import GenerationSettings
+
+if TYPE_CHECKING:
+    from glmstudio.models.resident import Resident
+
+COLUMNS = ("base", "tuned")
+BATCH_ROWS = 32
+CACHE_BYTES = 2 * 1024**3
+
+
+def evaluate(
+    resident: "Resident",
+    adapters: Sequence[str],
+    examples: Sequence[Example],
+    settings: GenerationSettings,
+    *,
+    max_source_length: int,
+    on_progress: Callable[[int, int], None] | None,
+    should_stop: Callable[[], bool],
+    batch_rows: int | None = None,
+) -> dict[str, Any]:
+    """Scores and whole answers of one or two `adapters`: the first fills the column `base`, the second `tuned`.
+
+    Gives `base` and `tuned` (totals as in `scores.score` and `finish_reasons` counted; None without a second adapter),
+    `rows` (`instruction`, `input`, `target`, `base`, `tuned`, in the examples' order), `total` and `cancelled`. When
+    `should_stop` ends it, `rows` holds the batches that were finished. `batch_rows` bounds the rows of a batch, by
+    default so that its cache stays under 2 GiB. `on_progress(done, total)` counts examples.
+    Raises StudioError `evaluate-empty`, and what rendering and generating raise.
+    """
+    if not examples:
+        raise StudioError("evaluate-empty")
+    base = resident.base
+    prompts = [
+        render_prompt(base.tokenizer, base.family, e.instruction, e.input, max_source_length=max_source_length).ids
+        for e in examples
+    ]
+    limit = batch_rows or _rows_that_fit(resident, max(map(len, prompts)) + settings.max_new_tokens)
+    answers: dict[int, list[tuple[str, str]]] = {}
+    for batch in _batches(prompts, max(1, limit // len(adapters))):
+        rows = [Row(prompts[place], adapter) for place in batch for adapter in adapters]
+        ids, reasons = _answers(resident, rows, settings, should_stop)
+        if "cancelled" in reasons:
+            break
+        texts = [(answer_text(base.tokenizer, row), reason) for row, reason in zip(ids, reasons, strict=True)]
+        for index, place in enumerate(batch):
+            answers[place] = texts[index * len(adapters) : (index + 1) * len(adapters)]
+        if on_progress is not None:
+            on_progress(len(answers), len(examples))
+    return _report(examples, answers, len(adapters))
+
+
+def _batches(prompts: list[list[int]], size: int) -> Iterator[list[int]]:
+    """Places of prompts of similar length, the longest first: what does not fit into memory shows at once."""
+    order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _answers(
+    resident: "Resident", rows: list[Row], settings: GenerationSettings, should_stop: Callable[[], bool]
+) -> tuple[list[list[int]], tuple[str, ...]]:
+    ids: list[list[int]] = [[] for _ in rows]
+    reasons: tuple[str, ...] = ()
+    for column in generate(resident, rows, settings, should_stop=should_stop):
+        reasons = column.finish_reasons
+        for answer, token in zip(ids, column.ids, strict=True):
+            if token is not None:
+                answer.append(token)
+    return ids, reasons
+
+
+def _rows_that_fit(resident: "Resident", tokens: int) -> int:
+    """How many rows of so many tokens keep keys and values under `CACHE_BYTES`, at most `BATCH_ROWS`."""
+    config = resident.base.model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    token_bytes = 2 * config.num_hidden_layers * heads * head_dim * resident.base.dtype.itemsize
+    return max(1, min(BATCH_ROWS, CACHE_BYTES // (tokens * token_bytes)))
+
+
+def _report(examples: Sequence[Example], answers: dict[int, list[tuple[str, str]]], columns: int) -> dict[str, Any]:
+    totals: dict[str, Any] = dict.fromkeys(COLUMNS)
+    for column, name in enumerate(COLUMNS[:columns]):
+        pairs = [(examples[place].target, answers[place][column][0]) for place in answers]
+        reasons = Counter(answers[place][column][1] for place in answers)
+        totals[name] = score(pairs) | {"finish_reasons": dict(reasons)}
+    rows = []
+    for place in sorted(answers):
+        example, texts = examples[place], [text for text, _ in answers[place]]
+        row = {"instruction": example.instruction, "input": example.input, "target": example.target}
+        rows.append(row | dict.fromkeys(COLUMNS) | dict(zip(COLUMNS, texts, strict=False)))
+    return totals | {"rows": rows, "total": len(examples), "cancelled": len(answers) < len(examples)}

@@ -1,0 +1,130 @@
+"""A set of rows answered by base and adapter: answers land at their rows, scores match them, stopping keeps batches."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from glmstudio.data.example import Example
+from glmstudio.errors import StudioError
+from glmstudio.evaluation.evaluate import evaluate
+from glmstudio.evaluation.scores import score
+from glmstudio.models.resident import BASE_NAME
+from glmstudio.settings import GenerationSettings
+from tests.scripted import FIRST_BYTE, ScriptedResident
+
+ADAPTERS = [BASE_NAME, "run-0001@best"]
+# Prompts of different lengths, so that batches are padded and are not in the order of the rows.
+EXAMPLES = [Example("分类", "果" * (7 * n % 10), f'["{n}"]') for n in range(10)]
+
+
+def answer(adapter: str, text: str) -> str:
+    """The base tells the prompt's tail in prose, the adapter labels by the number of 果, wrong at 3 of them."""
+    fruits = text.count("果")
+    if adapter == BASE_NAME:
+        return f"有{fruits}个果"
+    number = next(n for n in range(10) if 7 * n % 10 == fruits)
+    return '["错"]' if fruits == 3 else f'["{number}"]'
+
+
+def talkative() -> ScriptedResident:
+    def script(adapter: str, prompt: list[int]) -> list[int]:
+        text = bytes(token - FIRST_BYTE for token in prompt if token >= FIRST_BYTE).decode()
+        return [FIRST_BYTE + byte for byte in answer(adapter, text).encode()]
+
+    return ScriptedResident(script)
+
+
+def evaluated(
+    resident: ScriptedResident,
+    adapters: list[str] = ADAPTERS,
+    examples: list[Example] = EXAMPLES,
+    *,
+    max_new_tokens: int = 300,
+    batch_rows: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    return evaluate(
+        resident, adapters, examples, GenerationSettings(max_new_tokens=max_new_tokens),
+        max_source_length=400, on_progress=on_progress, should_stop=should_stop, batch_rows=batch_rows,
+    )  # fmt: skip
+
+
+def test_rows_and_totals() -> None:
+    result = evaluated(talkative(), batch_rows=6)
+    assert [row["target"] for row in result["rows"]] == [example.target for example in EXAMPLES]
+    for row, example in zip(result["rows"], EXAMPLES, strict=True):
+        assert row == {
+            "instruction": "分类",
+            "input": example.input,
+            "target": example.target,
+            "base": answer(BASE_NAME, example.input),
+            "tuned": answer("tuned", example.input),
+        }
+    for name in ("base", "tuned"):
+        expected = score((row["target"], row[name]) for row in result["rows"])
+        assert result[name] == expected | {"finish_reasons": {"stop": 10}}
+    assert result["base"]["json_valid"] == 0.0
+    assert (result["tuned"]["json_valid"], result["tuned"]["label_accuracy"]) == (1.0, 0.9)
+    assert (result["total"], result["cancelled"]) == (10, False)
+
+
+def test_base_alone() -> None:
+    result = evaluated(talkative(), adapters=[BASE_NAME])
+    assert result["tuned"] is None
+    assert all(row["tuned"] is None for row in result["rows"])
+    assert result["base"]["rows"] == 10
+
+
+@pytest.mark.parametrize(("batch_rows", "first"), [(6, 6), (7, 6), (1, 2), (None, 20)])
+def test_both_models_share_every_batch(batch_rows: int | None, first: int) -> None:
+    resident = talkative()
+    evaluated(resident, batch_rows=batch_rows)
+    assert resident.batch_sizes[0] == first
+    assert max(resident.batch_sizes) == first
+
+
+def test_the_cache_stays_within_its_bound() -> None:
+    """Long rows come in smaller batches: 2 heads × 4 numbers × key and value × 4 bytes = 64 bytes a token here."""
+    resident = talkative()
+    resident.base.model.config.num_layers = 2**14  # 1 MiB a token
+    evaluated(resident, max_new_tokens=300)
+    assert max(resident.batch_sizes) == 4
+
+
+def test_progress_counts_rows() -> None:
+    seen: list[tuple[int, int]] = []
+    evaluated(talkative(), batch_rows=8, on_progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(4, 10), (8, 10), (10, 10)]
+
+
+def test_stopping_keeps_the_batches_that_were_finished() -> None:
+    seen: list[tuple[int, int]] = []
+    after_first = iter(range(2))
+    result = evaluated(
+        talkative(), batch_rows=8,
+        on_progress=lambda *counts: seen.append(counts),
+        should_stop=lambda: bool(seen) and next(after_first, None) is None,
+    )  # fmt: skip
+    assert (len(result["rows"]), result["total"], result["cancelled"]) == (4, 10, True)
+    assert result["base"]["rows"] == 4
+    assert {row["target"] for row in result["rows"]} == {f'["{n}"]' for n in (7, 4, 1, 8)}  # the longest prompts
+
+
+def test_stopping_at_once_leaves_nothing_to_count() -> None:
+    result = evaluated(talkative(), should_stop=lambda: True)
+    assert (result["rows"], result["cancelled"]) == ([], True)
+    assert result["tuned"]["exact_match"] is None
+
+
+def test_answers_that_were_cut_are_counted() -> None:
+    result = evaluated(talkative(), max_new_tokens=6)
+    assert result["tuned"]["finish_reasons"] == {"stop": 9, "length": 1}  # ["错"] is 7 bytes
+    assert result["base"]["finish_reasons"] == {"length": 10}
+
+
+def test_no_rows() -> None:
+    with pytest.raises(StudioError) as caught:
+        evaluated(talkative(), examples=[])
+    assert caught.value.code == "evaluate-empty"
