@@ -20,6 +20,11 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 PARTIAL_SUFFIXES = (".incomplete", ".part", ".crdownload", ".aria2")
 
 
+def first_line(error: Exception) -> str:
+    """What an error of a library says, short enough for a sentence; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises StudioError `file-unreadable`, `lfs-pointer`."""
     refuse_pointer(path)
@@ -113,5 +118,4 @@ def tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
             for name in list(state):
                 yield name, state.pop(name)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
-        reason = str(error).strip().splitlines()
-        raise StudioError("shard-unreadable", file=str(file), reason=reason[0] if reason else "") from error
+        raise StudioError("shard-unreadable", file=str(file), reason=first_line(error)) from error

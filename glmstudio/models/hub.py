@@ -10,6 +10,7 @@ from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from glmstudio.errors import StudioError
+from glmstudio.models.checkpoint_files import first_line
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 DATA = ["*.json", "*.model", "*.txt", "*.jinja"]
@@ -29,6 +30,6 @@ def fetch(source: str) -> Path:
     except RepositoryNotFoundError as error:
         raise StudioError("hub-unknown", source=source, endpoint=constants.ENDPOINT) from error
     except OSError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise StudioError("hub-unreachable", source=source, endpoint=constants.ENDPOINT, reason=reason) from error
     return folder

@@ -18,6 +18,7 @@ from glmstudio.models.chatglm.tokenization_chatglm import VOCAB_FILES_NAMES, Cha
 from glmstudio.models.chatglm.weights import load_chatglm, with_prefix
 from glmstudio.models.checkpoint_files import (
     file_of_tensor,
+    first_line,
     read_json,
     refuse_missing,
     refuse_pointer,
@@ -92,7 +93,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
             return ChatGLMTokenizer.from_pretrained(folder)
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # Every tokenizer class reads its files in its own way and fails in its own way.
-        raise StudioError("tokenizer-unreadable", folder=str(folder), reason=_first_line(error)) from error
+        raise StudioError("tokenizer-unreadable", folder=str(folder), reason=first_line(error)) from error
 
 
 def load_adapter(base: Base, folder: str | Path) -> torch.nn.Module:
@@ -110,7 +111,7 @@ def load_adapter(base: Base, folder: str | Path) -> torch.nn.Module:
     except StudioError:
         raise
     except Exception as error:  # A folder may hold anything, and every library in between has errors of its own.
-        raise StudioError("adapter-unfit", folder=str(folder), source=base.source, reason=_first_line(error)) from error
+        raise StudioError("adapter-unfit", folder=str(folder), source=base.source, reason=first_line(error)) from error
     raise StudioError("adapter-missing", folder=str(folder))
 
 
@@ -150,7 +151,7 @@ def _device(wish: str) -> torch.device:
         device = torch.device(wish)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise StudioError("device-unavailable", device=wish, reason=_first_line(error)) from error
+        raise StudioError("device-unavailable", device=wish, reason=first_line(error)) from error
     return device
 
 
@@ -176,7 +177,7 @@ def _load_native(folder: Path, config: Mapping[str, Any], device: torch.device, 
             folder, dtype=dtype, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except Exception as error:  # transformers raises whatever its parts raise; the files themselves are readable.
-        raise StudioError("base-unreadable", folder=str(folder), reason=_first_line(error)) from error
+        raise StudioError("base-unreadable", folder=str(folder), reason=first_line(error)) from error
     for name, actual, expected in sorted(found["mismatched_keys"]):
         file = file_of_tensor(folder, name)
         raise StudioError("tensor-shape", file=file, tensor=name, expected=list(expected), actual=list(actual))
@@ -195,7 +196,3 @@ def _generation_config(model: PreTrainedModel) -> GenerationConfig:
         eos_token_id=ends[0] if len(ends) == 1 else ends or None,
         pad_token_id=model.config.pad_token_id if model.config.pad_token_id is not None else next(iter(ends), None),
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

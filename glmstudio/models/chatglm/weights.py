@@ -30,11 +30,11 @@ def load_chatglm(
     files = weight_files(folder)
     try:
         model_config = ChatGLMConfig(**config)
-    except (TypeError, ValueError) as error:
+        model_config.dtype = dtype
+        with torch.device("meta"):
+            model = ChatGLMForConditionalGeneration(model_config)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise StudioError("config-unfit", file=str(folder / "config.json"), reason=str(error)) from error
-    model_config.dtype = dtype
-    with torch.device("meta"):
-        model = ChatGLMForConditionalGeneration(model_config)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     missing = set(shapes)
     if model_config.tie_word_embeddings:

@@ -1,0 +1,146 @@
+"""LoRA folders of old PEFT versions and P-Tuning v2 prefixes on the ChatGLM-6B port, against the original's numbers."""
+
+import shutil
+
+import pytest
+import torch
+from peft import PeftModel
+
+from glmstudio.errors import StudioError
+from glmstudio.models.loading import Base, load_adapter, load_base
+from tests.unit.golden_cases import (
+    CHATGLM,
+    PAD,
+    assert_close,
+    assert_forward,
+    assert_generates,
+    assert_trains,
+    cases,
+    names,
+    tensor,
+    valid_rows,
+)
+
+LORA = CHATGLM / "lora_adapter"
+
+
+@pytest.fixture
+def base() -> Base:
+    return load_base(CHATGLM, device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize("name", names("forward", adapter=True))
+def test_lora_logits(base, name):
+    assert_forward(load_adapter(base, LORA), cases()[name])
+
+
+@pytest.mark.parametrize("name", names("train", adapter=True))
+def test_lora_loss_and_gradients(base, name):
+    assert_trains(PeftModel.from_pretrained(base.model, LORA, is_trainable=True), cases()[name])
+
+
+@pytest.mark.parametrize("name", names("generate", adapter=True))
+def test_lora_greedy_answers(base, name):
+    assert_generates(load_adapter(base, LORA), cases()[name])
+
+
+def test_lora_training_goes_the_originals_way(base):
+    steps = cases()["lora_train_steps"]
+    batch = cases()[steps["batch_from"]]
+    inputs = {"input_ids": tensor(batch["input_ids"]), "labels": tensor(batch["labels"])}
+    model = PeftModel.from_pretrained(base.model, LORA, is_trainable=True)
+    base.model.activation_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(trained.values(), lr=5e-3, weight_decay=0)
+    for expected in steps["losses"]:
+        loss = model(**inputs).loss
+        assert abs(loss.item() - expected) < 1e-3
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for name, norm in steps["final_adapter_norms"].items():
+        assert abs(trained[name].norm().item() - norm) < 1e-3 * norm, name
+
+
+def test_rows_of_one_batch_choose_their_adapter(base):
+    case = cases()["batch_leftpad"]
+    ids, keep = tensor(case["input_ids"]), valid_rows(case)
+    inputs = {"input_ids": ids, "attention_mask": keep.long()}
+    with torch.no_grad():
+        plain = base.model(**inputs).logits
+        model = load_adapter(base, LORA)
+        tuned = model(**inputs).logits
+        mixed = model(**inputs, adapter_names=["__base__", "default", "__base__"]).logits
+    assert (plain - tuned)[keep].abs().max() > 1
+    for row, expected in enumerate((plain, tuned, plain)):
+        assert_close(mixed[row][keep[row]], expected[row][keep[row]], worst=2e-5, rms=5e-6)
+
+
+@pytest.mark.parametrize("folder", ["ptuning", "ptuning_projection"])
+def test_ptuning_logits_gradients_and_answers(base, folder):
+    model = load_adapter(base, CHATGLM / folder)
+    for name in names("forward", ptuning=folder):
+        case = cases()[name]
+        assert_forward(model, case)
+        if "valid" in case:
+            assert_forward(model, case | {"attention_mask": valid_rows(case).long().tolist(), "position_ids": None})
+    for name in names("train", ptuning=folder):
+        assert_trains(model, cases()[name])
+    for name in names("generate", ptuning=folder):
+        assert_generates(model, cases()[name])
+    assert names("forward", ptuning=folder)
+
+
+def test_ptuning_answers_alike_in_a_padded_batch_and_without_cache(base):
+    model = load_adapter(base, CHATGLM / "ptuning")
+    case = cases()["gen_batch_leftpad"]
+    ids = tensor(case["input_ids"])
+    mask = (ids != PAD).long()
+    wish = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": PAD}
+    together = model.generate(input_ids=ids, attention_mask=mask, **wish)
+    assert torch.equal(model.generate(input_ids=ids, attention_mask=mask, use_cache=False, **wish), together)
+    for row, kept in enumerate(mask.bool()):
+        assert torch.equal(model.generate(input_ids=ids[row, kept][None], **wish)[0, -8:], together[row, -8:])
+
+
+def test_ptuning_leaves_the_base_alone_and_refuses_checkpointing(base):
+    case = cases()["b1_gmask"]
+    model = load_adapter(base, CHATGLM / "ptuning")
+    assert_forward(base.model, case)
+    assert model.transformer.layers is base.model.transformer.layers
+    model.train()
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    with pytest.raises(ValueError, match="prefix"):
+        model(tensor(case["input_ids"]))
+
+
+def test_a_folder_without_adapter(base, tmp_path):
+    for folder in (tmp_path, CHATGLM):
+        with pytest.raises(StudioError) as caught:
+            load_adapter(base, folder)
+        assert (caught.value.code, caught.value.params) == ("adapter-missing", {"folder": str(folder)})
+
+
+@pytest.mark.parametrize("damage", ["rank", "cut short", "no weights", "prefix"])
+def test_an_adapter_that_does_not_fit_leaves_the_base_as_it_was(base, tmp_path, damage):
+    folder = tmp_path / "adapter"
+    shutil.copytree(CHATGLM / "ptuning" if damage == "prefix" else LORA, folder)
+    if damage == "rank":
+        text = (folder / "adapter_config.json").read_text(encoding="utf-8")
+        (folder / "adapter_config.json").write_text(text.replace('"r": 4', '"r": 2'), encoding="utf-8")
+    elif damage == "cut short":
+        data = (folder / "adapter_model.bin").read_bytes()
+        (folder / "adapter_model.bin").write_bytes(data[: len(data) // 2])
+    elif damage == "no weights":
+        (folder / "adapter_model.bin").unlink()
+    else:
+        text = (folder / "config.json").read_text(encoding="utf-8")
+        (folder / "config.json").write_text(text.replace('"pre_seq_len": 8', '"pre_seq_len": 4'), encoding="utf-8")
+    modules = [name for name, _ in base.model.named_modules()]
+    with pytest.raises(StudioError) as caught:
+        load_adapter(base, folder)
+    assert caught.value.code == "adapter-unfit"
+    assert caught.value.params["folder"] == str(folder)
+    assert [name for name, _ in base.model.named_modules()] == modules
+    assert_forward(base.model, cases()["b1_gmask_target"])
