@@ -72,8 +72,8 @@ def smooth(ys: Sequence[float], weight: float) -> list[float]:
 
 
 def smoothing_weight(count: int) -> float:
-    """Remembers about a twentieth of the curve: a short run is left as it is, a long one reads as a line."""
-    return max(0.0, 1 - 20 / count) if count > 20 else 0.0
+    """Remembers about a fortieth of the curve: a short run is left as it is, a long one reads as a line."""
+    return max(0.0, 1 - 40 / count) if count > 40 else 0.0
 
 
 def figure(curves: Sequence[tuple[str, Curve]], words: Mapping[str, str]) -> "Figure":

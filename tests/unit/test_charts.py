@@ -53,8 +53,8 @@ def test_smoothing_starts_at_the_first_loss_and_follows_a_constant():
     assert smooth([4.0, 4.0, 4.0], 0.9) == pytest.approx([4.0, 4.0, 4.0])
     assert smooth([2.0, 8.0], 0.5) == pytest.approx([2.0, 6.0])
     assert smooth([2.0, 8.0], 0.0) == pytest.approx([2.0, 8.0])
-    assert smoothing_weight(20) == 0.0
-    assert smoothing_weight(400) == pytest.approx(0.95)
+    assert smoothing_weight(40) == 0.0
+    assert smoothing_weight(400) == pytest.approx(0.9)
 
 
 def test_one_run_shows_train_and_dev_in_the_words_given():

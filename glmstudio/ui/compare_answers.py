@@ -1,0 +1,205 @@
+"""Streams both answers into their panes, about ten times a second, until they end, Stop is pressed or the tab closes.
+Knows no verdict: it leaves what was asked and answered in `asked`."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from glmstudio.errors import StudioError
+from glmstudio.settings import out_of_bounds
+from glmstudio.ui.answers import head, pane, panes
+from glmstudio.ui.language import error_text, language_of, t
+from glmstudio.ui.page import QUIET
+from glmstudio.ui.train_status import field_text
+
+if TYPE_CHECKING:
+    from glmstudio.inference.compare import Answer, Comparison
+    from glmstudio.studio import AdapterRef, Studio
+    from glmstudio.ui.compare import Compare
+    from glmstudio.ui.page import Page
+
+_SECONDS_BETWEEN = 0.1
+_MODEL: dict[str, Any] = {
+    "show_progress": "hidden", "api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 1,
+}  # fmt: skip
+
+
+@dataclass
+class Live:
+    """Answers on their way to one browser: the wish to stop, and the view to end in."""
+
+    view: str
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt and what came of it. `title` is the tuned answer's run, empty where only the base answered."""
+
+    instruction: str
+    input: str
+    title: str
+    target: str
+    answers: tuple["Answer", ...]
+    cut_prompt: int = 0
+
+    @property
+    def judged(self) -> str:
+        """The answer that a verdict is about: the tuned one, the base's where it is alone."""
+        return self.answers[-1].text
+
+
+class Answering:
+    """`asked` is None until a first answer has ended."""
+
+    def __init__(self, tab: "Compare", studio: "Studio") -> None:
+        self._tab, self._studio = tab, studio
+        self._live: dict[str, Live] = {}
+        self.asked = gr.State(None)
+
+    def wire(self, page: "Page", target: gr.State) -> None:
+        tab = self._tab
+        texts = [tab.instruction, tab.input]
+        buttons = [tab.generate, tab.stop, tab.message]
+        verdict = [tab.correct, tab.right, tab.wrong, tab.feedback, tab.verdict]
+        shown = [tab.base_head, tab.base, tab.tuned_head, tab.tuned]
+        looks = [page.base_state.change, *(text.change for text in texts)]
+        gr.on(looks, self.on_look, texts, buttons, trigger_mode="always_last", **QUIET)
+        page.on_load(self.on_open, shown)
+        page.on_load(self.on_look, buttons, inputs=texts)
+        begun = tab.generate.click(
+            self.on_begin, [tab.view, *tab.form.inputs], [*buttons, *shown, *verdict, self.asked], **QUIET
+        )
+        asked = [*texts, tab.run, target, *tab.form.inputs]
+        answered = begun.then(self.on_answer, asked, [*shown, tab.message, self.asked, *verdict], **_MODEL)
+        # Also after a failure, so that Generate comes back.
+        answered.then(self.on_end, texts, [tab.generate, tab.stop], **QUIET)
+        tab.stop.click(self.on_stop, None, tab.stop, **QUIET)
+        tab.view.input(self.on_view, [tab.view, self.asked], [tab.base, tab.tuned], **QUIET)
+
+    # Handlers
+
+    def on_open(self, request: gr.Request) -> list[str]:
+        """Empty panes that say what to do first."""
+        lang = language_of(request)
+        hint = t("compare.tuned-empty" if self._studio.adapters() else "compare.no-run", lang)
+        return [
+            head(t("compare.base", lang), None, lang), pane("", t("compare.base-empty", lang)),
+            head(t("compare.tuned-title", lang), None, lang), pane("", hint),
+        ]  # fmt: skip
+
+    def on_look(self, request: gr.Request, instruction: str, input: str) -> list[Any]:
+        """Generate is on when the base is there and there is something to ask; else the line says what is missing."""
+        lang = language_of(request)
+        if request.session_hash in self._live:
+            return [gr.update(interactive=False), gr.update(interactive=True), gr.skip()]
+        missing = self._missing(instruction, input, lang)
+        message = f'<span class="empty-hint">{escape(missing)}</span>' if missing else ""
+        return [gr.update(interactive=not missing), gr.update(interactive=False), message]
+
+    def on_end(self, request: gr.Request, instruction: str, input: str) -> list[Any]:
+        """The buttons after an answer; what the line says about it stays."""
+        return self.on_look(request, instruction, input)[:2]
+
+    def _missing(self, instruction: str, input: str, lang: str) -> str:
+        status = self._studio.base_status()
+        if status.error is not None:
+            return error_text(status.error, lang)
+        if status.state != "ready":
+            return t("compare.base-loading", lang)
+        return "" if instruction.strip() or input.strip() else t("compare.no-prompt", lang)
+
+    def on_begin(self, request: gr.Request, view: str, *typed: Any) -> list[Any]:
+        """Marks this browser as answering, or says at once which setting does not hold."""
+        lang = language_of(request)
+        (settings,), problems = self._tab.form.read(typed)
+        problems = [*problems, *out_of_bounds(settings)]
+        if problems:
+            text = " ".join(field_text(problem, lang) for problem in problems)
+            return [gr.skip(), gr.skip(), _problem(text), *[gr.skip()] * 10]
+        self._live[request.session_hash] = Live(view)
+        waiting = head(t("compare.waiting", lang), None, lang)
+        off = gr.update(interactive=False)
+        return [off, gr.update(interactive=True), "", waiting, pane(""), waiting, pane(""), "", off, off, off, "", None]
+
+    def on_answer(
+        self, request: gr.Request, instruction: str, input: str, run: str | None, target: str, *typed: Any
+    ) -> Iterator[list[Any]]:
+        """Both answers as they grow; at the end in the chosen view, ready for a verdict."""
+        live = self._live.get(request.session_hash)
+        if live is None:
+            return
+        lang = language_of(request)
+        (settings,), _ = self._tab.form.read(typed)
+        ref = self._ref(run)
+        asked = Asked(instruction, input, self._title(ref, lang) if ref else "", target, ())
+        answers = self._studio.compare(instruction, input, ref, settings, live.stop.is_set)
+        shown_at = 0.0
+        try:
+            for comparison in answers:
+                asked = _with(asked, comparison)
+                if time.monotonic() - shown_at >= _SECONDS_BETWEEN:
+                    yield [*self._shown(asked, "text", lang), *[gr.skip()] * 7]
+                    shown_at = time.monotonic()
+        except StudioError as error:
+            yield [*[gr.skip()] * 4, _problem(error_text(error, lang)), *[gr.skip()] * 6]
+            return
+        finally:
+            live.stop.set()
+            answers.close()
+            del self._live[request.session_hash]
+        cut = t("compare.cut", lang, tokens=asked.cut_prompt) if asked.cut_prompt else ""
+        on = gr.update(interactive=True)
+        yield [*self._shown(asked, live.view, lang), _problem(cut), asked, asked.judged, on, on, on, ""]
+
+    def _ref(self, name: str | None) -> "AdapterRef | None":
+        return next((ref for ref in self._studio.adapters() if ref.name == name), None)
+
+    def _title(self, ref: "AdapterRef", lang: str) -> str:
+        from glmstudio.ui.compare_prompt import adapter_label
+
+        return t("compare.tuned", lang, run=adapter_label(self._studio.run(ref.run_id), ref, lang))
+
+    def _shown(self, asked: Asked, view: str, lang: str) -> list[str]:
+        base, *tuned = asked.answers
+        left, right = panes(base.text, tuned[0].text if tuned else "", view)
+        base_head = head(t("compare.base", lang), base, lang, target=asked.target)
+        if not tuned:
+            return [
+                base_head,
+                left,
+                head(t("compare.tuned-title", lang), None, lang),
+                pane("", t("compare.no-run", lang)),
+            ]
+        return [base_head, left, head(asked.title, tuned[0], lang, target=asked.target), right]
+
+    def on_stop(self, request: gr.Request) -> Any:
+        live = self._live.get(request.session_hash)
+        if live is not None:
+            live.stop.set()
+        return gr.update(interactive=False)
+
+    def on_view(self, request: gr.Request, view: str, asked: Asked | None) -> list[Any]:
+        """The same answers in another view; answers on their way end in it."""
+        live = self._live.get(request.session_hash)
+        if live is not None:
+            live.view = view
+        if live is not None or asked is None:
+            return [gr.skip(), gr.skip()]
+        _, left, _, right = self._shown(asked, view, language_of(request))
+        return [left, right]
+
+
+def _with(asked: Asked, comparison: "Comparison") -> Asked:
+    from dataclasses import replace
+
+    return replace(asked, answers=comparison.rows, cut_prompt=comparison.cut_prompt)
+
+
+def _problem(text: str) -> str:
+    return f'<span class="glm-warn">{escape(text)}</span>' if text else ""

@@ -1,0 +1,100 @@
+"""What Compare asks and whom: the prompt, the dev rows that can be taken as one, the run and its checkpoint.
+The newest run's best checkpoint is chosen until a person picks another."""
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from glmstudio.data.store import Query
+from glmstudio.ui.language import language_of, t
+from glmstudio.ui.page import QUIET
+from glmstudio.ui.train_status import run_name
+
+if TYPE_CHECKING:
+    from glmstudio.studio import AdapterRef, Studio
+    from glmstudio.training.runs import Run
+    from glmstudio.ui.compare import Compare
+    from glmstudio.ui.page import Page
+
+
+class Prompting:
+    """`target` is the wanted answer of the dev row that the prompt is, or empty."""
+
+    def __init__(self, tab: "Compare", studio: "Studio") -> None:
+        self._tab, self._studio = tab, studio
+        self.target = gr.State("")
+        self._place = gr.State(-1)
+        self._choices = gr.State(())
+        self._picked = gr.State(False)
+        self._kept = gr.BrowserState({}, storage_key="glmstudio-compare", secret="glmstudio")
+
+    def wire(self, page: "Page") -> None:
+        tab = self._tab
+        runs = [tab.run, self._choices]
+        page.on_load(self.on_runs, runs, inputs=[tab.run, self._choices, self._picked])
+        page.on_tick(self.on_runs, [tab.run, self._choices, self._picked], runs)
+        tab.run.input(lambda: True, None, self._picked, **QUIET)
+        page.on_load(self.on_datasets, [tab.dataset], inputs=[tab.dataset])
+        page.refresh_datasets.change(self.on_datasets, tab.dataset, tab.dataset, **QUIET)
+        taken = [tab.instruction, tab.input, self.target, tab.expected, self._place]
+        for button, step in ((tab.earlier, -1), (tab.take, 0), (tab.later, 1)):
+            button.click(_stepping(self.on_dev_row, step), [tab.dataset, self._place], taken, **QUIET)
+        tab.dataset.input(lambda: -1, None, self._place, **QUIET)
+        texts = [tab.instruction, tab.input]
+        gr.on([text.input for text in texts], lambda: ("", ""), None, [self.target, tab.expected], **QUIET)
+        gr.on([text.change for text in texts], self.on_text, texts, self._kept, trigger_mode="always_last", **QUIET)
+        page.on_load(self.on_open, texts, inputs=[self._kept])
+
+    # Handlers
+
+    def on_runs(self, request: gr.Request, value: str | None, last: tuple[Any, ...], picked: bool) -> list[Any]:
+        """Every checkpoint there is; sent only when the list has changed."""
+        lang = language_of(request)
+        runs = {run.id: run for run in self._studio.runs()}
+        choices = tuple((adapter_label(runs[ref.run_id], ref, lang), ref.name) for ref in self._studio.adapters())
+        if choices == last:
+            return [gr.skip(), gr.skip()]
+        names = [name for _, name in choices]
+        kept = value if picked and value in names else names[0] if names else None
+        return [gr.update(choices=list(choices), value=kept), choices]
+
+    def on_datasets(self, chosen: str | None) -> Any:
+        names = [summary.name for summary in self._studio.datasets()]
+        return gr.update(choices=names, value=chosen if chosen in names else names[0] if names else None)
+
+    def on_dev_row(self, step: int, request: gr.Request, dataset: str | None, place: int) -> list[Any]:
+        """The dev row before, at or after `place` as the prompt, with what it should answer."""
+        lang = language_of(request)
+        query = Query(dataset=dataset or "", split="dev", status="done")
+        total = self._studio.page(query, limit=1).total
+        if not total:
+            hint = f'<p class="empty-hint">{escape(t("compare.no-dev-rows", lang, dataset=dataset or "–"))}</p>'
+            return [gr.skip(), gr.skip(), "", hint, -1]
+        place = (place + (step or 1)) % total if place >= 0 else 0
+        row = self._studio.page(query, offset=place, limit=1).rows[0]
+        title = t("compare.expected", lang, place=f"{place + 1:,}", total=f"{total:,}")
+        expected = f"<b>{escape(title)}</b><span>{escape(row.target)}</span>"
+        return [row.instruction, row.input, row.target, expected, place]
+
+    def on_text(self, instruction: str, input: str) -> dict[str, str]:
+        return {"instruction": instruction, "input": input}
+
+    def on_open(self, kept: dict[str, str] | None) -> list[Any]:
+        """The prompt that this browser held before a reload."""
+        return [kept["instruction"], kept["input"]] if kept else [gr.skip(), gr.skip()]
+
+
+def adapter_label(run: "Run", ref: "AdapterRef", lang: str) -> str:
+    """ "run 3 · best (step 300)"."""
+    name, _, number = ref.checkpoint.partition("-")
+    step = {"best": run.best_step, "last": run.step}.get(name) if not number else int(number)
+    where = t(f"compare.checkpoint.{name}", lang, step=f"{step or 0:,}")
+    return f"{run_name(run, lang)} · {where}"
+
+
+def _stepping(handler: Any, step: int) -> Any:
+    def move(request: gr.Request, dataset: str | None, place: int) -> list[Any]:
+        return handler(step, request, dataset, place)
+
+    return move

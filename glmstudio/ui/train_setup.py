@@ -1,0 +1,137 @@
+"""The left of Train: data, preset, settings, check, start and stop. Knows no chart.
+
+Start is off while something is wrong or a run trains; the check below the settings says what.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from glmstudio.settings import PRESETS, LoraSettings
+from glmstudio.ui.forms import Form
+from glmstudio.ui.language import label, language_of
+from glmstudio.ui.page import QUIET, spoken
+from glmstudio.ui.train_status import check_html, facts_html, needs_html
+
+if TYPE_CHECKING:
+    from glmstudio.studio import Studio
+    from glmstudio.ui.page import Page
+    from glmstudio.ui.train_view import View
+
+_GRID = (
+    "num_train_epochs", "learning_rate", "per_device_train_batch_size", "r",
+    "max_source_length", "max_target_length", "eval_steps", "save_steps",
+)  # fmt: skip
+# The events of one form come in bursts: while one look is under way only the last of the rest is kept.
+_DEBOUNCED: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+
+
+class Setup:
+    """The components, placed where the layout stands, and what they do. One for all browsers: it keeps no state."""
+
+    def __init__(self, studio: "Studio") -> None:
+        self._studio = studio
+        with gr.Column(elem_id="train-form"):
+            self._place_data()
+            with gr.Row(elem_id="train-grid", elem_classes="settings-grid"):
+                self.form = Form("train", LoraSettings(), studio.default_settings())
+                self.form.place(*_GRID)
+            with (
+                gr.Accordion(label("train.more"), open=False, elem_id="train-more"),
+                gr.Row(elem_classes="settings-grid"),
+            ):
+                self.form.place_rest()
+            self.check = _html("train-check")
+            self.needs = _html("train-needs")
+            with gr.Accordion(label("train.command"), open=False, elem_id="train-command-fold"):
+                self.command = gr.Textbox(
+                    show_label=False, lines=2, interactive=False, elem_id="train-command", buttons=["copy"]
+                )
+        with gr.Row(elem_id="train-actions", elem_classes="glm-line"):
+            self.start = gr.Button(
+                label("train.start"), variant="primary", size="sm", interactive=False, elem_id="train-start"
+            )
+            self.stop = gr.Button(label("train.stop"), size="sm", interactive=False, elem_id="train-stop")
+
+    def _place_data(self) -> None:
+        with gr.Row(elem_classes="glm-line", elem_id="train-data"):
+            self.dataset = gr.Dropdown(
+                [], label=label("train.dataset"), elem_id="train-dataset", interactive=True, min_width=140, scale=2
+            )
+            self.preset = gr.Radio(
+                [(label(f"train.preset.{name}"), name) for name in PRESETS],
+                value="standard",
+                label=label("train.preset"),
+                elem_id="train-preset",
+                min_width=200,
+                scale=3,
+            )
+        self.facts = _html("train-facts")
+
+    def wire(self, page: "Page", view: "View") -> None:
+        self.situation = gr.State("")
+        asked = [self.dataset, *self.form.inputs]
+        looked = [self.facts, self.check, self.needs, self.start, self.stop, self.command]
+        changes = [component.change for component in (*asked, self.situation, page.refresh_datasets)]
+        gr.on(changes, self.on_look, asked, looked, **_DEBOUNCED)
+        page.refresh_datasets.change(self.on_datasets, self.dataset, self.dataset, **QUIET)
+        page.on_load(self.on_datasets, [self.dataset], inputs=[self.dataset])
+        page.on_tick(self.on_tick, [self.situation], [self.situation])
+        self.preset.input(self.on_preset, self.preset, self.form.inputs, **QUIET)
+        switches = [self.start, self.stop, self.situation, *view.following]
+        self.start.click(spoken(self.on_start), asked, switches, **QUIET)
+        self.stop.click(spoken(self.on_stop), None, [self.stop], **QUIET)
+
+    # Handlers
+
+    def on_datasets(self, chosen: str | None) -> Any:
+        """Every dataset; the chosen one stays, at first the first."""
+        names = [summary.name for summary in self._studio.datasets()]
+        value = chosen if chosen in names else names[0] if names else None
+        return gr.update(choices=names, value=value)
+
+    def on_tick(self, last: str) -> Any:
+        """Looks again when the base or the active run has changed."""
+        now = self._situation()
+        return gr.skip() if now == last else now
+
+    def _situation(self) -> str:
+        active = self._studio.active_run()
+        return f"{self._studio.base_status().state} {active.id if active else '-'} {active.status if active else '-'}"
+
+    def on_preset(self, preset: str) -> list[Any]:
+        return self.form.updates(self._studio.default_settings(preset))
+
+    def on_look(self, request: gr.Request, dataset: str | None, *typed: Any) -> list[Any]:
+        """Checks the form as it stands: facts, everything wrong at once, needs, buttons, command line."""
+        lang = language_of(request)
+        (lora, settings), problems = self.form.read(typed)
+        findings = self._studio.check_run(dataset, lora, settings) if dataset else []
+        active = self._studio.active_run()
+        clear = bool(dataset) and not problems and all(found.severity != "error" for found in findings)
+        summary = next((found for found in self._studio.datasets() if found.name == dataset), None)
+        return [
+            facts_html(summary, findings, lang),
+            check_html(problems, findings, active, lang),
+            needs_html(findings, lang),
+            gr.update(interactive=clear and active is None),
+            gr.update(interactive=active is not None and active.status != "stopping"),
+            self._studio.command_line(dataset, lora, settings) if dataset else "",
+        ]
+
+    def on_start(self, request: gr.Request, dataset: str, *typed: Any) -> list[Any]:
+        """Starts the run; the view follows it."""
+        (lora, settings), _ = self.form.read(typed)
+        self._studio.start_run(dataset, lora, settings)
+        return [gr.update(interactive=False), gr.update(interactive=True), self._situation(), "", ()]
+
+    def on_stop(self, request: gr.Request) -> Any:
+        """Asks the active run to stop and keep a checkpoint."""
+        active = self._studio.active_run()
+        if active is not None:
+            self._studio.stop_run(active.id)
+        return gr.update(interactive=False)
+
+
+def _html(elem_id: str) -> gr.HTML:
+    return gr.HTML("", elem_id=elem_id, apply_default_css=False, js_on_load=None)

@@ -1,0 +1,154 @@
+"""What the Train tab says, as HTML: how a run stands, the list of runs, what the check found. Pure and escaped."""
+
+import time
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from glmstudio.errors import StudioError
+from glmstudio.training.runs import LIVE
+from glmstudio.ui.header import clock, gigabytes
+from glmstudio.ui.language import error_text, t, words
+
+if TYPE_CHECKING:
+    from glmstudio.data.quality import Finding
+    from glmstudio.data.store import DatasetSummary
+    from glmstudio.training.metrics import MetricRecord
+    from glmstudio.training.runs import Run
+    from glmstudio.training.train import Progress
+
+_MARKS = {"error": "✗", "warning": "⚠", "info": "✓"}
+
+
+def status_html(run: "Run | None", progress: "Progress | None", latest: Mapping[str, "MetricRecord"], lang: str) -> str:
+    """Bar and numbers of one run. `progress` where this process trains it; `latest` is what its file says."""
+    if run is None:
+        return f'<p class="empty-hint">{t("train.no-run", lang)}</p>'
+    train = latest.get("train")
+    step = max(run.step, progress.step if progress else 0, train.step if train else 0)
+    share = 100.0 if run.status == "finished" else 100 * step / run.total if run.total else 0.0
+    facts = _going_facts(run, progress, latest, step, lang) if run.status in LIVE else _ended_facts(run, lang)
+    if run.total:
+        facts.insert(0, t("train.step", lang, step=f"{step:,}", total=f"{run.total:,}"))
+    spans = "".join(f'<span class="fact">{escape(fact)}</span>' for fact in facts)
+    reason = f'<p class="reason">{escape(_failure(run, lang))}</p>' if run.error else ""
+    return (
+        f'<div class="run-status run-{run.status}"><div class="bar"><i style="width:{share:.1f}%"></i></div>'
+        f"<p><b>{escape(run_name(run, lang))} · {t(f'status.{run.status}', lang)}</b>{spans}</p>{reason}</div>"
+    )
+
+
+def _going_facts(
+    run: "Run", progress: "Progress | None", latest: Mapping[str, "MetricRecord"], step: int, lang: str
+) -> list[str]:
+    values = latest["train"].values if "train" in latest else {}
+    speed = progress.steps_per_second if progress else values.get("steps_per_second")
+    tokens = progress.tokens_per_second if progress else values.get("tokens_per_second")
+    memory = progress.memory_bytes if progress else latest["system"].values["memory_bytes"] if "system" in latest else 0
+    left = progress.seconds_left if progress else None
+    if left is None and speed:
+        left = (run.total - step) / speed
+    facts = [t("train.speed", lang, steps=f"{speed:.2g}" if speed < 10 else f"{speed:.0f}")] if speed else []
+    facts += [t("train.token-speed", lang, tokens=f"{tokens:,.0f}")] if tokens else []
+    facts += [t("train.left", lang, time=clock(left))] if left is not None and run.status == "running" else []
+    return facts + ([gigabytes(memory)] if memory else [])
+
+
+def _ended_facts(run: "Run", lang: str) -> list[str]:
+    facts = []
+    if run.started_at and run.finished_at:
+        facts.append(t("train.took", lang, time=clock(run.finished_at - run.started_at)))
+    if run.best_eval_loss is not None:
+        facts.append(t("train.best", lang, loss=f"{run.best_eval_loss:.3f}", step=f"{run.best_step:,}"))
+    return facts
+
+
+def _failure(run: "Run", lang: str) -> str:
+    return error_text(StudioError(run.error["code"], **run.error["params"]), lang)
+
+
+def run_name(run: "Run", lang: str) -> str:
+    """ "run 3"; the folder's name for a run that the command line put elsewhere."""
+    return t("train.run", lang, number=run.number) if run.number else run.id
+
+
+def runs_html(runs: Sequence["Run"], chosen: str, overlaid: Sequence[str], lang: str) -> str:
+    """The list of runs: a click on a row shows its curve, a box lays it over the shown one."""
+    if not runs:
+        return ""
+    columns = ("overlay", "run", "status", "data", "steps", "best", "started")
+    header = "".join(f"<th>{t(f'train.column.{name}', lang)}</th>" for name in columns)
+    rows = "".join(_run_row(run, run.id == chosen, run.id in overlaid, lang) for run in runs)
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _run_row(run: "Run", chosen: bool, overlaid: bool, lang: str) -> str:
+    best = f"{run.best_eval_loss:.3f} @ {run.best_step:,}" if run.best_eval_loss is not None else "–"
+    box = (
+        f'<input type="checkbox" aria-label="{t("train.column.overlay", lang)}"'
+        f"{' checked' if overlaid or chosen else ''}{' disabled' if chosen else ''}>"
+    )
+    cells = (
+        f'<button class="run-pick">{escape(run_name(run, lang))}</button>',
+        f'<span class="run-{run.status}">{t(f"status.{run.status}", lang)}</span>',
+        escape(run.dataset),
+        f"{run.step:,} / {run.total:,}",
+        best,
+        time.strftime("%m-%d %H:%M", time.localtime(run.created_at)),
+    )
+    marked = ' class="chosen"' if chosen else ""
+    return f'<tr data-run="{escape(run.id)}"{marked}><td>{box}</td>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
+def facts_html(summary: "DatasetSummary | None", findings: Sequence["Finding"], lang: str) -> str:
+    """How many rows the chosen dataset has, and how long the longest is once the check knows it."""
+    if summary is None:
+        return f'<p class="empty-hint">{t("train.no-data", lang)}</p>'
+    text = t("train.counts", lang, train=f"{summary.train:,}", dev=f"{summary.dev:,}")
+    longest = next((found.params["longest"] for found in findings if "longest" in found.params), None)
+    if longest is not None:
+        text += " · " + t("train.longest", lang, tokens=f"{longest:,}")
+    return f"<p>{text}</p>"
+
+
+def needs_html(findings: Sequence["Finding"], lang: str) -> str:
+    """Memory and time that a run with these settings takes, where the check could tell."""
+    needs = next((found.params for found in findings if found.code == "needs"), None)
+    if needs is None:
+        return ""
+    memory, total = gigabytes(needs["memory_bytes"]), gigabytes(needs["total_bytes"])
+    return f"<p>{t('train.needs', lang, memory=memory, total=total, time=clock(needs['seconds']))}</p>"
+
+
+def check_html(problems: Sequence[StudioError], findings: Sequence["Finding"], active: "Run | None", lang: str) -> str:
+    """Everything that stands in the way of a start (✗), is worth knowing (⚠) or is well (✓), worst first."""
+    lines = [("error", field_text(problem, lang)) for problem in problems]
+    lines += [(found.severity, finding_text(found, lang)) for found in findings if found.code != "needs"]
+    if active is not None:
+        lines.append(("error", t("train.busy", lang, run=run_name(active, lang))))
+    if not any(severity == "error" for severity, _ in lines):
+        lines.append(("info", t("train.ready", lang)))
+    lines.sort(key=lambda line: list(_MARKS).index(line[0]))
+    return "".join(
+        f'<p class="check-{severity}"><b>{_MARKS[severity]}</b> {escape(text)}</p>' for severity, text in lines
+    )
+
+
+def field_text(error: StudioError, lang: str) -> str:
+    """An error about a setting, the field called by its label."""
+    return error_text(StudioError(error.code, **_named(error.params, lang)), lang)
+
+
+def finding_text(found: "Finding", lang: str) -> str:
+    """A finding in words; what is an error elsewhere too keeps that sentence."""
+    params = {"count": f"{found.count:,}", "rows": _some(found.rows), **_named(found.params, lang)}
+    key = f"finding.{found.code}"
+    return t(key if key in words(lang) else f"error.{found.code}", lang, **params)
+
+
+def _named(params: Mapping[str, object], lang: str) -> dict[str, object]:
+    return {**params, "field": t(f"setting.{params['field']}.label", lang)} if "field" in params else dict(params)
+
+
+def _some(rows: Sequence[int], most: int = 5) -> str:
+    return ", ".join(str(row) for row in rows[:most]) + ("…" if len(rows) > most else "")

@@ -1,0 +1,115 @@
+"""The right of Train: the chart, how the shown run stands, and the list of runs. Follows the newest run until one is
+picked; a second tab, a reload and a restart read the same run folders. Sends only what changed. Knows no form."""
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from glmstudio.ui import live_figure
+from glmstudio.ui.charts import figure
+from glmstudio.ui.curves import Curves
+from glmstudio.ui.language import language_of, t
+from glmstudio.ui.live_figure import drawn, hint
+from glmstudio.ui.page import QUIET
+from glmstudio.ui.train_status import run_name, runs_html, status_html
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from glmstudio.studio import Studio
+    from glmstudio.training.runs import Run
+    from glmstudio.ui.charts import Curve
+    from glmstudio.ui.page import Page
+
+_CHART_WORDS = ("train", "smoothed", "dev", "step", "loss")
+_PLOTLY_WORDS = {
+    "Download plot as a PNG": "download",
+    "Zoom": "zoom",
+    "Pan": "pan",
+    "Reset axes": "reset",
+    "Double-click to zoom back out": "double-click",
+    "Double-click on legend to isolate one trace": "legend",
+    "Preparing image - this may take a few seconds": "preparing",
+    "Image download succeeded": "downloaded",
+    "Sorry, there was a problem downloading your image!": "not-downloaded",
+}
+_PICK = """
+element.addEventListener("click", (event) => {
+  const row = event.target.closest("tr[data-run]");
+  if (row) trigger("pick", { run: row.dataset.run, overlay: event.target.matches("input") });
+});
+"""
+
+_KEPT_CHARTS = 8
+
+
+class View:
+    """`following` are the states that say which run is shown: ("", ()) is the newest, alone."""
+
+    def __init__(self, studio: "Studio") -> None:
+        self._studio = studio
+        self._curves = Curves(studio)
+        self._charts: dict[tuple[Any, ...], str] = {}
+        self.chart = live_figure.place("train-chart")
+        self.status = gr.HTML("", elem_id="train-status", apply_default_css=False, js_on_load=None)
+        self.table = gr.HTML("", elem_id="train-runs", apply_default_css=False, js_on_load=_PICK)
+        self.following = [gr.State(""), gr.State(())]
+        self.sent = gr.State({})
+
+    def wire(self, page: "Page") -> None:
+        asked, shown = [self.sent, *self.following], [self.chart, self.status, self.table, self.sent]
+        page.on_load(self.on_tick, shown, inputs=asked)
+        page.on_tick(self.on_tick, asked, shown)
+        for state in self.following:
+            state.change(self.on_tick, asked, shown, **QUIET)
+        self.table.pick(self.on_pick, self.following, self.following, **QUIET)
+
+    # Handlers
+
+    def on_tick(self, request: gr.Request, sent: dict[str, int], chosen: str, overlaid: tuple[str, ...]) -> list[Any]:
+        """Chart, status and list, each only where it differs from what this browser has."""
+        lang = language_of(request)
+        runs = self._studio.runs()
+        known = {run.id: run for run in runs}
+        shown = known.get(chosen) or (runs[0] if runs else None)
+        others = [known[run_id] for run_id in overlaid if run_id in known and known[run_id] is not shown]
+        latest = self._curves.tail(shown.id).latest if shown else {}
+        progress = self._studio.progress(shown.id) if shown else None
+        values = (
+            self._chart([shown, *others] if shown else [], lang),
+            status_html(shown, progress, latest, lang),
+            runs_html(runs, shown.id if shown else "", overlaid, lang),
+        )
+        marks = dict(zip(("chart", "status", "runs"), map(hash, values), strict=True))
+        if marks == sent:
+            return [gr.skip()] * 4
+        pairs = zip(marks.items(), values, strict=True)
+        changed = [gr.skip() if sent.get(name) == mark else value for (name, mark), value in pairs]
+        return [*changed, marks]
+
+    def _chart(self, runs: "Sequence[Run]", lang: str) -> str:
+        """The chart's value, made once for all browsers that look at these runs."""
+        if not runs:
+            return hint(t("train.chart-empty", lang))
+        with self._curves.lock:
+            curves = [(run_name(run, lang), self._curves.tail(run.id).curve) for run in runs]
+            if not any(curve.size for _, curve in curves):
+                return hint(t("train.chart-waiting", lang))
+            key = (lang, *((curve.run_id, curve.size) for _, curve in curves))
+            if key not in self._charts:
+                while len(self._charts) >= _KEPT_CHARTS:
+                    del self._charts[next(iter(self._charts))]
+                self._charts[key] = _drawn(curves, lang)
+            return self._charts[key]
+
+    def on_pick(self, chosen: str, overlaid: tuple[str, ...], event: gr.EventData) -> tuple[str, tuple[str, ...]]:
+        """A row's click shows its run alone; its box lays the run over the shown one or takes it away."""
+        if not event.overlay:
+            return event.run, ()
+        without = tuple(run_id for run_id in overlaid if run_id != event.run)
+        return chosen, without if event.run in overlaid else (*without, event.run)
+
+
+def _drawn(curves: "Sequence[tuple[str, Curve]]", lang: str) -> str:
+    shown = figure(curves, {word: t(f"train.chart.{word}", lang) for word in _CHART_WORDS})
+    return drawn(shown, {english: t(f"train.plotly.{word}", lang) for english, word in _PLOTLY_WORDS.items()})
