@@ -182,6 +182,21 @@ def test_a_cache_filled_elsewhere_needs_positions(model):
         model(ids[:, 5:6], past_key_values=cache)
 
 
+def test_masks_positions_and_caches_of_another_kind_are_refused(model):
+    ids = tensor(cases()["b1_gmask"]["input_ids"])
+    square = torch.zeros(1, 1, ids.shape[1], ids.shape[1])
+    for wrong, word in (
+        ({"attention_mask": square}, "bool"),
+        ({"attention_mask": torch.ones(1, 5), "position_ids": position_ids_for(ids, None, model.config)}, "keys"),
+        ({"position_ids": torch.arange(ids.shape[1])[None]}, "position_ids"),
+        ({"inputs_embeds": model.get_input_embeddings()(ids)}, "exactly one"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            model(ids, **wrong)
+    with pytest.raises(ValueError, match="cache"):
+        model.generate(ids, max_new_tokens=2, cache_implementation="static")
+
+
 def test_embeddings_and_chosen_positions(model):
     case = cases()["b1_gmask_target"]
     ids = tensor(case["input_ids"])

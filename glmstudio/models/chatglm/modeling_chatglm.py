@@ -160,6 +160,8 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
             past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
             position_ids = self._position_ids(input_ids, attention_mask, past_key_values)
+        if position_ids.dim() != 3:
+            raise ValueError(f"position_ids are (b, 2, s), not {tuple(position_ids.shape)}")
 
         cache = past_key_values
         if self.prefix_encoder is not None:
@@ -201,11 +203,8 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
             return end + torch.stack((torch.zeros_like(steps), steps))
         if input_ids is None:
             raise ValueError("inputs_embeds need position_ids (b, 2, s): the ids that tell them are not there")
-        return position_ids_for(input_ids, attention_mask if _is_2d(attention_mask) else None, self.config)
-
-
-def _is_2d(mask: torch.Tensor | None) -> bool:
-    return mask is not None and mask.dim() == 2
+        shown = attention_mask if attention_mask is not None and attention_mask.dim() == 2 else None
+        return position_ids_for(input_ids, shown, self.config)
 
 
 class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin):
@@ -266,6 +265,11 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    @staticmethod
+    def create_masks_for_generate(**kwargs: Any) -> None:
+        # transformers asks this for caches of fixed size only, and would hand over True = visible.
+        raise ValueError("ChatGLM-6B decodes with growing caches: leave cache_implementation alone")
 
     def _prepare_attention_mask_for_generation(
         self, inputs_tensor: torch.Tensor, generation_config: Any, model_kwargs: dict[str, Any]

@@ -157,14 +157,14 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         **kwargs: Any,
     ) -> str:
         ids = [token_ids] if isinstance(token_ids, int) else token_ids
-        dropped = set(self.all_special_ids) if skip_special_tokens else {self.pad_token_id}
-        text = self._text_of([index for index in ids if index not in dropped])
+        skipped = set(self.all_special_ids) if skip_special_tokens else set()
+        text = self._text_of([index for index in ids if index not in skipped])
         if clean_up_tokenization_spaces is None:
             clean_up_tokenization_spaces = self.clean_up_tokenization_spaces
         return self.clean_up_tokenization(text) if clean_up_tokenization_spaces else text
 
     def _text_of(self, ids: list[int]) -> str:
-        # A model has more rows than the tokenizer has pieces: ids without one have no text.
+        # Control pieces have no text, nor have the rows that a model has beyond the pieces.
         text = self.sp_model.DecodeIds([index - self.num_image_tokens for index in ids if index in self._piece_ids])
         return WRITTEN_BLANKS.sub(_blank, text)
 
