@@ -3,6 +3,7 @@
 Training and answering meet here and take turns at the gate. Knows no text, no sampling and no training loop.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ IN_TRAINING = "default"
 KEPT_ADAPTERS = 4
 
 _Stamp = tuple[tuple[str, int, int], ...]
+
+# PEFT asks for a name that transformers is about to drop; nothing here depends on it.
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 def lora_targets(base: "Base", lora: LoraSettings) -> list[str]:

@@ -1,0 +1,102 @@
+"""Examples → token ids, once → groups of like length → padded tensors. Knows a tokenizer, no model and no loss."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import Sampler
+
+from glmstudio.data.example import Example
+from glmstudio.models.chat_format import Rendered, render_example
+from glmstudio.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from glmstudio.models.loading import Base
+
+# Rows of that many optimizer steps are drawn at random, then sorted by length: enough to leave little padding, few
+# enough that the rows of a step still change from epoch to epoch.
+STEPS_IN_POOL = 16
+
+
+def render_rows(base: "Base", examples: Sequence[Example], settings: TrainingSettings) -> list[Rendered]:
+    """Token ids and loss mask of every example, cut to the settings' lengths."""
+    return [
+        render_example(
+            base.tokenizer,
+            base.family,
+            example.instruction,
+            example.input,
+            example.target,
+            max_source_length=settings.max_source_length,
+            max_target_length=settings.max_target_length,
+        )
+        for example in examples
+    ]
+
+
+class LikeLengths(Sampler[list[int]]):
+    """Micro-batches of row numbers, rows of like length together, every row once an epoch.
+
+    The rows of one optimizer step depend on `batch_size * accumulate`, `seed` and the epoch only, so 1 × 8 sees the
+    rows of 8 × 1. The last step takes what is left. Global random numbers are not touched.
+    """
+
+    drop_last = False
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, accumulate: int, seed: int) -> None:
+        self.batch_size = batch_size
+        self._lengths = lengths
+        self._in_step = batch_size * accumulate
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of the epoch that is iterated next."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self._lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
+        shuffled = torch.randperm(len(self._lengths), generator=generator).tolist()
+        in_pool = self._in_step * STEPS_IN_POOL
+        ordered: list[int] = []
+        for start in range(0, len(shuffled), in_pool):
+            ordered += sorted(shuffled[start : start + in_pool], key=self._lengths.__getitem__, reverse=True)
+        steps = [ordered[start : start + self._in_step] for start in range(0, len(ordered), self._in_step)]
+        whole = len(ordered) // self._in_step
+        for place in [*torch.randperm(whole, generator=generator).tolist(), *range(whole, len(steps))]:
+            for start in range(0, len(steps[place]), self.batch_size):
+                yield steps[place][start : start + self.batch_size]
+
+
+def collate(rows: Sequence[Rendered]) -> dict[str, Any]:
+    """Tensors of a micro-batch, padded on the right to its longest row only.
+
+    `input_ids` and `attention_mask` (1 = token) are (b, s) int64. `places` (n,) are the positions of the flattened
+    (b * s) hidden states that predict a token which bears loss, `targets` (n,) those tokens. `tokens` counts real ones.
+    """
+    width = max(len(row.ids) for row in rows)
+    input_ids = torch.zeros(len(rows), width, dtype=torch.long)
+    attention_mask = torch.zeros(len(rows), width, dtype=torch.long)
+    places, targets = [], []
+    for number, row in enumerate(rows):
+        input_ids[number, : len(row.ids)] = torch.tensor(row.ids)
+        attention_mask[number, : len(row.ids)] = 1
+        bearing = [place for place, bears in enumerate(row.bears_loss) if bears]
+        places += [number * width + place - 1 for place in bearing]
+        targets += [row.ids[place] for place in bearing]
+    return {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "places": torch.tensor(places),
+        "targets": torch.tensor(targets),
+        "tokens": sum(len(row.ids) for row in rows),
+    }
+
+
+def dev_batches(rows: Sequence[Rendered], batch_size: int) -> list[list[int]]:
+    """Row numbers in order of length, so that a dev batch has little padding."""
+    order = sorted(range(len(rows)), key=lambda number: len(rows[number].ids), reverse=True)
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -1,0 +1,63 @@
+"""Metric records of a run: appended to a JSONL file as whole lines, read back by offset. Knows files, no training."""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+KINDS = ("train", "eval", "event", "system")
+
+
+@dataclass(frozen=True)
+class MetricRecord:
+    """One line of `metrics.jsonl`. `step` counts optimizer steps, `epoch` is a fraction, `time` seconds since 1970.
+
+    `values` by kind. train: `loss` (each step's mean over its target tokens, averaged over the steps since the record
+    before), `learning_rate`, `grad_norm` (of the last step, before clipping), `tokens_per_second` (real tokens, no
+    padding), `target_tokens_per_second`, `steps_per_second`. eval: `loss` (mean over the dev rows' target tokens).
+    event: `code` and its details. system: `memory_bytes`.
+    """
+
+    kind: str
+    step: int
+    epoch: float
+    time: float
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+class MetricWriter:
+    """Appends records to a file. A record is one write of one whole line, so a reader sees all of it or nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, kind: str, *, step: int, epoch: float, **values: Any) -> None:
+        """Appends one record with the time of now."""
+        record = MetricRecord(kind, step, round(epoch, 6), round(time.time(), 3), values)
+        self._file.write((json.dumps(asdict(record), ensure_ascii=False) + "\n").encode())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_from(path: Path, offset: int = 0) -> tuple[list[MetricRecord], int]:
+    """The whole records after `offset` bytes, and the offset to go on from; nothing for a file that is not there yet.
+
+    Lines that do not parse are left out: a full disk tears them.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            whole, newline, _ = file.read().rpartition(b"\n")
+    except FileNotFoundError:
+        return [], offset
+    lines = whole.split(b"\n") if newline else []
+    return [record for line in lines if (record := _parse(line)) is not None], offset + len(whole) + len(newline)
+
+
+def _parse(line: bytes) -> MetricRecord | None:
+    try:
+        return MetricRecord(**json.loads(line))
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,262 @@
+"""Run folders: what a run is, its `run.json`, its checkpoints, which runs died. Knows files and processes, no model.
+
+A folder holds `run.json`, `metrics.jsonl`, the PEFT folders `best`, `last`, `checkpoint-N`; after a failure `run.log`.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from glmstudio.errors import StudioError
+from glmstudio.settings import LoraSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from glmstudio.models.loading import Base
+
+LIVE = ("queued", "running", "stopping")
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "sentencepiece")
+PROMPT_STYLE = "instruction"
+ABOUT_ADAPTER = "glmstudio.json"
+_NUMBERED_RUN = re.compile(r"run-(\d+)")
+_NUMBERED_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """Which base a run trains on, as it was loaded."""
+
+    source: str
+    family: str
+    dtype: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `run.json` says. `status` is queued, running, stopping, finished, stopped, failed or interrupted.
+
+    `number` is that of `run-0007`, 0 for other folder names. `step` and `total` count optimizer steps; times are
+    seconds since 1970; `error` is a code with its params. `process` tells whether whoever wrote this is still there.
+    """
+
+    id: str
+    number: int
+    dataset: str
+    snapshot_id: str
+    base: BaseFacts
+    lora: LoraSettings
+    settings: TrainingSettings
+    status: str = "queued"
+    step: int = 0
+    total: int = 0
+    created_at: float = 0.0
+    started_at: float | None = None
+    finished_at: float | None = None
+    error: dict[str, Any] | None = None
+    best_step: int = 0
+    best_eval_loss: float | None = None
+    prompt_style: str = PROMPT_STYLE
+    versions: dict[str, str] = field(default_factory=dict)
+    process: dict[str, float] = field(default_factory=dict)
+
+
+class RunFolder:
+    """One run on disk. One process writes it; any may read it at any time and finds whole files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log_path(self) -> Path:
+        return self.path / "run.log"
+
+    @property
+    def aside(self) -> Path:
+        """Where checkpoints are written before they are moved into place."""
+        return self.path / ".writing"
+
+    @property
+    def _run_path(self) -> Path:
+        return self.path / "run.json"
+
+    def create(
+        self,
+        *,
+        snapshot_id: str,
+        dataset: str,
+        base: "Base",
+        lora: LoraSettings,
+        settings: TrainingSettings,
+        overwrite: bool = False,
+    ) -> Run:
+        """Writes `run.json` of a queued run; with `overwrite` the run that was there is removed first.
+
+        Raises StudioError `run-exists`, and `run-active` for one that a living process trains.
+        """
+        if self._run_path.exists():
+            if is_alive(self.read()):
+                raise StudioError("run-active", run=self.path.name)
+            if not overwrite:
+                raise StudioError("run-exists", folder=str(self.path))
+            self._clear()
+        numbered = _NUMBERED_RUN.fullmatch(self.path.name)
+        run = Run(
+            id=self.path.name,
+            number=int(numbered[1]) if numbered else 0,
+            dataset=dataset,
+            snapshot_id=snapshot_id,
+            base=BaseFacts(base.source, base.family.name, str(base.dtype).removeprefix("torch."), str(base.device)),
+            lora=lora,
+            settings=settings,
+            created_at=time.time(),
+            versions=_versions(),
+            process=_this_process(),
+        )
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._write(run)
+        return run
+
+    def read(self) -> Run:
+        """Raises StudioError `run-missing` where there is no run, `run-unreadable` where `run.json` is damaged."""
+        try:
+            values = json.loads(self._run_path.read_text(encoding="utf-8"))
+            nested = {"base": BaseFacts, "lora": LoraSettings, "settings": TrainingSettings}
+            values |= {name: _filled(kind, values[name]) for name, kind in nested.items()}
+            return _filled(Run, values)
+        except FileNotFoundError:
+            raise StudioError("run-missing", folder=str(self.path)) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise StudioError("run-unreadable", file=str(self._run_path), reason=str(error)) from error
+
+    def update(self, **changes: Any) -> Run:
+        """Changes fields of `run.json`."""
+        run = dataclasses.replace(self.read(), **changes)
+        self._write(run)
+        return run
+
+    def checkpoints(self) -> list[str]:
+        """The adapters that are there: best, last, then the numbered ones, the newest first."""
+        numbers = _numbers(self.path, _NUMBERED_CHECKPOINT)
+        names = ["best", "last", *(f"checkpoint-{number}" for number in sorted(numbers, reverse=True))]
+        return [name for name in names if (self.path / name / "adapter_config.json").is_file()]
+
+    def put(self, name: str, write: Callable[[Path], None]) -> None:
+        """Lets `write` fill a folder aside, then moves it to `name`, in the place of what was there."""
+        new, old = self.aside / name, self.aside / f"{name}-old"
+        for left_over in (new, old):
+            shutil.rmtree(left_over, ignore_errors=True)
+        new.mkdir(parents=True)
+        write(new)
+        if (self.path / name).exists():
+            os.replace(self.path / name, old)
+        os.replace(new, self.path / name)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def keep_newest(self, count: int) -> None:
+        """Removes all numbered checkpoints but the newest ones."""
+        numbered = [name for name in self.checkpoints() if _NUMBERED_CHECKPOINT.fullmatch(name)]
+        for name in numbered[count:]:
+            shutil.rmtree(self.path / name)
+
+    def _write(self, run: Run) -> None:
+        new = self._run_path.with_suffix(".json.new")
+        new.write_text(json.dumps(dataclasses.asdict(run), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        os.replace(new, self._run_path)
+
+    def _clear(self) -> None:
+        for folder in (*self.path.glob("checkpoint-*"), self.path / "best", self.path / "last", self.aside):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.metrics_path, self.log_path, self._run_path):
+            file.unlink(missing_ok=True)
+
+
+def new_run_id(checkpoints: Path) -> str:
+    """`run-0001`, or one more than the highest number in the folder."""
+    return f"run-{max(_numbers(checkpoints, _NUMBERED_RUN), default=0) + 1:04d}"
+
+
+def list_runs(checkpoints: Path) -> list[Run]:
+    """The runs in the folder, the newest first; folders without a readable `run.json` are none."""
+    runs = []
+    for path in checkpoints.glob("*/run.json"):
+        try:
+            runs.append(RunFolder(path.parent).read())
+        except StudioError:
+            continue
+    return sorted(runs, key=lambda run: (run.created_at, run.id), reverse=True)
+
+
+def mark_interrupted(checkpoints: Path) -> list[Run]:
+    """Runs that were queued or under way when their process died become `interrupted`; gives those."""
+    dead = [run for run in list_runs(checkpoints) if run.status in LIVE and not is_alive(run)]
+    return [RunFolder(checkpoints / run.id).update(status="interrupted", finished_at=time.time()) for run in dead]
+
+
+def is_alive(run: Run) -> bool:
+    """Whether the run is under way in a process that is still there."""
+    if run.status not in LIVE:
+        return False
+    try:
+        started = psutil.Process(int(run.process["pid"])).create_time()
+    except (KeyError, psutil.Error):
+        return False
+    # The number of a dead process is given to a new one sooner or later; its start is another then.
+    return abs(started - run.process["started"]) < 1.0
+
+
+def write_about(folder: Path, run: Run, step: int) -> None:
+    """Writes `glmstudio.json` beside an adapter: what it was trained on and how its prompts are made."""
+    about = {
+        "prompt_style": run.prompt_style,
+        "base": run.base.source,
+        "family": run.base.family,
+        "max_source_length": run.settings.max_source_length,
+        "max_target_length": run.settings.max_target_length,
+        "run": run.id,
+        "step": step,
+        "snapshot_id": run.snapshot_id,
+    }
+    text = json.dumps(about, ensure_ascii=False, indent=2) + "\n"
+    (folder / ABOUT_ADAPTER).write_text(text, encoding="utf-8")
+
+
+def adapter_source_length(folder: Path) -> int:
+    """The longest prompt, in tokens, that an adapter was trained with; the default for adapters from elsewhere."""
+    try:
+        return int(json.loads((folder / ABOUT_ADAPTER).read_text(encoding="utf-8"))["max_source_length"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return TrainingSettings().max_source_length
+
+
+def _this_process() -> dict[str, float]:
+    return {"pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def _filled(kind: type, values: dict[str, Any]) -> Any:
+    """A dataclass from the values it knows; a list becomes the tuple that it was."""
+    known = {item.name for item in dataclasses.fields(kind)}
+    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return kind(**{name: value for name, value in tuples.items() if name in known})
+
+
+def _numbers(folder: Path, name: re.Pattern[str]) -> list[int]:
+    return [int(found[1]) for path in folder.glob("*") if (found := name.fullmatch(path.name))]
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}

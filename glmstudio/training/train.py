@@ -1,0 +1,150 @@
+"""THE training function: page, command line and tests call this one. Knows no page, no words and no data file."""
+
+import gc
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from errno import ENOSPC
+
+import torch
+from transformers import set_seed
+
+from glmstudio.data.example import Example
+from glmstudio.errors import StudioError
+from glmstudio.models.chat_format import Rendered
+from glmstudio.models.resident import Resident
+from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.training.batches import collate, render_rows
+from glmstudio.training.callbacks import LetOthersIn, Progress, Recorder, StopWhenAsked
+from glmstudio.training.loss import agrees_with_model
+from glmstudio.training.pace import Pace
+from glmstudio.training.runs import Run, RunFolder
+from glmstudio.training.trainer import AdapterTrainer, training_arguments
+
+__all__ = ["Progress", "train"]
+
+# How the CPU's allocator words it; torch has no type for that error.
+CPU_OUT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory")
+
+
+def train(
+    resident: Resident,
+    folder: RunFolder,
+    train: Sequence[Example],
+    dev: Sequence[Example],
+    lora: LoraSettings,
+    settings: TrainingSettings,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Trains one adapter on the resident base and gives the run as it ended, finished or stopped.
+
+    `folder` holds a run made by `RunFolder.create`. The run keeps a turn of the gate and lets others in between steps.
+    `best` has the lowest dev loss; without one it is `last`. Raises StudioError after status, code and traceback
+    (`run.log`) were written into the folder: `train-empty`, `lora-targets`, `family-loss`, `loss-not-finite`,
+    `out-of-memory`, `disk-full`, `run-failed`.
+    """
+    tell = on_progress or (lambda progress: None)
+    try:
+        folder.update(status="running", started_at=time.time())
+        tell(Progress(0, 0, phase="preparing", memory_bytes=resident.memory_bytes))
+        if not train:
+            raise StudioError("train-empty")
+        rows, dev_rows = (render_rows(resident.base, examples, settings) for examples in (train, dev))
+        with resident.gate.turn():
+            try:
+                asked = _train(resident, folder, rows, dev_rows, lora, settings, should_stop, tell)
+            finally:
+                resident.end_training()
+                resident.base.model.activation_checkpointing_disable()
+                _free_memory()
+        status = "stopped" if asked else "finished"
+        return folder.update(status=status, finished_at=time.time())
+    except BaseException as error:
+        folder.log_path.write_text(traceback.format_exc(), encoding="utf-8")
+        if not isinstance(error, Exception):
+            folder.update(status="interrupted", finished_at=time.time())
+            raise
+        failure = _failure(error, folder)
+        folder.update(
+            status="failed", finished_at=time.time(), error={"code": failure.code, "params": dict(failure.params)}
+        )
+        raise failure from error
+    finally:
+        shutil.rmtree(folder.aside, ignore_errors=True)
+
+
+def _train(
+    resident: Resident,
+    folder: RunFolder,
+    rows: Sequence[Rendered],
+    dev_rows: Sequence[Rendered],
+    lora: LoraSettings,
+    settings: TrainingSettings,
+    should_stop: Callable[[], bool],
+    tell: Callable[[Progress], None],
+) -> bool:
+    """The part inside the turn; True where it was stopped. Everything that holds the adapter dies with this call."""
+    base = resident.base
+    # The adapter starts from torch's global random numbers.
+    set_seed(settings.seed)
+    model = resident.begin_training(lora)
+    if not agrees_with_model(model, {name: _on(value, base.device) for name, value in collate(rows[:1]).items()}):
+        raise StudioError("family-loss", family=base.family.name, source=base.source)
+    pace = Pace()
+    use_cache = getattr(base.model.config, "use_cache", True)
+    arguments = training_arguments(settings, folder, base.device, dev=bool(dev_rows), use_cache=use_cache)
+    trainer = AdapterTrainer(
+        model,
+        arguments,
+        train=rows,
+        dev=dev_rows,
+        folder=folder,
+        pace=pace,
+        save_total_limit=settings.save_total_limit,
+    )
+    recorder = Recorder(
+        folder,
+        pace,
+        on_progress=tell,
+        keep_best=lambda: trainer.keep("best"),
+        memory_bytes=lambda: resident.memory_bytes,
+    )
+    stop = StopWhenAsked(should_stop, folder)
+    # The order counts: what a stop changes is recorded, and the time that others take is no time of the step.
+    for callback in (stop, recorder, LetOthersIn(resident.gate)):
+        trainer.add_callback(callback)
+    try:
+        trainer.train()
+        trainer.keep("last")
+        if recorder.progress.best_eval_loss is None:
+            trainer.keep("best")
+        folder.update(step=trainer.state.global_step)
+    finally:
+        recorder.close()
+    return stop.asked
+
+
+def _on(value: object, device: torch.device) -> object:
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+def _free_memory() -> None:
+    # Trainer, optimizer and callbacks refer to each other in circles: their memory comes back only with a collection.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _failure(error: Exception, folder: RunFolder) -> StudioError:
+    """The error as a code that a person can act on."""
+    if isinstance(error, StudioError):
+        return error
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text for words in CPU_OUT_OF_MEMORY):
+        return StudioError("out-of-memory", run=folder.path.name)
+    if isinstance(error, OSError) and error.errno == ENOSPC:
+        return StudioError("disk-full", folder=str(folder.path))
+    return StudioError("run-failed", reason=f"{type(error).__name__}: {text}", log=str(folder.log_path))

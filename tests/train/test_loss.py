@@ -1,0 +1,99 @@
+"""The loss is the model's own, made from a few rows of logits only."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import CohereConfig, CohereForCausalLM, GlmConfig, GlmForCausalLM
+
+from glmstudio.models.families import Family
+from glmstudio.models.loading import Base
+from glmstudio.models.resident import Resident
+from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.training import loss
+from glmstudio.training.batches import collate, render_rows
+from tests.tiny_base import rows, tiny_base, tiny_tokenizer
+
+GLM = {
+    "vocab_size": 104,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "pad_token_id": 1,
+}
+
+
+def glm_base() -> Base:
+    torch.manual_seed(0)
+    model = GlmForCausalLM(GlmConfig(**GLM))
+    return Base(model, tiny_tokenizer(), Family("glm"), "tiny-glm", torch.device("cpu"), torch.float32)
+
+
+def prepared(base: Base) -> tuple[object, dict]:
+    """(model with an adapter that does something, a batch of rows of different lengths)."""
+    resident = Resident(base)
+    with resident.gate.turn():
+        model = resident.begin_training(LoraSettings(r=4))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if ".lora_B." in name:
+                weight.normal_(std=0.1)
+    return model, collate(render_rows(base, rows(5), TrainingSettings()))
+
+
+def gradients(model) -> dict[str, torch.Tensor]:
+    found = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("make_base", [tiny_base, glm_base])
+@pytest.mark.parametrize("chunk", [104 * 7, 2**24])
+def test_loss_and_gradient_are_those_of_the_model(make_base, chunk, monkeypatch) -> None:
+    monkeypatch.setattr(loss, "LARGEST_CHUNK", chunk)
+    model, batch = prepared(make_base())
+    labels = torch.full_like(batch["input_ids"], -100)
+    labels.view(-1)[batch["places"] + 1] = batch["targets"]
+    theirs = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss
+    theirs.backward()
+    expected = gradients(model)
+    ours = loss.target_loss(model, batch) / len(batch["targets"])
+    ours.backward()
+    torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=0)
+    actual = gradients(model)
+    assert actual.keys() == expected.keys()
+    assert all("lora_" in name for name in actual)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(actual[name], gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_no_logits_of_all_targets_are_whole(monkeypatch) -> None:
+    monkeypatch.setattr(loss, "LARGEST_CHUNK", 104 * 7)
+    model, batch = prepared(tiny_base())
+    seen = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            weights = func.overloadpacket is torch.ops.aten.t
+            if isinstance(out, torch.Tensor) and out.shape[-1:] == (104,) and not weights:
+                seen.append(out.numel() // 104)
+            return out
+
+    with Watch():
+        loss.target_loss(model, batch).backward()
+    assert len(batch["targets"]) > 50
+    assert max(seen) == 7
+
+
+def test_a_family_that_scales_its_logits_is_noticed() -> None:
+    torch.manual_seed(0)
+    sizes = {name: value for name, value in GLM.items() if name != "head_dim"}
+    model = CohereForCausalLM(CohereConfig(**sizes, logit_scale=0.05, bos_token_id=2, eos_token_id=3))
+    base = Base(model, tiny_tokenizer(), Family("cohere"), "tiny", torch.device("cpu"), torch.float32)
+    assert not loss.agrees_with_model(*prepared(base))
+    assert loss.agrees_with_model(*prepared(glm_base()))
+    assert loss.agrees_with_model(*prepared(tiny_base(torch.bfloat16)))
