@@ -86,8 +86,10 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     family = family_of(_read_config(folder), str(folder))
     for name in TOKENIZER_FILES:
         refuse_pointer(folder / name)
-    if family is CHATGLM and not (folder / CHATGLM_VOCABULARY).is_file():
-        raise StudioError("base-incomplete", folder=str(folder), file=CHATGLM_VOCABULARY)
+    # Without its config the tokenizer would take the first release's offset of 20000, and every id would be wrong.
+    for name in (CHATGLM_VOCABULARY, "tokenizer_config.json") if family is CHATGLM else ():
+        if not (folder / name).is_file():
+            raise StudioError("base-incomplete", folder=str(folder), file=name)
     try:
         if family is CHATGLM:
             return ChatGLMTokenizer.from_pretrained(folder)

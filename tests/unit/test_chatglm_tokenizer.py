@@ -170,6 +170,7 @@ def test_a_damaged_vocabulary_is_named(tmp_path):
         load_tokenizer(tmp_path)
     assert (caught.value.code, caught.value.params["file"]) == ("base-incomplete", "ice_text.model")
     (tmp_path / "ice_text.model").write_bytes(build_model()[:5000])
+    (tmp_path / "tokenizer_config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(StudioError) as caught:
         load_tokenizer(tmp_path)
     assert (caught.value.code, caught.value.params["folder"]) == ("tokenizer-unreadable", str(tmp_path))

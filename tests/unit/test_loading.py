@@ -128,8 +128,12 @@ def test_the_tokenizer_of_the_folder_comes_along(folder):
     base = load_base(folder, device="cpu", dtype="fp32")
     assert isinstance(base.tokenizer, ChatGLMTokenizer)
     assert base.tokenizer.num_image_tokens == 0
-    (folder / "ice_text.model").unlink()
-    assert (refusal(folder).code, refusal(folder).params["file"]) == ("base-incomplete", "ice_text.model")
+    for name in ("ice_text.model", "tokenizer_config.json"):
+        data = (folder / name).read_bytes()
+        (folder / name).unlink()
+        error = refusal(folder)
+        assert (error.code, error.params["file"]) == ("base-incomplete", name)
+        (folder / name).write_bytes(data)
 
 
 def test_the_embedded_base_is_a_folder_of_the_program(monkeypatch, tmp_path, folder):
