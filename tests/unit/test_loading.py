@@ -245,6 +245,7 @@ def test_an_index_without_a_map(folder):
 @pytest.mark.parametrize("name", [FIRST, "config.json", INDEX, "tokenizer_config.json"])
 def test_a_pointer_instead_of_the_file(folder, name):
     (folder / "ice_text.model").write_bytes(build_model())
+    (folder / "tokenizer_config.json").write_text('{"num_image_tokens": 0}', encoding="utf-8")
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n"
     (folder / name).write_text(pointer, encoding="utf-8")
     error = refusal(folder)
