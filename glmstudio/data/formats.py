@@ -21,7 +21,8 @@ from glmstudio.data.example import Example, Reject
 from glmstudio.data.quality import is_storable
 from glmstudio.errors import StudioError
 
-SUFFIXES = {"context-target": ".jsonl", "alpaca-jsonl": ".jsonl", "alpaca-json": ".json", "csv": ".csv"}
+_SUFFIXES = {"context-target": ".jsonl", "alpaca-jsonl": ".jsonl", "alpaca-json": ".json", "csv": ".csv"}
+KINDS = tuple(_SUFFIXES)
 _DETECT_LINES = 50
 _DELIMITERS = (",", "\t", ";")
 _BLANKS = re.compile(r"\s*")
@@ -34,11 +35,11 @@ codecs.register_error(_MARK, lambda error: ("\udcff", error.end))
 
 def suffix(kind: str) -> str:
     """The file suffix of a kind, with its dot."""
-    return SUFFIXES[kind]
+    return _SUFFIXES[kind]
 
 
 def detect(path: Path) -> str:
-    """The kind of a file, by what is in it: one of `SUFFIXES`.
+    """The kind of a file, by what is in it: one of `KINDS`.
 
     Raises StudioError `file-missing`, `file-empty`, `unknown-format`.
     """

@@ -188,17 +188,17 @@ class Store:
     def page(self, query: Query, *, offset: int = 0, limit: int = 20) -> Page:
         """Newest first. Raises StudioError `search-too-long`."""
         table = self._examples
-        matching = sa.select(table.c.id).where(*self._conditions(query)).order_by(table.c.id.desc())
+        # Used twice, the matches are found once and kept by the database: a search reads every text, so once is enough.
+        matches = sa.select(table.c.id).where(*self._conditions(query)).cte("matches")
+        total = sa.select(sa.func.count()).select_from(matches).scalar_subquery()
+        chosen = sa.select(matches.c.id, total).order_by(matches.c.id.desc()).offset(offset).limit(limit)
         with self._transaction(self._engine) as connection:
-            if query.search.strip():
-                # A search reads every text once for the ids: counting and paging apart would read them twice.
-                found = connection.execute(matching).scalars().all()
-                total, ids = len(found), found[offset : offset + limit]
-            else:
-                total = connection.execute(sa.select(sa.func.count()).select_from(matching.subquery())).scalar_one()
-                ids = connection.execute(matching.offset(offset).limit(limit)).scalars().all()
-            rows = connection.execute(sa.select(table).where(table.c.id.in_(ids)).order_by(table.c.id.desc()))
-            return Page([_example(row) for row in rows], total)
+            found = connection.execute(chosen).all()
+            ids = [example_id for example_id, _ in found]
+            rows = connection.execute(sa.select(table).where(table.c.id.in_(ids)).order_by(table.c.id.desc())).all()
+        if not found and offset > 0:
+            return Page([], self.page(query, limit=1).total)
+        return Page([_example(row) for row in rows], found[0][1] if found else 0)
 
     def iterate(self, query: Query) -> Iterator[Example]:
         """Oldest first; discarded rows only when `query.status` asks for them, rows deleted meanwhile not at all."""

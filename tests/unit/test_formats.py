@@ -46,7 +46,7 @@ def code_of(call) -> StudioError:
     return caught.value
 
 
-@pytest.mark.parametrize("kind", formats.SUFFIXES)
+@pytest.mark.parametrize("kind", formats.KINDS)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
 def test_every_kind_gives_back_every_text(tmp_path: Path, kind: str, encoding: str) -> None:
     path = tmp_path / f"rows{formats.suffix(kind)}"
@@ -230,7 +230,7 @@ def test_a_missing_file_is_named_before_anything_is_read(tmp_path: Path) -> None
     assert (error.code, error.params["name"]) == ("file-missing", "gone.jsonl")
 
 
-@pytest.mark.parametrize("kind", formats.SUFFIXES)
+@pytest.mark.parametrize("kind", formats.KINDS)
 def test_an_export_that_breaks_leaves_the_old_file(tmp_path: Path, kind: str) -> None:
     def breaks():
         yield NASTY[0]

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql
 
 from glmstudio.data import migrations
 from glmstudio.data.example import Example
-from glmstudio.data.store import DatasetSummary, Query, Store
+from glmstudio.data.store import DatasetSummary, Page, Query, Store
 from glmstudio.errors import StudioError
 
 
@@ -130,6 +130,8 @@ def test_pages_are_newest_first_with_the_total(store: Store) -> None:
     page = store.page(Query(), offset=40, limit=20)
     assert (page.total, [row.input for row in page.rows]) == (45, ["4", "3", "2", "1", "0"])
     assert store.page(Query(), offset=0, limit=2).rows[0].input == "44"
+    assert store.page(Query(search="4"), offset=40, limit=20) == Page([], 9)
+    assert store.page(Query(search="x"), offset=40, limit=20) == Page([], 0)
 
 
 def test_filters_and_summaries_agree(store: Store) -> None:
