@@ -44,14 +44,15 @@ def bench_store(rows: int) -> dict[str, object]:
         store = Store(f"sqlite:///{Path(folder) / 'rows.sqlite'}")
         try:
             good = (row for row in formats.read(source, dataset="bench") if isinstance(row, Example))
-            imported = _spent(lambda: store.add_many(good))
+            added: list[int] = []
+            imported = _spent(lambda: added.append(store.add_many(good)))
             calls = _timed_calls(store, rows)
             everything = store.iterate(Query(dataset="bench"))
             exported = _spent(lambda: formats.write(Path(folder) / "out.jsonl", everything, "context-target"))
         finally:
             store.close()
         return {
-            "rows": rows,
+            "rows": added[0],
             "file_megabytes": round(source.stat().st_size / 1e6, 1),
             "seconds": {
                 name: {"wall": round(wall, 2), "processor": round(processor, 2)}
