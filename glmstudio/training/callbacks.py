@@ -144,6 +144,9 @@ class Recorder(TrainerCallback):
             memory = self.progress.memory_bytes
             self._metrics.write("system", step=state.global_step, epoch=state.epoch, memory_bytes=memory)
 
+    def on_prediction_step(self, *_: Any, **__: Any) -> None:
+        self.tell(phase="evaluating")
+
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
         loss, former = metrics["eval_loss"], self.progress.best_eval_loss
         self._metrics.write("eval", step=state.global_step, epoch=state.epoch, loss=loss)

@@ -1,0 +1,64 @@
+"""The check finds everything at once, and what it lets through trains."""
+
+import dataclasses
+from pathlib import Path
+
+from glmstudio.data.example import Example
+from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.training.check import check, optimizer_steps
+from tests.tiny_base import rows, tiny_base
+from tests.train.runs import DEV, FAST, TRAIN, run_in
+
+BASE = tiny_base()
+
+
+def codes(findings, severity: str = "") -> list[str]:
+    return [found.code for found in findings if not severity or found.severity == severity]
+
+
+def test_good_rows_and_settings_leave_only_the_plan(tmp_path: Path) -> None:
+    (plan,) = check(BASE, TRAIN, DEV, LoraSettings(), FAST)
+    assert (plan.code, plan.count, plan.params) == ("plan", 22, {"dev": 6, "steps": 12})
+    assert run_in(tmp_path / "run").total == plan.params["steps"]
+
+
+def test_everything_wrong_is_told_at_once_errors_first() -> None:
+    settings = TrainingSettings(learning_rate=5.0, num_train_epochs=0, lr_scheduler_type="odd")
+    lora = LoraSettings(r=0, target_modules=("typo",))
+    found = check(
+        BASE, [Example("a", target="[1,"), Example("a", target="")], [Example("a", target="")], lora, settings
+    )
+    errors = codes(found, "error")
+    assert sorted(errors) == ["lora-targets", "setting-bounds", "setting-bounds", "setting-bounds", "setting-choice"]
+    assert {"broken-json", "empty-target"} <= set(codes(found, "warning"))
+    assert codes(found)[: len(errors)] == errors
+
+
+def test_no_rows_no_dev_rows_no_base_no_tokenizer() -> None:
+    assert codes(check(BASE, [], [], LoraSettings(), FAST)) == ["train-empty"]
+    assert codes(check(BASE, TRAIN, [], LoraSettings(), FAST)) == ["no-dev", "plan"]
+    assert codes(check(None, TRAIN, DEV, LoraSettings(), FAST)) == ["base-not-ready", "plan"]
+    bare = dataclasses.replace(BASE, tokenizer=None)
+    assert codes(check(bare, TRAIN, DEV, LoraSettings(), FAST)) == ["no-tokenizer", "plan"]
+
+
+def test_rows_that_are_cut_are_named_with_the_longest() -> None:
+    long_prompt = Example("Name it.", "red " * 40, "red", id=71)
+    long_target = Example("Name it.", "red", "blue " * 30)
+    settings = dataclasses.replace(FAST, max_source_length=120, max_target_length=60)
+    found = {item.code: item for item in check(BASE, [*rows(3), long_prompt], [long_target], LoraSettings(), settings)}
+    assert found["prompt-cut"].rows == (71,)
+    assert found["target-cut"].rows == (5,)
+    assert found["prompt-cut"].params["limit"] == 120
+    assert found["prompt-cut"].params["longest"] > 160
+    assert 140 < found["target-cut"].params["longest"] < 160
+    longer = dataclasses.replace(FAST, max_source_length=found["prompt-cut"].params["longest"] + 1)
+    assert "prompt-cut" not in codes(check(BASE, [long_prompt], DEV, LoraSettings(), longer))
+
+
+def test_a_batch_that_no_dataset_fills_is_told() -> None:
+    wide = dataclasses.replace(FAST, per_device_train_batch_size=16, gradient_accumulation_steps=2)
+    assert codes(check(BASE, TRAIN, DEV, LoraSettings(), wide)) == ["batch-beyond-rows", "plan"]
+    assert optimizer_steps(22, wide) == 2
+    assert optimizer_steps(400, TrainingSettings(num_train_epochs=8)) == 400
+    assert optimizer_steps(22, dataclasses.replace(FAST, num_train_epochs=0.5)) == 3
