@@ -7,7 +7,7 @@ from glmstudio.training.metrics import read_from
 TRAIN_COLOUR, DEV_COLOUR = "#4f7df0", "#e8833a"
 
 
-def write_picture(metrics_path: Path, path: Path, *, title: str = "") -> Path:
+def write_picture(metrics_path: Path, path: Path) -> Path:
     """Draws train and dev loss over steps, each point the mean since the point before, and gives `path`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -29,8 +29,6 @@ def write_picture(metrics_path: Path, path: Path, *, title: str = "") -> Path:
     axes.grid(alpha=0.25)
     if axes.lines:
         axes.legend()
-    if title:
-        axes.set_title(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return path

@@ -22,7 +22,7 @@ def test_both_curves_are_drawn(tmp_path: Path) -> None:
     writer.write("eval", step=40, epoch=4.0, loss=0.8)
     writer.write("event", step=40, epoch=4.0, code="best", loss=0.8)
     writer.close()
-    path = write_picture(tmp_path / "metrics.jsonl", tmp_path / "log" / "loss.png", title="my run")
+    path = write_picture(tmp_path / "metrics.jsonl", tmp_path / "log" / "loss.png")
     picture = matplotlib.image.imread(path)
     assert picture.shape[:2] == (600, 1080)
     assert shows(picture, TRAIN_COLOUR) > 300
