@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from glmstudio.data.example import Example
@@ -27,17 +28,17 @@ def check(
 
     Rows are told by id, or by their 1-based place among train and then dev rows. Codes of errors: `setting-bounds`,
     `setting-choice`, `train-empty`, `base-not-ready`, `no-tokenizer`, `lora-targets`; of warnings: `no-dev`,
-    `prompt-cut`, `target-cut`, `batch-beyond-rows` and those of `dataset_findings`; of the rest: `plan`.
+    `prompt-cut`, `target-cut`, `batch-beyond-rows` and those of `dataset_findings`; of the rest: `plan` (rows,
+    steps and, with a base, the tokens of the longest row).
     """
     found = [_of_error(error) for error in (*out_of_bounds(lora), *out_of_bounds(settings))]
     in_bounds = not found
     found += dataset_findings([*train, *dev])
-    found += _of_counts(train, dev, settings) if in_bounds else []
     found += [Finding("train-empty", "error")] if not train else []
     found += [Finding("no-dev", "warning")] if train and not dev else []
     found += _of_base(base, lora)
-    if base is not None and base.tokenizer is not None and in_bounds:
-        found += _of_lengths(base, [*train, *dev], settings)
+    if train and in_bounds:
+        found += _of_rows(base if base is not None and base.tokenizer is not None else None, train, dev, settings)
     return sorted(found, key=lambda finding: ORDER.index(finding.severity))
 
 
@@ -51,14 +52,19 @@ def _of_error(error: StudioError) -> Finding:
     return Finding(error.code, "error", params=dict(error.params))
 
 
-def _of_counts(train: Sequence[Example], dev: Sequence[Example], settings: TrainingSettings) -> Iterator[Finding]:
-    if not train:
-        return
+def _of_rows(
+    base: "Base | None", train: Sequence[Example], dev: Sequence[Example], settings: TrainingSettings
+) -> Iterator[Finding]:
     in_step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     if in_step > len(train):
         yield Finding("batch-beyond-rows", "warning", len(train), params={"batch": in_step})
-    steps = optimizer_steps(len(train), settings)
-    yield Finding("plan", "info", len(train), params={"dev": len(dev), "steps": steps})
+    plan: dict[str, object] = {"dev": len(dev), "steps": optimizer_steps(len(train), settings)}
+    if base is not None:
+        examples = [*train, *dev]
+        sizes = _sizes(base, examples, settings)
+        yield from _of_cuts(examples, sizes, settings)
+        plan["longest"] = max(size.row for size in sizes)
+    yield Finding("plan", "info", len(train), params=plan)
 
 
 def _of_base(base: "Base | None", lora: LoraSettings) -> Iterator[Finding]:
@@ -75,33 +81,47 @@ def _of_base(base: "Base | None", lora: LoraSettings) -> Iterator[Finding]:
         yield _of_error(error)
 
 
-def _of_lengths(base: "Base", examples: Sequence[Example], settings: TrainingSettings) -> Iterator[Finding]:
-    limits = settings.max_source_length, settings.max_target_length
-    texts = ((example.instruction, example.input, example.target) for example in examples)
-    sizes = [_measured(base.tokenizer, base.family, *text, *limits) for text in texts]
-    for code, limit, (size, cut) in zip(("prompt-cut", "target-cut"), limits, ((0, 1), (2, 3)), strict=True):
-        places = [place for place, row in enumerate(sizes) if row[cut]]
+def _of_cuts(examples: Sequence[Example], sizes: "Sequence[_Size]", settings: TrainingSettings) -> Iterator[Finding]:
+    limits = {"prompt": settings.max_source_length, "target": settings.max_target_length}
+    for part, limit in limits.items():
+        places = [place for place, size in enumerate(sizes) if getattr(size, f"cut_{part}")]
         if places:
             rows = tuple(examples[place].id or place + 1 for place in places)
-            longest = max(sizes[place][size] for place in places)
-            yield Finding(code, "warning", len(rows), rows, {"limit": limit, "longest": longest})
+            most = max(getattr(sizes[place], part) for place in places)
+            yield Finding(f"{part}-cut", "warning", len(rows), rows, {"limit": limit, "most": most})
 
 
+@dataclass(frozen=True)
+class _Size:
+    """Tokens of a row: of its prompt and its target as they are, of each what is cut, and of the row that is left."""
+
+    prompt: int
+    cut_prompt: int
+    target: int
+    cut_target: int
+    row: int
+
+
+def _sizes(base: "Base", examples: Sequence[Example], settings: TrainingSettings) -> list[_Size]:
+    limits = settings.max_source_length, settings.max_target_length
+    texts = ((example.instruction, example.input, example.target) for example in examples)
+    return [_size(base.tokenizer, base.family, *text, *limits) for text in texts]
+
+
+# Kept, because a form asks again with every change.
 @functools.lru_cache(maxsize=200_000)
-def _measured(
+def _size(
     tokenizer: Any, family: Any, instruction: str, input: str, target: str, source_limit: int, target_limit: int
-) -> tuple[int, int, int, int]:
-    """(tokens of the prompt, of them cut, tokens of the target, of them cut). Kept: a form asks again and again."""
+) -> _Size:
     from glmstudio.models.chat_format import render_example
 
     row = render_example(
-        tokenizer,
-        family,
-        instruction,
-        input,
-        target,
-        max_source_length=source_limit,
-        max_target_length=target_limit,
+        tokenizer, family, instruction, input, target, max_source_length=source_limit, max_target_length=target_limit
     )
-    target_tokens = len(row.ids) - row.prompt_length - 1
-    return row.prompt_length + row.cut_prompt, row.cut_prompt, target_tokens + row.cut_target, row.cut_target
+    return _Size(
+        prompt=row.prompt_length + row.cut_prompt,
+        cut_prompt=row.cut_prompt,
+        target=len(row.ids) - row.prompt_length - 1 + row.cut_target,
+        cut_target=row.cut_target,
+        row=len(row.ids),
+    )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from glmstudio.data.example import Example
 from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.training.batches import render_rows
 from glmstudio.training.check import check, optimizer_steps
 from tests.tiny_base import rows, tiny_base
 from tests.train.runs import DEV, FAST, TRAIN, run_in
@@ -18,7 +19,8 @@ def codes(findings, severity: str = "") -> list[str]:
 
 def test_good_rows_and_settings_leave_only_the_plan(tmp_path: Path) -> None:
     (plan,) = check(BASE, TRAIN, DEV, LoraSettings(), FAST)
-    assert (plan.code, plan.count, plan.params) == ("plan", 22, {"dev": 6, "steps": 12})
+    longest = max(len(row.ids) for row in render_rows(BASE, [*TRAIN, *DEV], FAST))
+    assert (plan.code, plan.count, plan.params) == ("plan", 22, {"dev": 6, "steps": 12, "longest": longest})
     assert run_in(tmp_path / "run").total == plan.params["steps"]
 
 
@@ -50,9 +52,9 @@ def test_rows_that_are_cut_are_named_with_the_longest() -> None:
     assert found["prompt-cut"].rows == (71,)
     assert found["target-cut"].rows == (5,)
     assert found["prompt-cut"].params["limit"] == 120
-    assert found["prompt-cut"].params["longest"] > 160
-    assert 140 < found["target-cut"].params["longest"] < 160
-    longer = dataclasses.replace(FAST, max_source_length=found["prompt-cut"].params["longest"] + 1)
+    assert found["prompt-cut"].params["most"] > 160
+    assert 140 < found["target-cut"].params["most"] < 160
+    longer = dataclasses.replace(FAST, max_source_length=found["prompt-cut"].params["most"] + 1)
     assert "prompt-cut" not in codes(check(BASE, [long_prompt], DEV, LoraSettings(), longer))
 
 
