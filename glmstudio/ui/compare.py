@@ -6,6 +6,7 @@ import gradio as gr
 
 from glmstudio.settings import GenerationSettings
 from glmstudio.ui.answers import VIEWS
+from glmstudio.ui.choice import Choice
 from glmstudio.ui.compare_answers import Answering
 from glmstudio.ui.compare_prompt import Prompting
 from glmstudio.ui.compare_verdict import Judging
@@ -50,14 +51,14 @@ class Compare:
             self._place_verdict()
 
     def _place_settings(self) -> None:
-        self.run = gr.Dropdown(
+        self.run = Choice(
             [], label=label("compare.run"), elem_id="compare-run", elem_classes="glm-field", interactive=True
         )
         with gr.Row(elem_id="compare-form", elem_classes="settings-grid"):
             self.form = Form("compare", GenerationSettings())
             self.form.place("temperature", "max_new_tokens")
         with gr.Row(elem_classes="glm-line"):
-            self.dataset = gr.Dropdown(
+            self.dataset = Choice(
                 [], label=label("compare.dataset"), elem_id="compare-dataset", interactive=True, scale=3, min_width=120
             )
             self.earlier = gr.Button("‹", size="sm", elem_id="compare-earlier", min_width=30, scale=0)
@@ -99,7 +100,7 @@ class Compare:
         answering = Answering(self, self._studio)
         judging = Judging(self, self._studio)
         prompting.wire(page)
-        answering.wire(page, prompting.target)
+        answering.wire(page, prompting)
         judging.wire(page, answering.asked)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
 from glmstudio.settings import out_of_bounds
 from glmstudio.ui.answers import head, pane, panes
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from glmstudio.inference.compare import Answer, Comparison
     from glmstudio.studio import AdapterRef, Studio
     from glmstudio.ui.compare import Compare
+    from glmstudio.ui.compare_prompt import Prompting
     from glmstudio.ui.page import Page
 
 _SECONDS_BETWEEN = 0.1
@@ -62,20 +64,29 @@ class Answering:
         self._live: dict[str, Live] = {}
         self.asked = gr.State(None)
 
-    def wire(self, page: "Page", target: gr.State) -> None:
-        tab = self._tab
+    def wire(self, page: "Page", prompting: "Prompting") -> None:
+        tab, taken = self._tab, prompting.taken
         texts = [tab.instruction, tab.input]
         buttons = [tab.generate, tab.stop, tab.message]
         verdict = [tab.correct, tab.right, tab.wrong, tab.feedback, tab.verdict]
         shown = [tab.base_head, tab.base, tab.tuned_head, tab.tuned]
-        looks = [page.base_state.change, *(text.change for text in texts)]
-        gr.on(looks, self.on_look, texts, buttons, trigger_mode="always_last", **QUIET)
+        # One such listener for an event: two would call each other for ever.
+        changes = [text.change for text in texts]
+        gr.on(
+            changes,
+            self.on_text,
+            [*texts, taken],
+            [*buttons, taken, tab.expected],
+            trigger_mode="always_last",
+            **QUIET,
+        )
+        page.base_state.change(self.on_look, texts, buttons, **QUIET)
         page.on_load(self.on_open, shown)
-        page.on_load(self.on_look, buttons, inputs=texts)
+        prompting.opened.then(self.on_look, texts, buttons, **QUIET)
         begun = tab.generate.click(
             self.on_begin, [tab.view, *tab.form.inputs], [*buttons, *shown, *verdict, self.asked], **QUIET
         )
-        asked = [*texts, tab.run, target, *tab.form.inputs]
+        asked = [*texts, tab.run, taken, *tab.form.inputs]
         answered = begun.then(self.on_answer, asked, [*shown, tab.message, self.asked, *verdict], **_MODEL)
         # Also after a failure, so that Generate comes back.
         answered.then(self.on_end, texts, [tab.generate, tab.stop], **QUIET)
@@ -101,6 +112,11 @@ class Answering:
         missing = self._missing(instruction, input, lang)
         message = f'<span class="empty-hint">{escape(missing)}</span>' if missing else ""
         return [gr.update(interactive=not missing), gr.update(interactive=False), message]
+
+    def on_text(self, request: gr.Request, instruction: str, input: str, taken: Example | None) -> list[Any]:
+        """The same; and a dev row that was changed is none any more."""
+        own = taken is not None and (instruction, input) != (taken.instruction, taken.input)
+        return [*self.on_look(request, instruction, input), *((None, "") if own else (gr.skip(), gr.skip()))]
 
     def on_end(self, request: gr.Request, instruction: str, input: str) -> list[Any]:
         """The buttons after an answer; what the line says about it stays."""
@@ -128,16 +144,18 @@ class Answering:
         return [off, gr.update(interactive=True), "", waiting, pane(""), waiting, pane(""), "", off, off, off, "", None]
 
     def on_answer(
-        self, request: gr.Request, instruction: str, input: str, run: str | None, target: str, *typed: Any
+        self, request: gr.Request, instruction: str, input: str, run: str | None, taken: Example | None, *typed: Any
     ) -> Iterator[list[Any]]:
         """Both answers as they grow; at the end in the chosen view, ready for a verdict."""
         live = self._live.get(request.session_hash)
         if live is None:
+            # A generator that gives nothing would empty its outputs.
+            yield [gr.skip()] * 11
             return
         lang = language_of(request)
         (settings,), _ = self._tab.form.read(typed)
         ref = self._ref(run)
-        asked = Asked(instruction, input, self._title(ref, lang) if ref else "", target, ())
+        asked = Asked(instruction, input, self._title(ref, lang) if ref else "", taken.target if taken else "", ())
         answers = self._studio.compare(instruction, input, ref, settings, live.stop.is_set)
         shown_at = 0.0
         try:

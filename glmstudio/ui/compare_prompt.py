@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from glmstudio.data.store import Query
+from glmstudio.ui.kept import keep
 from glmstudio.ui.language import language_of, t
 from glmstudio.ui.page import QUIET
 from glmstudio.ui.train_status import run_name
@@ -19,15 +20,14 @@ if TYPE_CHECKING:
 
 
 class Prompting:
-    """`target` is the wanted answer of the dev row that the prompt is, or empty."""
+    """`taken` is the dev row that the prompt is, None for an own prompt."""
 
     def __init__(self, tab: "Compare", studio: "Studio") -> None:
         self._tab, self._studio = tab, studio
-        self.target = gr.State("")
+        self.taken = gr.State(None)
         self._place = gr.State(-1)
         self._choices = gr.State(())
         self._picked = gr.State(False)
-        self._kept = gr.BrowserState({}, storage_key="glmstudio-compare", secret="glmstudio")
 
     def wire(self, page: "Page") -> None:
         tab = self._tab
@@ -37,14 +37,11 @@ class Prompting:
         tab.run.input(lambda: True, None, self._picked, **QUIET)
         page.on_load(self.on_datasets, [tab.dataset], inputs=[tab.dataset])
         page.refresh_datasets.change(self.on_datasets, tab.dataset, tab.dataset, **QUIET)
-        taken = [tab.instruction, tab.input, self.target, tab.expected, self._place]
+        row = [tab.instruction, tab.input, self.taken, tab.expected, self._place]
         for button, step in ((tab.earlier, -1), (tab.take, 0), (tab.later, 1)):
-            button.click(_stepping(self.on_dev_row, step), [tab.dataset, self._place], taken, **QUIET)
+            button.click(_stepping(self.on_dev_row, step), [tab.dataset, self._place], row, **QUIET)
         tab.dataset.input(lambda: -1, None, self._place, **QUIET)
-        texts = [tab.instruction, tab.input]
-        gr.on([text.input for text in texts], lambda: ("", ""), None, [self.target, tab.expected], **QUIET)
-        gr.on([text.change for text in texts], self.on_text, texts, self._kept, trigger_mode="always_last", **QUIET)
-        page.on_load(self.on_open, texts, inputs=[self._kept])
+        self.opened = keep(page, "prompt", [tab.instruction, tab.input])
 
     # Handlers
 
@@ -70,19 +67,12 @@ class Prompting:
         total = self._studio.page(query, limit=1).total
         if not total:
             hint = f'<p class="empty-hint">{escape(t("compare.no-dev-rows", lang, dataset=dataset or "–"))}</p>'
-            return [gr.skip(), gr.skip(), "", hint, -1]
+            return [gr.skip(), gr.skip(), None, hint, -1]
         place = (place + (step or 1)) % total if place >= 0 else 0
         row = self._studio.page(query, offset=place, limit=1).rows[0]
         title = t("compare.expected", lang, place=f"{place + 1:,}", total=f"{total:,}")
         expected = f"<b>{escape(title)}</b><span>{escape(row.target)}</span>"
-        return [row.instruction, row.input, row.target, expected, place]
-
-    def on_text(self, instruction: str, input: str) -> dict[str, str]:
-        return {"instruction": instruction, "input": input}
-
-    def on_open(self, kept: dict[str, str] | None) -> list[Any]:
-        """The prompt that this browser held before a reload."""
-        return [kept["instruction"], kept["input"]] if kept else [gr.skip(), gr.skip()]
+        return [row.instruction, row.input, row, expected, place]
 
 
 def adapter_label(run: "Run", ref: "AdapterRef", lang: str) -> str:

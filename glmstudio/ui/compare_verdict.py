@@ -37,7 +37,13 @@ class Judging:
         queued: dict[str, Any] = {**QUIET, "queue": True, "concurrency_limit": None}
         tab.right.click(self.on_right, inputs[:-1], outputs, **queued)
         tab.feedback.click(self.on_feedback, inputs, outputs, **queued)
-        tab.correct.input(self.on_text, [asked, tab.correct], outputs[:3], trigger_mode="always_last", **QUIET)
+        tab.correct.change(
+            self.on_text,
+            [asked, self.saved, tab.correct],
+            [tab.feedback, tab.verdict],
+            trigger_mode="always_last",
+            **QUIET,
+        )
         # The answer is there to be corrected: the button only leads to it.
         focus = "() => document.querySelector('#compare-correct textarea').focus()"
         tab.wrong.click(None, None, None, js=focus, **QUIET)
@@ -50,12 +56,16 @@ class Judging:
     def on_feedback(self, request: gr.Request, asked: Asked, saved: Saved, dataset: str, text: str) -> list[Any]:
         return self._save(request, asked, saved, dataset, text)
 
-    def on_text(self, request: gr.Request, asked: Asked | None, text: str) -> list[Any]:
-        """A correction can be sent when there is one and something was answered; else the line says what is missing."""
-        lang = language_of(request)
-        missing = t("compare.generate-first" if asked is None else "compare.correct-empty", lang)
-        ready = asked is not None and bool(text.strip())
-        return [gr.skip(), gr.update(interactive=ready), "" if ready else f'<span class="empty-hint">{missing}</span>']
+    def on_text(self, request: gr.Request, asked: Asked | None, saved: Saved, text: str) -> list[Any]:
+        """A correction can be sent when something was answered, there is one, and it is not saved yet."""
+        if asked is None:
+            return [gr.update(interactive=False), gr.skip()]
+        if not text.strip():
+            missing = escape(t("compare.correct-empty", language_of(request)))
+            return [gr.update(interactive=False), f'<span class="empty-hint">{missing}</span>']
+        if saved is not None and saved[0] == asked and saved[1].target == text:
+            return [gr.update(interactive=False), gr.skip()]
+        return [gr.update(interactive=True), ""]
 
     def _save(self, request: gr.Request, asked: Asked, saved: Saved, dataset: str, text: str) -> list[Any]:
         lang = language_of(request)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from glmstudio.settings import PRESETS, LoraSettings
+from glmstudio.settings import PRESETS, LoraSettings, TrainingSettings
+from glmstudio.ui.choice import Choice
 from glmstudio.ui.forms import Form
+from glmstudio.ui.kept import keep
 from glmstudio.ui.language import label, language_of
 from glmstudio.ui.page import QUIET, spoken
 from glmstudio.ui.train_status import check_html, facts_html, needs_html
@@ -55,7 +57,7 @@ class Setup:
 
     def _place_data(self) -> None:
         with gr.Row(elem_classes="glm-line", elem_id="train-data"):
-            self.dataset = gr.Dropdown(
+            self.dataset = Choice(
                 [], label=label("train.dataset"), elem_id="train-dataset", interactive=True, min_width=140, scale=2
             )
             self.preset = gr.Radio(
@@ -72,14 +74,15 @@ class Setup:
         self.situation = gr.State("")
         asked = [self.dataset, *self.form.inputs]
         looked = [self.facts, self.check, self.needs, self.start, self.stop, self.command]
-        changes = [component.change for component in (*asked, self.situation, page.refresh_datasets)]
-        gr.on(changes, self.on_look, asked, looked, **_DEBOUNCED)
+        changes = [component.change for component in asked]
+        gr.on([*changes, page.refresh_datasets.change], self.on_look, asked, looked, **_DEBOUNCED)
         page.refresh_datasets.change(self.on_datasets, self.dataset, self.dataset, **QUIET)
-        page.on_load(self.on_datasets, [self.dataset], inputs=[self.dataset])
-        page.on_tick(self.on_tick, [self.situation], [self.situation])
+        opened = keep(page, "run", [self.preset, *asked])
+        opened.then(self.on_datasets, self.dataset, self.dataset, **QUIET)
+        page.on_tick(self.on_tick, [self.situation, *asked], [self.situation, *looked])
         self.preset.input(self.on_preset, self.preset, self.form.inputs, **QUIET)
-        switches = [self.start, self.stop, self.situation, *view.following]
-        self.start.click(spoken(self.on_start), asked, switches, **QUIET)
+        started = self.start.click(spoken(self.on_start), asked, [self.start, self.stop, *view.following], **QUIET)
+        view.refresh_after(started)
         self.stop.click(spoken(self.on_stop), None, [self.stop], **QUIET)
 
     # Handlers
@@ -90,10 +93,10 @@ class Setup:
         value = chosen if chosen in names else names[0] if names else None
         return gr.update(choices=names, value=value)
 
-    def on_tick(self, last: str) -> Any:
-        """Looks again when the base or the active run has changed."""
-        now = self._situation()
-        return gr.skip() if now == last else now
+    def on_tick(self, request: gr.Request, last: str, dataset: str | None, *typed: Any) -> list[Any]:
+        """Looks again when data, base or active run have changed. (A State's change is heard from the queue only.)"""
+        now = f"{dataset} {self._situation()}"
+        return [gr.skip()] * 7 if now == last else [now, *self.on_look(request, dataset, *typed)]
 
     def _situation(self) -> str:
         active = self._studio.active_run()
@@ -107,23 +110,40 @@ class Setup:
         lang = language_of(request)
         (lora, settings), problems = self.form.read(typed)
         findings = self._studio.check_run(dataset, lora, settings) if dataset else []
-        active = self._studio.active_run()
+        status, active = self._studio.base_status(), self._studio.active_run()
+        if status.error is not None:
+            findings = [found for found in findings if found.code != "base-not-ready"]
+            problems.append(status.error)
         clear = bool(dataset) and not problems and all(found.severity != "error" for found in findings)
         summary = next((found for found in self._studio.datasets() if found.name == dataset), None)
+        plan = next((found.params for found in findings if found.code == "plan"), {})
         return [
-            facts_html(summary, findings, lang),
-            check_html(problems, findings, active, lang),
-            needs_html(findings, lang),
+            facts_html(summary, plan, lang),
+            check_html(bool(dataset), problems, findings, active, lang),
+            needs_html(status.memory_bytes, *self._time(plan, settings), lang),
             gr.update(interactive=clear and active is None),
             gr.update(interactive=active is not None and active.status != "stopping"),
             self._studio.command_line(dataset, lora, settings) if dataset else "",
         ]
 
+    def _time(self, plan: dict[str, Any], settings: TrainingSettings) -> tuple[float | None, Any]:
+        """(seconds, the run that was as fast): the newest one on the same kind of base that went to its end."""
+        base = self._studio.base_status()
+        for run in self._studio.runs():
+            if (
+                run.status == "finished"
+                and run.step
+                and (run.base.source, run.base.device) == (base.source, base.device)
+            ):
+                row = (run.finished_at - run.started_at) / (run.step * _rows_a_step(run.settings))
+                return (row * plan["steps"] * _rows_a_step(settings) if "steps" in plan else None), run
+        return None, None
+
     def on_start(self, request: gr.Request, dataset: str, *typed: Any) -> list[Any]:
         """Starts the run; the view follows it."""
         (lora, settings), _ = self.form.read(typed)
         self._studio.start_run(dataset, lora, settings)
-        return [gr.update(interactive=False), gr.update(interactive=True), self._situation(), "", ()]
+        return [gr.update(interactive=False), gr.update(interactive=True), "", ()]
 
     def on_stop(self, request: gr.Request) -> Any:
         """Asks the active run to stop and keep a checkpoint."""
@@ -135,3 +155,7 @@ class Setup:
 
 def _html(elem_id: str) -> gr.HTML:
     return gr.HTML("", elem_id=elem_id, apply_default_css=False, js_on_load=None)
+
+
+def _rows_a_step(settings: TrainingSettings) -> int:
+    return settings.per_device_train_batch_size * settings.gradient_accumulation_steps

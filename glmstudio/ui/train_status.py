@@ -48,7 +48,9 @@ def _going_facts(
     left = progress.seconds_left if progress else None
     if left is None and speed:
         left = (run.total - step) / speed
-    facts = [t("train.speed", lang, steps=f"{speed:.2g}" if speed < 10 else f"{speed:.0f}")] if speed else []
+    phase = progress.phase if progress else "training"
+    facts = [t(f"train.phase.{phase}", lang)] if phase != "training" and run.status == "running" else []
+    facts += [t("train.speed", lang, steps=f"{speed:.2g}" if speed < 10 else f"{speed:.0f}")] if speed else []
     facts += [t("train.token-speed", lang, tokens=f"{tokens:,.0f}")] if tokens else []
     facts += [t("train.left", lang, time=clock(left))] if left is not None and run.status == "running" else []
     return facts + ([gigabytes(memory)] if memory else [])
@@ -100,30 +102,34 @@ def _run_row(run: "Run", chosen: bool, overlaid: bool, lang: str) -> str:
     return f'<tr data-run="{escape(run.id)}"{marked}><td>{box}</td>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
 
-def facts_html(summary: "DatasetSummary | None", findings: Sequence["Finding"], lang: str) -> str:
-    """How many rows the chosen dataset has, and how long the longest is once the check knows it."""
+def facts_html(summary: "DatasetSummary | None", plan: Mapping[str, object], lang: str) -> str:
+    """How many rows the chosen dataset has; from the check's plan how many steps they make and the longest row."""
     if summary is None:
-        return f'<p class="empty-hint">{t("train.no-data", lang)}</p>'
-    text = t("train.counts", lang, train=f"{summary.train:,}", dev=f"{summary.dev:,}")
-    longest = next((found.params["longest"] for found in findings if "longest" in found.params), None)
-    if longest is not None:
-        text += " · " + t("train.longest", lang, tokens=f"{longest:,}")
-    return f"<p>{text}</p>"
-
-
-def needs_html(findings: Sequence["Finding"], lang: str) -> str:
-    """Memory and time that a run with these settings takes, where the check could tell."""
-    needs = next((found.params for found in findings if found.code == "needs"), None)
-    if needs is None:
         return ""
-    memory, total = gigabytes(needs["memory_bytes"]), gigabytes(needs["total_bytes"])
-    return f"<p>{t('train.needs', lang, memory=memory, total=total, time=clock(needs['seconds']))}</p>"
+    facts = [t("train.counts", lang, train=f"{summary.train:,}", dev=f"{summary.dev:,}")]
+    facts += [t(f"train.{name}", lang, number=f"{plan[name]:,}") for name in ("steps", "longest") if name in plan]
+    return f"<p>{' · '.join(facts)}</p>"
 
 
-def check_html(problems: Sequence[StudioError], findings: Sequence["Finding"], active: "Run | None", lang: str) -> str:
+def needs_html(memory_bytes: int, seconds: float | None, like: "Run | None", lang: str) -> str:
+    """What the base holds in memory, and how long the run takes at the speed of an earlier one."""
+    facts = [t("train.memory", lang, memory=gigabytes(memory_bytes))] if memory_bytes else []
+    if seconds is not None and like is not None:
+        facts.append(t("train.about", lang, time=clock(seconds), run=run_name(like, lang)))
+    return f"<p>{escape(' · '.join(facts))}</p>"
+
+
+def check_html(
+    has_data: bool,
+    problems: Sequence[StudioError],
+    findings: Sequence["Finding"],
+    active: "Run | None",
+    lang: str,
+) -> str:
     """Everything that stands in the way of a start (✗), is worth knowing (⚠) or is well (✓), worst first."""
-    lines = [("error", field_text(problem, lang)) for problem in problems]
-    lines += [(found.severity, finding_text(found, lang)) for found in findings if found.code != "needs"]
+    lines = [] if has_data else [("error", t("train.no-data", lang))]
+    lines += [("error", field_text(problem, lang)) for problem in problems]
+    lines += [(found.severity, finding_text(found, lang)) for found in findings if found.code != "plan"]
     if active is not None:
         lines.append(("error", t("train.busy", lang, run=run_name(active, lang))))
     if not any(severity == "error" for severity, _ in lines):

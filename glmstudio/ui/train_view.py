@@ -57,12 +57,19 @@ class View:
         self.sent = gr.State({})
 
     def wire(self, page: "Page") -> None:
-        asked, shown = [self.sent, *self.following], [self.chart, self.status, self.table, self.sent]
+        asked, shown = self._refresh
         page.on_load(self.on_tick, shown, inputs=asked)
         page.on_tick(self.on_tick, asked, shown)
-        for state in self.following:
-            state.change(self.on_tick, asked, shown, **QUIET)
-        self.table.pick(self.on_pick, self.following, self.following, **QUIET)
+        self.refresh_after(self.table.pick(self.on_pick, self.following, self.following, **QUIET))
+
+    @property
+    def _refresh(self) -> tuple[list[Any], list[Any]]:
+        """Inputs and outputs of a look at the runs."""
+        return [self.sent, *self.following], [self.chart, self.status, self.table, self.sent]
+
+    def refresh_after(self, event: Any) -> None:
+        """Shows at once what an event has chosen, instead of at the next tick."""
+        event.success(self.on_tick, *self._refresh, **QUIET)
 
     # Handlers
 
