@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from glmstudio.models.resident import Resident
 
 COLUMNS = ("base", "tuned")
-BATCH_ROWS = 32
+BATCH_ROWS = 64
 CACHE_BYTES = 2 * 1024**3
 
 

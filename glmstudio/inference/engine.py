@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import DynamicCache
 
 from glmstudio.errors import StudioError
+from glmstudio.inference.cache import roomy_cache
 from glmstudio.inference.sampling import Sampler
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.modeling_chatglm import next_position_ids, position_ids_for
@@ -112,7 +112,7 @@ class _Batch:
         self.rows = list(range(len(rows)))
         self._resident = resident
         self._adapters = [row.adapter for row in rows]
-        self._cache = DynamicCache(config=resident.base.model.config)
+        self._cache = roomy_cache(resident.base.model.config)
         self._seen = max((len(row.ids) for row in rows), default=0)
         pads = [self._seen - len(row.ids) for row in rows]
         ids = torch.tensor([[0] * pad + row.ids for pad, row in zip(pads, rows, strict=True)])
