@@ -47,8 +47,8 @@ def train(
     `out-of-memory`, `disk-full`, `run-failed`.
     """
     tell = on_progress or (lambda progress: None)
+    folder.update(status="running", started_at=time.time())
     try:
-        folder.update(status="running", started_at=time.time())
         tell(Progress(0, 0, phase="preparing", memory_bytes=resident.memory_bytes))
         if not train:
             raise StudioError("train-empty")
@@ -60,20 +60,16 @@ def train(
                 resident.end_training()
                 resident.base.model.activation_checkpointing_disable()
                 _free_memory()
-        status = "stopped" if asked else "finished"
-        return folder.update(status=status, finished_at=time.time())
-    except BaseException as error:
-        folder.log_path.write_text(traceback.format_exc(), encoding="utf-8")
-        if not isinstance(error, Exception):
-            folder.update(status="interrupted", finished_at=time.time())
-            raise
+        _discard_half_written(folder)
+        return folder.update(status="stopped" if asked else "finished", finished_at=time.time())
+    except Exception as error:
         failure = _failure(error, folder)
-        folder.update(
-            status="failed", finished_at=time.time(), error={"code": failure.code, "params": dict(failure.params)}
-        )
+        error_facts = {"code": failure.code, "params": dict(failure.params)}
+        _record_end(folder, status="failed", error=error_facts)
         raise failure from error
-    finally:
-        shutil.rmtree(folder.aside, ignore_errors=True)
+    except BaseException:
+        _record_end(folder, status="interrupted")
+        raise
 
 
 def _train(
@@ -125,6 +121,17 @@ def _train(
     finally:
         recorder.close()
     return stop.asked
+
+
+def _discard_half_written(folder: RunFolder) -> None:
+    shutil.rmtree(folder.aside, ignore_errors=True)
+
+
+def _record_end(folder: RunFolder, **facts: object) -> None:
+    # A full disk has room again for the report once the half-written checkpoint is gone.
+    _discard_half_written(folder)
+    folder.log_path.write_text(traceback.format_exc(), encoding="utf-8")
+    folder.update(finished_at=time.time(), **facts)
 
 
 def _on(value: object, device: torch.device) -> object:

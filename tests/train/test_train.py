@@ -222,6 +222,23 @@ def test_failures_have_codes(tmp_path: Path, monkeypatch, error: Exception, code
     assert "Traceback" in RunFolder(tmp_path / "run").log_path.read_text()
 
 
+def test_a_run_that_is_broken_off_is_interrupted_and_leaves_the_base_usable(tmp_path: Path) -> None:
+    resident, told = Resident(tiny_base()), []
+
+    def break_off(progress) -> None:
+        told.append(progress)
+        if progress.step == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in(tmp_path / "run", resident=resident, on_progress=break_off)
+    assert RunFolder(tmp_path / "run").read().status == "interrupted"
+    assert RunFolder(tmp_path / "run").checkpoints() == ["best", "checkpoint-6"]
+    assert not (tmp_path / "run" / ".writing").exists()
+    with resident.gate.turn():
+        assert not any("lora" in name for name, _ in resident.base.model.named_modules())
+
+
 def test_no_rows_and_wrong_layers_are_told(tmp_path: Path) -> None:
     with pytest.raises(StudioError, match="train-empty"):
         run_in(tmp_path / "a", train_rows=[])
