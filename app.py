@@ -1,4 +1,4 @@
-"""python app.py: open a Studio, build its page, put it on the network. Heavy imports wait until the arguments are read."""
+"""python app.py: open a Studio, build its page, put it on the network. Reads its arguments before anything heavy."""
 
 import argparse
 import locale
@@ -33,7 +33,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         "--base", default="embedded", help="embedded (the demonstration base), a model folder or a Hugging Face id"
     )
     parser.add_argument("--share", action="store_true", help="make a public link (with a password)")
-    parser.add_argument("--password", default="", help="password of the page; each person logs in with a name of their own")
+    parser.add_argument("--password", default="", help="password; each person logs in with a name of their own")
     parser.add_argument("--lang", choices=LANGUAGES, help="language where the browser has not chosen one")
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
     return parser.parse_args(words)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glmstudio.training.train import Progress
 
 _MARKS = {"loading": "◌", "ready": "●", "failed": "✕"}
+_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
 def place() -> gr.HTML:
@@ -66,13 +67,11 @@ def _base(status: "BaseStatus", language: str) -> str:
     reason = error_text(status.error, language) if status.error is not None else ""
     facts = []
     if status.state == "ready":
-        facts = [f"{status.device.upper()} {status.dtype}", gigabytes(status.memory_bytes)]
-    if status.demonstration:
-        hint = t("header.demonstration-hint", language)
-    else:
-        hint = status.source
+        dtype = _DTYPES.get(status.dtype, status.dtype)
+        facts = [f"{status.device.upper()} {dtype}", gigabytes(status.memory_bytes)]
+    hint = t("header.demonstration-hint", language) if status.demonstration else status.source
     return (
-        f'<span class="glm-base" title="{escape(hint)}">{t("header.base", language)}: <b>{escape(name)}</b></span>'
+        f'<span class="glm-base" title="{escape(hint)}">{t("header.base", language)} <b>{escape(name)}</b></span>'
         f'<span class="glm-state glm-{status.state}" title="{escape(reason)}">{_MARKS[status.state]} {state}'
         f"{': ' + escape(reason) if reason else ''}</span>"
         + "".join(f'<span class="glm-fact">{escape(fact)}</span>' for fact in facts)
@@ -88,7 +87,7 @@ def _run(training: Training, language: str) -> str:
         left = t("header.left", language, time=clock(progress.seconds_left))
     return (
         f'<button class="glm-run" data-open-tab="train" title="{escape(t("header.open-train", language))}">'
-        f"{t('header.run', language, number=run.number)} {step}/{total}"
+        f"{t('header.run', language, number=run.number, step=step, total=total)}"
         f'<span class="glm-bar"><span style="width:{share:.1f}%"></span></span>{left}</button>'
     )
 

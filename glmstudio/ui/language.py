@@ -1,4 +1,4 @@
-"""The words of the page: two flat lists (`locales/en.json`, `locales/zh.json`), looked up by key and filled with numbers.
+"""The words of the page: two flat lists (`locales/{en,zh}.json`), looked up by key and filled with numbers.
 Knows no component; `i18n` gives labels that Gradio words in the browser, `t` gives finished sentences."""
 
 import json
@@ -20,8 +20,11 @@ def words(language: str) -> dict[str, str]:
 
 
 def t(key: str, language: str, **params: object) -> str:
-    """The sentence `key` in `language`, its {params} filled."""
+    """The sentence `key` in `language`, its {params} filled. "one row|{count} rows" chooses by `count`."""
     sentence = words(language)[key]
+    if "count" in params and "|" in sentence:
+        singular, plural = sentence.split("|")
+        sentence = singular if str(params["count"]) == "1" else plural
     return sentence.format(**params) if params else sentence
 
 

@@ -1,12 +1,16 @@
 """What the tabs of one page share: the status timer, the page's load event and the signals from tab to tab.
 Knows no tab and no Studio."""
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+
+from glmstudio.errors import StudioError
+from glmstudio.ui.language import error_text, language_of, t
 
 
 @dataclass(frozen=True)
@@ -46,3 +50,18 @@ def signal() -> int:
 def annotator_of(request: gr.Request | None) -> str:
     """The name a colleague logged in with; empty on a page without a password."""
     return (request.username or "") if request is not None else ""
+
+
+def spoken(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """The handler, which takes a `gr.Request`, with its StudioErrors shown as a toast that says cause and next step."""
+
+    @functools.wraps(handler)
+    def worded(*values: Any) -> Any:
+        try:
+            return handler(*values)
+        except StudioError as error:
+            language = language_of(next((value for value in values if isinstance(value, gr.Request)), None))
+            title = t("page.not-done", language)
+            raise gr.Error(error_text(error, language), title=title, print_exception=False) from error
+
+    return worded

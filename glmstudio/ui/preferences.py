@@ -1,5 +1,5 @@
-"""Language and colours that last over a reload: two cookies, set into the page before its own script runs.
-Knows only HTTP; Gradio reads the language once, at its start, so nothing later than this can change it."""
+"""Words, colours and scripts that must be in the page before Gradio's own script runs: the language and the colours of
+two cookies, which last over a reload, and the page's style and script. Knows only HTTP."""
 
 from http.cookies import SimpleCookie
 from typing import Any
@@ -9,23 +9,23 @@ from glmstudio.ui.language import COOKIE, LANGUAGES, accepted_language
 THEME_COOKIE = "glmstudio_theme"
 THEMES = ("light", "dark")
 _BROWSER_NAMES = {"zh": "zh-CN", "en": "en"}
-_BACKGROUNDS = {"light": "#f6f7f9", "dark": "#15171b"}
 _YEAR = 365 * 24 * 3600
 
 
 class Preferences:
     """ASGI middleware around the page. `language` ("zh", "en" or "") holds where the browser has not chosen one; empty
-    means what the browser asks for."""
+    means what the browser asks for. `head` is HTML for the end of the page's head."""
 
-    def __init__(self, app: Any, language: str = "") -> None:
-        self.app, self.language = app, language
+    def __init__(self, app: Any, language: str = "", head: str = "") -> None:
+        self.app, self.language, self.head = app, language, head
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http" or scope["path"] != "/" or scope["method"] != "GET":
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        await self.app(scope, receive, _Rewriter(send, *self._wishes(headers)).send)
+        language, theme = self._wishes(headers)
+        await self.app(scope, receive, _Rewriter(send, language, theme, self.head).send)
 
     def _wishes(self, headers: dict[str, str]) -> tuple[str, str]:
         """(language, theme) of one browser; the theme is empty where it follows the system."""
@@ -39,8 +39,8 @@ class Preferences:
 class _Rewriter:
     """Holds one HTML response back until it is whole, then sends it with the wishes in it."""
 
-    def __init__(self, send: Any, language: str, theme: str) -> None:
-        self._send, self._language, self._theme = send, language, theme
+    def __init__(self, send: Any, language: str, theme: str, head: str) -> None:
+        self._send, self._language, self._theme, self._head = send, language, theme, head
         self._start: dict[str, Any] = {}
         self._body = b""
 
@@ -50,7 +50,7 @@ class _Rewriter:
             return
         self._body += message.get("body", b"")
         if not message.get("more_body"):
-            body = page_with(self._body.decode("utf-8"), self._language, self._theme).encode("utf-8")
+            body = page_with(self._body.decode("utf-8"), self._language, self._theme, self._head).encode("utf-8")
             cookie = f"{COOKIE}={self._language}; Path=/; Max-Age={_YEAR}; SameSite=Lax"
             kept = [(name, value) for name, value in self._start["headers"] if name.lower() != b"content-length"]
             added = [(b"content-length", str(len(body)).encode()), (b"set-cookie", cookie.encode())]
@@ -58,14 +58,14 @@ class _Rewriter:
             await self._send({"type": "http.response.body", "body": body})
 
 
-def page_with(html: str, language: str, theme: str) -> str:
+def page_with(html: str, language: str, theme: str, head: str) -> str:
     """Gradio's page, told its language and colours. `theme` is "light", "dark" or "" (the system's)."""
     name = _BROWSER_NAMES[language]
-    light, dark = (_BACKGROUNDS[theme or each] for each in THEMES)
-    head = (
+    dark = f"'{theme}' === 'dark'" if theme else "matchMedia('(prefers-color-scheme: dark)').matches"
+    wishes = (
         f'<script>for (const [key, value] of [["language", "{name}"], ["languages", ["{name}"]]])'
-        " Object.defineProperty(navigator, key, { get: () => value });</script>"
-        f"<style>html:root {{ --bg: {light}; --bg-dark: {dark}; }}</style>"
+        " Object.defineProperty(navigator, key, { get: () => value });"
+        f" document.documentElement.classList.toggle('dark', {dark});</script>"
     )
-    html = html.replace('lang="en"', f'lang="{name}"', 1).replace("<head>", f"<head>{head}", 1)
+    html = html.replace('lang="en"', f'lang="{name}"', 1).replace("</head>", f"{wishes}{head}</head>", 1)
     return html.replace("<gradio-app", f'<gradio-app theme_mode="{theme}"', 1) if theme else html

@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from glmstudio.errors import StudioError
 from glmstudio.ui.language import i18n, t
 from glmstudio.ui.preferences import Preferences
-from glmstudio.ui.theme import ICON, STYLE, build_theme
+from glmstudio.ui.theme import ICON, build_theme, head
 
 FIRST_PORT = 7860
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -100,8 +100,7 @@ def launch(blocks: gr.Blocks, address: Address) -> str:
         ssr_mode=False,
         i18n=i18n(),
         theme=build_theme(),
-        css_paths=[STYLE],
-        app_kwargs={"middleware": [Middleware(Preferences, language=address.language)]},
+        app_kwargs={"middleware": [Middleware(Preferences, language=address.language, head=head())]},
     )
     # Gradio's page for shared links takes its scripts from another host; this one brings them through the tunnel.
     blocks.share = False

@@ -5,9 +5,19 @@ from pathlib import Path
 
 import gradio as gr
 
-STYLE, ICON = (Path(__file__).with_name(name) for name in ("style.css", "icon.svg"))
+_HERE = Path(__file__).parent
+ICON = _HERE / "icon.svg"
+# The tokens come first; each tab has a sheet of its own.
+_SHEETS = ("style.css", "header.css", "annotate.css", "train.css", "compare.css")
 SANS = ("system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "DejaVu Sans Mono", "Noto Sans Mono CJK SC", "monospace")
+
+
+def head() -> str:
+    """Style and script of the page, for its head: there they hold before Gradio has built anything, and unscoped."""
+    sheets = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SHEETS if (_HERE / name).exists())
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    return f"<style>{sheets}</style><script>{script}</script>"
 
 
 def build_theme() -> gr.themes.Base:
@@ -42,6 +52,7 @@ _TOKENS = {
     "block_title_text_color": "var(--glm-muted)",
     "block_info_text_color": "var(--glm-muted)",
     "input_background_fill": "var(--glm-field)",
+    "input_border_width": "1px",
     "input_border_color": "var(--glm-line)",
     "input_border_color_focus": "var(--glm-accent)",
     "input_placeholder_color": "var(--glm-faint)",

@@ -1,0 +1,92 @@
+"""The Annotate tab: the list at the left, the form or a file panel at the right. Layout and wiring only."""
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from glmstudio.ui import annotate_list as rows
+from glmstudio.ui.annotate_files import FilePanels
+from glmstudio.ui.annotate_form import RowForm
+from glmstudio.ui.language import language_of, t
+from glmstudio.ui.page import QUIET, Page, spoken
+
+if TYPE_CHECKING:
+    from glmstudio.studio import Studio
+
+_LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+
+
+def build(studio: "Studio", page: Page) -> None:
+    """Called inside the tab."""
+    with gr.Row(elem_id="annotate-columns", equal_height=True):
+        with gr.Column(scale=40, min_width=320, elem_id="annotate-left"):
+            filters = rows.filter_components()
+            table, pager = rows.table_component(), rows.pager_component()
+            files = FilePanels(studio, page)
+            files.place_buttons()
+        with gr.Column(scale=60, min_width=320, elem_id="annotate-right"):
+            with gr.Column(elem_id="annotate-form") as form_column:
+                form = RowForm(studio, page)
+            files.place_panels()
+    files.wire(form_column, filters)
+    _wire_list(studio, page, [*filters], table, pager, form)
+    _wire_form(page, table, form)
+
+
+def _wire_list(studio: "Studio", page: Page, filters: list[Any], table: gr.HTML, pager: gr.HTML, form: RowForm) -> None:
+    number = gr.State(0)
+
+    def show(request: gr.Request, number: int, editing: Any, *filters: str) -> tuple[Any, ...]:
+        language, query = language_of(request), rows.query_of(*filters)
+        found = studio.page(query, number * rows.ROWS, rows.ROWS)
+        if number >= rows.page_count(found.total):
+            number = rows.page_count(found.total) - 1
+            found = studio.page(query, number * rows.ROWS, rows.ROWS)
+        selected = editing.id if editing is not None else None
+        body = rows.table_html(found.rows, query, selected, studio.count_tokens, language)
+        return body, rows.pager_html(number, found.total, language), number
+
+    def first(request: gr.Request, editing: Any, *filters: str) -> tuple[Any, ...]:
+        return show(request, 0, editing, *filters)
+
+    def turn(event: gr.EventData, request: gr.Request, editing: Any, *filters: str) -> tuple[Any, ...]:
+        return show(request, event.page, editing, *filters)
+
+    def name_datasets(request: gr.Request, chosen: str | None) -> tuple[Any, Any]:
+        names = [summary.name for summary in studio.datasets()]
+        choices = [(t("annotate.all-datasets", language_of(request)), ""), *((name, name) for name in names)]
+        return gr.update(choices=choices, value=chosen if chosen in names else ""), gr.update(choices=names)
+
+    shown = [table, pager, number]
+    everything = [number, form.editing, *filters]
+    page.on_load(show, shown, inputs=everything)
+    page.on_load(name_datasets, [filters[0], form.dataset], inputs=[filters[0]])
+    gr.on([item.change for item in filters], spoken(first), [form.editing, *filters], shown, **_LATEST)
+    pager.select(spoken(turn), [form.editing, *filters], shown, **QUIET)
+    gr.on([page.refresh_examples.change, page.base_state.change], spoken(show), everything, shown, **_LATEST)
+    page.refresh_datasets.change(name_datasets, [filters[0]], [filters[0], form.dataset], **QUIET)
+    table.clear(lambda: ("", "", "", ""), None, filters, **QUIET)
+
+    def follow(dataset: str | None, editing: Any) -> Any:
+        return gr.skip() if editing is not None or not dataset else dataset
+
+    filters[0].input(follow, [filters[0], form.editing], [form.dataset], **QUIET)
+
+
+def _wire_form(page: Page, table: gr.HTML, form: RowForm) -> None:
+    def focus(elem_id: str) -> dict[str, Any]:
+        return {"fn": None, "js": f"() => glm.focus('{elem_id}')", **QUIET}
+
+    with_theirs = [form.theirs, *form.context]
+    form.save.click(spoken(form.on_save), form.context, form.outputs, **QUIET).success(**focus("annotate-input"))
+    form.keep_mine.click(spoken(form.on_keep_mine), with_theirs, form.outputs, **QUIET)
+    form.take_theirs.click(spoken(form.on_take_theirs), with_theirs, form.outputs, **QUIET)
+    table.select(spoken(form.on_pick), form.context, form.outputs, **QUIET)
+    form.new.click(spoken(form.on_new), form.context, form.outputs, js=None, **QUIET).success(**focus("annotate-input"))
+    form.delete.click(spoken(form.on_delete), form.context, form.outputs, **QUIET)
+    form.undo.click(spoken(form.on_undo), form.context, form.outputs, **QUIET)
+    gauges = [form.instruction_gauge, form.input_gauge, form.target_gauge, form.kept]
+    texts = [form.instruction.change, form.input.change, form.target.change, page.base_state.change]
+    opened = page.on_load(spoken(form.on_open), form.outputs, inputs=[form.kept])
+    opened.then(form.on_text, form.context, gauges, **QUIET)
+    gr.on(texts, form.on_text, form.context, gauges, **_LATEST)

@@ -1,0 +1,172 @@
+"""Import and export in Annotate: a file is read and shown before any row comes in; the rows shown go out as a file.
+Knows no form."""
+
+import re
+import tempfile
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from glmstudio.data.example import SPLITS, Example, Reject
+from glmstudio.data.formats import KINDS
+from glmstudio.ui.annotate_list import DEFAULT_DATASET, preview, query_of
+from glmstudio.ui.language import label, language_of, t
+from glmstudio.ui.page import QUIET, Page, signal, spoken
+
+if TYPE_CHECKING:
+    from glmstudio.studio import ImportPreview, Studio
+
+_SHOWN_REJECTS = 100
+_PART = re.compile(r"[-_. ]?(train|dev|valid|validation|test|eval)(?=[-_. ]|$)", re.IGNORECASE)
+Update = dict[Any, Any]
+
+
+class FilePanels:
+    """Two buttons under the list, and the panels that take the form's place while they are open."""
+
+    def __init__(self, studio: "Studio", page: Page) -> None:
+        self._studio = studio
+        self.changed = [page.refresh_examples, page.refresh_datasets]
+
+    def place_buttons(self) -> None:
+        with gr.Row(elem_classes="glm-line", elem_id="annotate-files"):
+            self.upload = gr.UploadButton(
+                label("annotate.import"), file_types=[".jsonl", ".json", ".csv", ".txt"], size="sm",
+                elem_id="annotate-import",
+            )  # fmt: skip
+            self.export = gr.Button(label("annotate.export"), size="sm", elem_id="annotate-export")
+
+    def place_panels(self) -> None:
+        self.path = gr.State("")
+        with gr.Column(visible=False, elem_id="annotate-import-panel", elem_classes="glm-panel") as self.import_panel:
+            with gr.Row(elem_classes="glm-line"):
+                self.dataset = gr.Dropdown(
+                    [], allow_custom_value=True, interactive=True, label=label("annotate.import-into"),
+                    elem_id="annotate-import-dataset",
+                )  # fmt: skip
+                self.split = gr.Dropdown(
+                    [(label(f"split.{name}"), name) for name in SPLITS], value=SPLITS[0], interactive=True,
+                    label=label("annotate.split"), elem_id="annotate-import-split",
+                )  # fmt: skip
+            self.found = gr.HTML("", elem_id="annotate-import-found", apply_default_css=False, js_on_load=None)
+            with gr.Row(elem_classes="glm-line"):
+                self.confirm = gr.Button(
+                    label("annotate.import-now"), variant="primary", size="sm", elem_id="annotate-import-confirm"
+                )
+                self.close_import = gr.Button(label("annotate.close"), size="sm", elem_id="annotate-import-close")
+        with gr.Column(visible=False, elem_id="annotate-export-panel", elem_classes="glm-panel") as self.export_panel:
+            self.to_export = gr.HTML("", apply_default_css=False, js_on_load=None)
+            self.kind = gr.Radio(
+                [(label(f"format.{kind}"), kind) for kind in KINDS], value=KINDS[0], interactive=True,
+                label=label("annotate.format"), elem_id="annotate-export-kind",
+            )  # fmt: skip
+            with gr.Row(elem_classes="glm-line"):
+                self.download = gr.Button(
+                    label("annotate.download"), variant="primary", size="sm", elem_id="annotate-download"
+                )
+                self.close_export = gr.Button(label("annotate.close"), size="sm", elem_id="annotate-export-close")
+            self.file = gr.DownloadButton("", visible="hidden", elem_id="annotate-file")
+
+    def wire(self, form: gr.Column, filters: Sequence[gr.components.Component]) -> None:
+        """`form` is what the panels replace; `filters` say which rows are shown and so exported."""
+        self.form = form
+        panels = [form, self.import_panel, self.export_panel]
+        shown = [*panels, self.path, self.dataset, self.split, self.found, self.confirm]
+        usual: dict[str, Any] = {"api_visibility": "private"}
+        self.upload.upload(spoken(self.on_upload), [self.upload], shown, **usual)
+        self.confirm.click(
+            spoken(self.on_import), [self.path, self.dataset, self.split],
+            [self.found, self.confirm, *self.changed], show_progress_on=self.found, **usual,
+        )  # fmt: skip
+        self.export.click(spoken(self.on_export), list(filters), [*panels, self.to_export], **QUIET)
+        downloaded = self.download.click(
+            spoken(self.on_download), [self.kind, *filters], [self.file], show_progress_on=self.to_export, **usual
+        )
+        downloaded.success(None, None, None, js="() => glm.download('annotate-file')", **QUIET)
+        for button in (self.close_import, self.close_export):
+            button.click(self._open, None, panels, **QUIET)
+
+    def _open(self, which: str = "form") -> tuple[Any, Any, Any]:
+        return tuple(gr.update(visible=which == name) for name in ("form", "import", "export"))
+
+    def on_upload(self, request: gr.Request, path: str) -> Update:
+        """Reads the file and shows what would come in; the name of the file says where to."""
+        language = language_of(request)
+        dataset, split = place_of(Path(path).stem)
+        found = self._studio.preview_import(Path(path), dataset, split)
+        names = [summary.name for summary in self._studio.datasets()]
+        return {
+            **dict(zip((self.form, self.import_panel, self.export_panel), self._open("import"), strict=True)),
+            self.path: path,
+            self.dataset: gr.update(choices=sorted({*names, dataset}), value=dataset),
+            self.split: split,
+            self.found: found_html(found, Path(path).name, language),
+            self.confirm: gr.update(interactive=found.good > 0),
+        }
+
+    def on_import(self, request: gr.Request, path: str, dataset: str, split: str) -> Update:
+        """The good rows come in."""
+        language = language_of(request)
+        dataset = dataset.strip() or DEFAULT_DATASET
+        done = self._studio.import_file(Path(path), dataset, split)
+        return {
+            self.found: imported_html(done, dataset, language),
+            self.confirm: gr.update(interactive=False),
+            self.changed[0]: signal(),
+            self.changed[1]: signal(),
+        }
+
+    def on_export(self, request: gr.Request, *filters: str) -> tuple[Any, ...]:
+        language = language_of(request)
+        count = self._studio.page(query_of(*filters), 0, 1).total
+        return (*self._open("export"), f"<p>{t('annotate.to-export', language, count=f'{count:,}')}</p>")
+
+    def on_download(self, request: gr.Request, kind: str, *filters: str) -> str:
+        folder = Path(tempfile.mkdtemp(prefix="glmstudio-"))
+        return str(self._studio.export_file(query_of(*filters), kind, folder))
+
+
+def place_of(stem: str) -> tuple[str, str]:
+    """(dataset, split) that a file's name suggests: "mixed_dev_dataset" is the dev part of "mixed_dataset"."""
+    part = _PART.search(stem)
+    split = "train" if part is None or part[1].lower() == "train" else "dev"
+    return _PART.sub("", stem).strip("-_. ") or DEFAULT_DATASET, split
+
+
+def found_html(found: "ImportPreview", name: str, language: str) -> str:
+    """What a file holds: counts, its format, the first rows and the lines that stay out."""
+    title = t("annotate.found", language, name=name, format=t(f"format.{found.kind}", language))
+    counts = t("annotate.found-rows", language, count=f"{found.good:,}")
+    rows = "".join(_sample_row(row) for row in found.sample)
+    return (
+        f"<p>{escape(title)}</p><p><b>{counts}</b></p>"
+        + (f'<table class="glm-rows"><tbody>{rows}</tbody></table>' if rows else "")
+        + rejects_html(found.rejects, language)
+    )
+
+
+def _sample_row(row: Example) -> str:
+    return f'<tr><td>{preview(row.input or row.instruction, "")}</td><td class="t">{preview(row.target, "")}</td></tr>'
+
+
+def rejects_html(rejects: Sequence[Reject], language: str) -> str:
+    """The lines that could not become rows, each with its number and reason."""
+    if not rejects:
+        return ""
+    title = t("annotate.rejects", language, count=f"{len(rejects):,}")
+    lines = "".join(
+        f"<li>{t('annotate.reject-line', language, line=reject.line)}: "
+        f"{escape(t(f'reject.{reject.code}', language, **reject.params))}</li>"
+        for reject in rejects[:_SHOWN_REJECTS]
+    )
+    rest = len(rejects) - _SHOWN_REJECTS
+    more = f"<li>{t('annotate.rejects-more', language, count=f'{rest:,}')}</li>" if rest > 0 else ""
+    return f'<p class="glm-warn">⚠ {title}</p><ul class="glm-rejects">{lines}{more}</ul>'
+
+
+def imported_html(done: "ImportPreview", dataset: str, language: str) -> str:
+    text = t("annotate.imported", language, count=f"{done.good:,}", dataset=dataset)
+    return f'<p><span class="glm-ok">✓</span> <b>{escape(text)}</b></p>' + rejects_html(done.rejects, language)

@@ -1,0 +1,170 @@
+"""The list at the left of Annotate: rows of the store as one HTML table, its pager, and which rows are asked for.
+Knows no form; a click hands over a row's id."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from glmstudio.data.example import SPLITS, STATUSES, Example
+from glmstudio.data.quality import json_state
+from glmstudio.data.store import Query
+from glmstudio.ui.language import label, t
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEFAULT_DATASET = "default"
+ROWS = 20
+_PREVIEW = 90
+_HEAD = 24
+_MARKS = {"done": "●", "draft": "○", "discarded": "✕"}
+# One listener at the component's root; the rows under it are replaced with every value.
+_ROW_CLICKS = """
+element.addEventListener('click', event => {
+  const row = event.target.closest('tr[data-id]');
+  if (row) { glm.selectRow(row); trigger('select', { id: Number(row.dataset.id) }); }
+  if (event.target.closest('[data-clear]')) trigger('clear');
+});
+"""
+_PAGE_CLICKS = """
+element.addEventListener('click', event => {
+  const button = event.target.closest('button[data-page]');
+  if (button) trigger('select', { page: Number(button.dataset.page) });
+});
+"""
+
+
+def table_component() -> gr.HTML:
+    """Holds the rows and nothing else. `.select` carries `id`, `.clear` asks for all rows again."""
+    return gr.HTML("", elem_id="annotate-table", apply_default_css=False, js_on_load=_ROW_CLICKS)
+
+
+def pager_component() -> gr.HTML:
+    """Holds the row count and the pages. `.select` carries `page` (from 0)."""
+    return gr.HTML("", elem_id="annotate-pager", apply_default_css=False, js_on_load=_PAGE_CLICKS)
+
+
+def filter_components() -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown, gr.Textbox]:
+    """Dataset, split, status and search, in this order the inputs of `query_of`."""
+    with gr.Row(elem_classes="glm-line"):
+        dataset = gr.Dropdown(
+            [(label("annotate.all-datasets"), "")],
+            value="",
+            label=label("annotate.dataset"),
+            elem_id="annotate-filter-dataset",
+            scale=3,
+        )
+        split = gr.Dropdown(
+            _with_any("split", SPLITS),
+            value="",
+            label=label("annotate.split"),
+            elem_id="annotate-filter-split",
+            scale=2,
+        )
+        status = gr.Dropdown(
+            _with_any("row-status", STATUSES),
+            value="",
+            label=label("annotate.status"),
+            elem_id="annotate-filter-status",
+            scale=2,
+        )
+    search = gr.Textbox(
+        label=label("annotate.search-label"),
+        show_label=False,
+        container=False,
+        lines=1,
+        max_lines=1,
+        placeholder=label("annotate.search"),
+        elem_id="annotate-search",
+        interactive=True,
+    )
+    return dataset, split, status, search
+
+
+def _with_any(group: str, values: Sequence[str]) -> list[tuple[object, str]]:
+    return [(label("annotate.any"), ""), *((label(f"{group}.{value}"), value) for value in values)]
+
+
+def query_of(dataset: str | None, split: str | None, status: str | None, search: str | None) -> Query:
+    """The filters as a query; a cleared filter means any."""
+    return Query(dataset=dataset or "", split=split or "", status=status or "", search=search or "")
+
+
+def table_html(
+    rows: Sequence[Example], query: Query, selected: int | None, count: "Callable[[str], int | None]", language: str
+) -> str:
+    """The rows as a table, or what to do where there is none. `count` gives the tokens of a text or None."""
+    if not rows:
+        return _empty(query, language)
+    body = "".join(_row(row, query.search.strip(), row.id == selected, count, language) for row in rows)
+    columns = '<colgroup><col class="m"><col class="n"><col class="i"><col><col class="c"></colgroup>'
+    return f'<table class="glm-rows" tabindex="0">{columns}<tbody>{body}</tbody></table>'
+
+
+def _empty(query: Query, language: str) -> str:
+    if query == Query():
+        return f'<div class="glm-empty">{t("annotate.empty", language)}</div>'
+    return (
+        f'<div class="glm-empty">{t("annotate.nothing-found", language)} '
+        f"<button data-clear>{t('annotate.show-all', language)}</button></div>"
+    )
+
+
+def _row(row: Example, search: str, selected: bool, count: "Callable[[str], int | None]", language: str) -> str:
+    broken = json_state(row.target) == "broken"
+    kind, mark = ("broken", "⚠") if broken else (row.status, _MARKS[row.status])
+    hint = t("annotate.broken-json", language) if broken else t(f"row-status.{row.status}", language)
+    tokens = [count(text) for text in (row.instruction, row.input, row.target)]
+    total = "" if None in tokens else f"{sum(tokens)}"
+    badges = [t("source.feedback", language)] if row.source == "feedback" else []
+    badges += [t("split.dev", language)] if row.split == "dev" else []
+    badge = "".join(f'<span class="glm-badge">{escape(text)}</span>' for text in badges)
+    return (
+        f'<tr data-id="{row.id}" class="glm-{kind}"{" aria-selected=true" if selected else ""}>'
+        f'<td class="m" title="{escape(hint)}">{mark}</td><td class="n">{row.id}</td>'
+        f"<td>{badge}{preview(row.input or row.instruction, search)}</td>"
+        f'<td class="t">{preview(row.target, search)}</td><td class="c">{total}</td></tr>'
+    )
+
+
+def preview(text: str, search: str) -> str:
+    """The start of a text on one line as HTML; a match further back is shown too, and each match is marked."""
+    line = " ".join(text.split())
+    needle = " ".join(search.split())
+    at = line.lower().find(needle.lower()) if needle else -1
+    end = at + len(needle)
+    if end > _PREVIEW:
+        start = max(_HEAD, at - 12)
+        lead = f"{escape(line[:_HEAD])}{' … ' if start > _HEAD else ''}{escape(line[start:at])}"
+        return f"{lead}<mark>{escape(line[at:end])}</mark>{escape(line[end : end + _PREVIEW])}"
+    shown = line[:_PREVIEW] + ("…" if len(line) > _PREVIEW else "")
+    if at < 0:
+        return escape(shown)
+    return f"{escape(shown[:at])}<mark>{escape(shown[at:end])}</mark>{escape(shown[end:])}"
+
+
+def pager_html(number: int, total: int, language: str) -> str:
+    """How many rows there are, and the pages around page `number` (from 0)."""
+    pages = page_count(total)
+    count = f'<span class="glm-count">{t("annotate.rows", language, count=f"{total:,}")}</span>'
+    if pages == 1:
+        return count
+    shown = sorted({0, pages - 1, *range(max(0, number - 1), min(pages, number + 2))})
+    buttons = [_page_button("‹", number - 1, disabled=number == 0, hint=t("annotate.page-before", language))]
+    for before, page in zip([-1, *shown], shown, strict=False):
+        if page - before > 1:
+            buttons.append("<span>…</span>")
+        buttons.append(_page_button(str(page + 1), page, current=page == number))
+    buttons.append(_page_button("›", number + 1, disabled=number == pages - 1, hint=t("annotate.page-after", language)))
+    return count + f'<span class="glm-pages">{"".join(buttons)}</span>'
+
+
+def page_count(total: int) -> int:
+    return max(1, -(-total // ROWS))
+
+
+def _page_button(text: str, page: int, *, current: bool = False, disabled: bool = False, hint: str = "") -> str:
+    state = ' aria-current="page"' if current else " disabled" if disabled else ""
+    return f'<button data-page="{page}"{state}{f" aria-label={escape(hint)!r}" if hint else ""}>{text}</button>'

@@ -1,0 +1,96 @@
+// What the page does in the browser itself: keys, the list's selection, language and colours, the tab that was open.
+// Listens at the document, because Gradio builds and rebuilds what is below. Knows no words.
+(() => {
+  const visible = (element) => element && element.offsetParent !== null;
+  const field = (id) => document.querySelector(`#${id} textarea, #${id} input`);
+  const cookie = (name, value) => {
+    document.cookie = `glmstudio_${name}=${value}; path=/; max-age=31536000; samesite=lax`;
+  };
+
+  window.glm = {
+    focus(id) {
+      field(id)?.focus();
+    },
+    selectRow(row) {
+      row.parentElement.querySelectorAll("[aria-selected]").forEach((other) => other.removeAttribute("aria-selected"));
+      row.setAttribute("aria-selected", "true");
+    },
+    download(id) {
+      // The link gets its address a moment after the value has arrived.
+      const press = (left) => {
+        const link = document.querySelector(`#${id} a[href], a#${id}[href]`);
+        if (link) link.click();
+        else if (left) requestAnimationFrame(() => press(left - 1));
+      };
+      press(60);
+    },
+  };
+
+  function stepRow(by) {
+    const rows = [...document.querySelectorAll("#annotate-table tr[data-id]")].filter(visible);
+    if (!rows.length) return;
+    const at = rows.findIndex((row) => row.getAttribute("aria-selected"));
+    const next = at < 0 ? rows[0] : rows[at + by];
+    next?.click();
+    next?.scrollIntoView({ block: "nearest" });
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (event.isComposing) return;
+    const panel = event.target.closest?.("[role=tabpanel]");
+    const press = (mark) => {
+      const button = [...(panel?.querySelectorAll(mark) ?? [])].find((item) => visible(item) && !item.disabled);
+      if (!button) return;
+      event.preventDefault();
+      event.stopPropagation();
+      if (!event.repeat) button.click();
+    };
+    const inAnnotate = panel?.querySelector("#annotate-table");
+    const inTable = event.target.closest?.("#annotate-table");
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) press(".glm-on-enter");
+    else if (event.key === "Escape" && !event.target.closest?.("[role=combobox], [role=listbox]")) press(".glm-on-escape");
+    else if (inAnnotate && (event.key === "ArrowDown" || event.key === "ArrowUp") && (event.ctrlKey || inTable)) {
+      event.preventDefault();
+      stepRow(event.key === "ArrowDown" ? 1 : -1);
+    }
+  }, true);
+
+  document.addEventListener("click", (event) => {
+    // A double click saves one row.
+    if (event.detail > 1 && event.target.closest(".glm-on-enter")) {
+      event.stopPropagation();
+      event.preventDefault();
+      return;
+    }
+    const header = event.target.closest("#header");
+    const tab = event.target.closest("[role=tab][id$=-button]");
+    if (tab) sessionStorage.setItem("glmstudio-tab", tab.id);
+    if (!header) return;
+    const language = event.target.closest("[data-language]")?.dataset.language;
+    if (language) {
+      cookie("language", language);
+      location.reload();
+    }
+    const open = event.target.closest("[data-open-tab]")?.dataset.openTab;
+    if (open) document.getElementById(`tab-${open}-button`)?.click();
+    if (event.target.closest("[data-colours]")) {
+      const dark = document.body.classList.toggle("dark");
+      cookie("theme", dark ? "dark" : "light");
+    }
+  }, true);
+
+  // Gradio marks the body as dark; the tokens stand at the root, which is there before the body is built.
+  addEventListener("DOMContentLoaded", () => {
+    const follow = () => document.documentElement.classList.toggle("dark", document.body.classList.contains("dark"));
+    new MutationObserver(follow).observe(document.body, { attributeFilter: ["class"] });
+  });
+
+  function openLastTab(left) {
+    const id = sessionStorage.getItem("glmstudio-tab");
+    if (!id) return;
+    const tab = document.getElementById(id);
+    if (tab) tab.click();
+    else if (left) setTimeout(() => openLastTab(left - 1), 50);
+  }
+  addEventListener("DOMContentLoaded", () => openLastTab(200));
+})();
