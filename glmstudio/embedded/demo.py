@@ -1,0 +1,187 @@
+"""Writes the demo dataset data/demo/{train,dev}.jsonl: python -m glmstudio.embedded.demo
+
+Two tasks in Chinese, facts as a fenced JSON list and the topic of a review as a list, partly composed and partly
+written by hand (text/demo*.txt). No name of a train row's facts that a dev row could learn by heart is in both: titles,
+people, companies and sites of dev rows are new. Knows no model.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+from glmstudio.data.example import join_context
+from glmstudio.embedded import names, pools
+from glmstudio.embedded.domains import domains
+from glmstudio.embedded.reviews import write_review
+from glmstudio.embedded.sentences import Fact, write_clauses
+
+SEED = 2024
+SIZES = {"train": (240, 160), "dev": (48, 32)}  # rows with facts, rows with reviews
+INSTRUCTION = "你是一个细致的中文阅读助手，请只按要求的格式作答。"
+FACT_QUESTIONS = (
+    "请找出下面这句话里的全部三元组，以json返回：",
+    "抽取句中的关系，只输出json：",
+    "把下面文字里的SPO整理成JSON给我：",
+    "这句话里有哪些关系？请用json列表作答。",
+    "做一下信息抽取，结果写成JSON：",
+    "请读句子，返回其中的三元组（JSON格式）：",
+)
+TOPIC_QUESTIONS = (
+    "这条评论说的是哪类东西？请用列表作答：",
+    "判断下面评论的对象，按列表形式返回：",
+    "顾客在评价什么？答案写成列表。",
+    "下面这段话的主题是什么，用列表回答：",
+)
+_COMMON_KINDS = frozenset({"国家", "地点", "Text", "Date", "目"})
+
+
+def _title(r: Random) -> str:
+    first, second = r.sample(names.pool("words"), 2)
+    return r.choice((first + second, first + "的" + second, first + "之" + second, first + "与" + second, first))
+
+
+def _person(r: Random) -> str:
+    if r.random() < 0.12:
+        return names.foreign_name(r)
+    return r.choice(names.pool("surnames")) + "".join(r.sample(names.pool("given"), r.choice((1, 2, 2))))
+
+
+def _company(r: Random) -> str:
+    brand = "".join(r.sample(names.pool("given"), 2))
+    return r.choice(names.pool("cities")) + brand + r.choice(names.pool("company_kinds")) + "有限公司"
+
+
+def _site(r: Random) -> str:
+    return r.choice(names.pool("words")) + r.choice(names.pool("sites"))
+
+
+def _press(r: Random) -> str:
+    return r.choice(names.pool("cities")) + r.choice(names.pool("press_ends"))
+
+
+def _school(r: Random) -> str:
+    return r.choice(names.pool("cities")) + r.choice(names.pool("school_kinds")) + r.choice(("大学", "学院"))
+
+
+def _creature(r: Random) -> str:
+    return "".join(r.sample(names.pool("given"), 2)) + r.choice(names.pool("creature_ends"))
+
+
+MAKERS = names.MAKERS | {
+    "title": _title,
+    "person": _person,
+    "company": _company,
+    "site": _site,
+    "press": _press,
+    "school": _school,
+    "creature": _creature,
+    "city": names.picker(names.pool("cities")),
+    "town": names.picker(names.pool("cities")),
+    "order": lambda r: r.choice(names.pool("orders")) + "目",
+    "word": names.picker(names.pool("words")),
+    "day": lambda r: f"{r.randint(1950, 2022)}年{r.randint(1, 12)}月{r.randint(1, 28)}日",
+    "year": lambda r: f"{r.randint(1980, 2022)}年",
+    "month": lambda r: str(r.randint(3, 10)),
+    "number": lambda r: str(r.randint(2, 60)),
+    "pages": lambda r: str(r.randint(120, 620)),
+}
+
+
+def fact_target(facts: list[Fact]) -> str:
+    """The fenced JSON list that the first task asks for."""
+    keys = ("predicate", "object_type", "subject_type", "object", "subject")
+    rows = [
+        dict(zip(keys, (f.relation, f.object_type, f.subject_type, f.object, f.subject), strict=True)) for f in facts
+    ]
+    return "```json\n" + json.dumps(rows, ensure_ascii=False) + "\n```"
+
+
+def _composed(r: Random) -> Iterator[tuple[str, list[Fact]]]:
+    rows = domains("demo")
+    while True:
+        name = r.choices(list(rows), [row.weight for row in rows.values()])[0]
+        text, facts = write_clauses(r, "demo", name, MAKERS[rows[name].subject](r), MAKERS, 2)
+        if facts and len(facts) <= 5:
+            yield text, facts
+
+
+def hand_written_facts() -> list[tuple[str, list[Fact]]]:
+    """The sentences of text/demo_by_hand.txt; the kinds of a relation come from text/demo.txt."""
+    kinds = {name: value[1:] for row in domains("demo").values() for name, value in row.relations.items()}
+    found: list[tuple[str, list[Fact]]] = []
+    for line in pools.sections("demo_by_hand")["facts"]:
+        if line.startswith("= "):
+            subject, relation, value = line[2:].split(" ")
+            found[-1][1].append(Fact(subject, relation, value, kinds[relation][1], kinds[relation][0]))
+        else:
+            found.append((line, []))
+    return found
+
+
+def _own_names(facts: list[Fact]) -> set[str]:
+    return {f.subject for f in facts} | {f.object for f in facts if f.object_type not in _COMMON_KINDS}
+
+
+def _fact_rows(r: Random) -> dict[str, list[tuple[str, list[Fact]]]]:
+    rows = {"train": hand_written_facts(), "dev": []}
+    seen = set().union(*(_own_names(facts) for _, facts in rows["train"]))
+    source = _composed(r)
+    for split in ("train", "dev"):
+        own: set[str] = set()
+        while len(rows[split]) < SIZES[split][0]:
+            text, facts = next(source)
+            if split == "train" or not _own_names(facts) & seen:
+                rows[split].append((text, facts))
+                own |= _own_names(facts)
+        seen |= own
+    return rows
+
+
+def _review_rows(r: Random) -> dict[str, list[tuple[str, str]]]:
+    by_hand = [
+        (text, topic) for topic, lines in pools.sections("demo_by_hand").items() if topic != "facts" for text in lines
+    ]
+    r.shuffle(by_hand)
+    kept = SIZES["dev"][1] // 2
+    rows = {"train": by_hand[kept:], "dev": by_hand[:kept]}
+    topics = sorted({topic for _, topic in by_hand})
+    for split in ("train", "dev"):
+        while len(rows[split]) < SIZES[split][1]:
+            review = write_review(r, topics[len(rows[split]) % len(topics)])
+            if len(review.text) >= 12:
+                rows[split].append((review.text, review.topic))
+    return rows
+
+
+def demo_rows() -> dict[str, list[dict[str, str]]]:
+    """Rows {"context", "target"} of both splits, always the same."""
+    r = Random(SEED)
+    facts, reviews = _fact_rows(r), _review_rows(r)
+    rows: dict[str, list[dict[str, str]]] = {}
+    for split in SIZES:
+        pairs = [(r.choice(FACT_QUESTIONS) + "\n\n" + text, fact_target(found)) for text, found in facts[split]]
+        pairs += [
+            (r.choice(TOPIC_QUESTIONS) + "\n\n" + text, json.dumps([topic], ensure_ascii=False))
+            for text, topic in reviews[split]
+        ]
+        r.shuffle(pairs)
+        rows[split] = [{"context": join_context(INSTRUCTION, text), "target": target} for text, target in pairs]
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m glmstudio.embedded.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("data/demo"))
+    output = parser.parse_args(arguments).output
+    output.mkdir(parents=True, exist_ok=True)
+    for split, rows in demo_rows().items():
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        (output / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+        print(f"{output / split}.jsonl: {len(rows)} rows")
+
+
+if __name__ == "__main__":
+    main()
