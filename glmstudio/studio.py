@@ -166,8 +166,8 @@ class Studio:
     def restore_examples(self, ids: list[int]) -> int:
         return self.store.restore(ids)
 
-    def undo_save(self, example_id: int) -> Example | None:
-        return self.store.undo_save(example_id)
+    def undo_save(self, example_id: int, expected_revision: int | None = None) -> Example | None:
+        return self.store.undo_save(example_id, expected_revision=expected_revision)
 
     def page(self, query: Query, offset: int = 0, limit: int = 20) -> Page:
         return self.store.page(query, offset=offset, limit=limit)
@@ -271,10 +271,10 @@ class Studio:
         """Newest first."""
         return runs.list_runs(self.workspace.checkpoints)
 
-    def run(self, run_id: str) -> runs.Run:
+    def run(self, run_id: str) -> "runs.Run":
         return runs.RunFolder(self.workspace.run_folder(run_id)).read()
 
-    def active_run(self) -> runs.Run | None:
+    def active_run(self) -> "runs.Run | None":
         run_id = self._training.active_id
         return self.run(run_id) if run_id else None
 
