@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 from glmstudio.data.example import join_context
-from glmstudio.embedded import names, pools
+from glmstudio.embedded import makers, names, pools
 from glmstudio.embedded.domains import domains
 from glmstudio.embedded.reviews import write_review
 from glmstudio.embedded.sentences import Fact, write_clauses
@@ -69,7 +69,7 @@ def _creature(r: Random) -> str:
     return "".join(r.sample(names.pool("given"), 2)) + r.choice(names.pool("creature_ends"))
 
 
-MAKERS = names.MAKERS | {
+MAKERS = makers.MAKERS | {
     "title": _title,
     "person": _person,
     "company": _company,

@@ -1,7 +1,7 @@
 """What the generated encyclopedia is about: kinds of things, their relations, and clauses that state them.
 
-The rows stand in text/<name>.txt. Slots of a clause: {S} the subject · {关系} one object, which makes a fact · {关系*} one
-to six objects, joined · {~关系*} one to five subjects of which {S} is the object · {.maker} a filler that makes no fact.
+The rows stand in text/<name>.txt. Slots of a clause: {S} the subject; {r} one object of relation r, which makes a fact;
+{r*} one to six objects, joined; {~r*} one to five subjects of which {S} is the object; {.maker} a filler, no fact.
 Knows no randomness and no task.
 """
 

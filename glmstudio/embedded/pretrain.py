@@ -9,10 +9,12 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from glmstudio.data.example import join_context
@@ -24,6 +26,17 @@ from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGener
 
 STEPS_PER_MINUTE = 100  # what one core does; a run counts steps, not minutes
 EVALUATION_SEED = 987_654_321
+TOKENIZER = {
+    "tokenizer_class": "ChatGLMTokenizer",
+    "bos_token": "<sop>",
+    "eos_token": "<eop>",
+    "gmask_token": "[gMASK]",
+    "mask_token": "[MASK]",
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "num_image_tokens": 0,
+    "clean_up_tokenization_spaces": False,
+}
 
 
 @dataclass(frozen=True)
@@ -120,44 +133,70 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def save(model: ChatGLMForConditionalGeneration, codec_model: bytes, recipe: Recipe, step: int, output: Path) -> None:
-    """The model folder: float16 weights, vocabulary, and the recipe with the step it stands at."""
+    """The model folder: float16 weights without the tied head, vocabulary, the recipe and the step it stands at."""
     output.mkdir(parents=True, exist_ok=True)
-    half = {name: weight.detach().half() for name, weight in model.state_dict().items()}
-    model.save_pretrained(output, state_dict=half)
-    config = json.loads((output / "config.json").read_text())
-    (output / "config.json").write_text(json.dumps(config | {"dtype": "float16"}, indent=2, sort_keys=True) + "\n")
+    half = {name: weight.half() for name, weight in model.state_dict().items() if name != "lm_head.weight"}
+    save_file(half, output / "model.safetensors", metadata={"format": "pt"})
+    config = model.config.to_dict() | {"architectures": [type(model).__name__], "dtype": "float16"}
     (output / "ice_text.model").write_bytes(codec_model)
-    record = asdict(recipe) | {"step": step}
-    (output / "recipe.json").write_text(json.dumps(record, indent=2) + "\n")
+    records = {"config": config, "tokenizer_config": TOKENIZER, "recipe": asdict(recipe) | {"step": step}}
+    for name, record in records.items():
+        (output / f"{name}.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
-def evaluate(model: ChatGLMForConditionalGeneration, held_out: list[Batch], autocast: bool) -> tuple[float, float]:
+def evaluate(model: ChatGLMForConditionalGeneration, held_out: list[Batch], autocast: bool) -> list[float]:
     """Mean loss and token accuracy over the held-out batches."""
     model.eval()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        values = [answer_loss(model, batch) for batch in held_out]
+        pairs = [answer_loss(model, batch) for batch in held_out]
     model.train()
-    return tuple(sum(float(pair[n]) for pair in values) / len(values) for n in (0, 1))
+    return _means([(float(loss), float(accuracy)) for loss, accuracy in pairs])
 
 
-def pretrain(recipe: Recipe, output: Path, *, autocast: bool, save_every: int = 500, report_every: int = 100) -> None:
+def _means(pairs: list[tuple[float, float]]) -> list[float]:
+    return [sum(column) / len(pairs) for column in zip(*pairs, strict=True)]
+
+
+def make_optimizer(model: ChatGLMForConditionalGeneration, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW that decays matrices and leaves vectors alone."""
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() == 1]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
+
+
+def start_model(codec: TextCodec, recipe: Recipe, start_from: Path | None) -> ChatGLMForConditionalGeneration:
+    """The model in training mode: with the initialisation of its own, or with the weights of the folder start_from."""
+    model = ChatGLMForConditionalGeneration(configuration(codec))
+    initialise(model, recipe.seed)
+    if start_from is not None:
+        weights = {name: weight.float() for name, weight in load_file(start_from / "model.safetensors").items()}
+        weights["lm_head.weight"] = weights["transformer.word_embeddings.weight"]
+        model.load_state_dict(weights)
+    model.set_attn_implementation("eager")  # on short rows half the time of SDPA on a CPU
+    return model.train()
+
+
+def pretrain(
+    recipe: Recipe,
+    output: Path,
+    *,
+    start_from: Path | None = None,
+    autocast: bool = True,
+    save_every: int = 500,
+    report_every: int = 100,
+) -> None:
     """Trains, prints loss, token accuracy and tokens per second, and leaves the model folder in output."""
     codec_model = build_model()
     codec = TextCodec(codec_model)
-    model = ChatGLMForConditionalGeneration(configuration(codec))
-    initialise(model, recipe.seed)
-    model.set_attn_implementation("eager")  # on short rows half the time of SDPA on a CPU
-    model.train()
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    plain = [p for p in model.parameters() if p.dim() == 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
-    held_out = [batch for batch, _ in zip(batches(codec, recipe, EVALUATION_SEED, recipe.first_steps), range(12))]  # noqa: B905
+    model = start_model(codec, recipe, start_from)
+    optimizer = make_optimizer(model, recipe)
+    held_out = list(islice(batches(codec, recipe, EVALUATION_SEED, recipe.first_steps), 12))
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {recipe}", flush=True)
-    tokens, losses, correct, began = 0, [], [], time.monotonic()
-    for step, batch in zip(range(recipe.steps), batches(codec, recipe, recipe.seed), strict=False):
+    tokens, recent, began = 0, [], time.monotonic()
+    for step, batch in enumerate(islice(batches(codec, recipe, recipe.seed), recipe.steps), start=1):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
+            group["lr"] = learning_rate(recipe, step - 1)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             loss, accuracy = answer_loss(model, batch)
         loss.backward()
@@ -165,17 +204,16 @@ def pretrain(recipe: Recipe, output: Path, *, autocast: bool, save_every: int = 
         optimizer.step()
         optimizer.zero_grad()
         tokens += int(batch.mask.sum())
-        losses.append(loss.item())
-        correct.append(float(accuracy))
-        if (step + 1) % report_every == 0:
+        recent.append((loss.item(), float(accuracy)))
+        if step % report_every == 0:
             seconds = time.monotonic() - began
-            mean = [sum(values[-report_every:]) / report_every for values in (losses, correct)]
-            line = f"step {step + 1} loss {mean[0]:.4f} accuracy {mean[1]:.4f} {tokens / seconds:,.0f} tokens/s {seconds:.0f} s"
-            if (step + 1) % (5 * report_every) == 0:
+            line = "step {} loss {:.4f} accuracy {:.4f}".format(step, *_means(recent))
+            if step % save_every == 0:
                 line += " held out {:.4f} {:.4f}".format(*evaluate(model, held_out, autocast))
-            print(line, flush=True)
-        if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-            save(model, codec_model, recipe, step + 1, output)
+            print(f"{line} {tokens / seconds:,.0f} tokens/s {seconds:.0f} s", flush=True)
+            recent = []
+        if step % save_every == 0 or step == recipe.steps:
+            save(model, codec_model, recipe, step, output)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -185,12 +223,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("data/embedded"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
+    parser.add_argument("--start-from", type=Path, help="a model folder of an earlier run, for another round")
     parser.add_argument("--fp32", action="store_true", help="no bfloat16 in the matrix products")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
-    torch.manual_seed(chosen.seed)
-    recipe = Recipe(steps=round(chosen.minutes * STEPS_PER_MINUTE), seed=chosen.seed)
-    pretrain(recipe, chosen.output, autocast=not chosen.fp32)
+    recipe = Recipe(
+        steps=round(chosen.minutes * STEPS_PER_MINUTE),
+        seed=chosen.seed,
+        learning_rate=chosen.learning_rate,
+        # A model that copies already needs no exercise for the first minutes.
+        repeats_at_first=Recipe.repeats_at_first if chosen.start_from is None else Recipe.repeats,
+    )
+    pretrain(recipe, chosen.output, start_from=chosen.start_from, autocast=not chosen.fp32)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Composes encyclopedic sentences with the facts they state. Knows no task, no prompt and no token.
 
-`compose(random)` returns a `Passage`: a text and its facts in the order of the text, every name of a fact verbatim in it.
+`compose(random)` returns a `Passage`: a text and its facts in the order of the text, every name of a fact verbatim in
+the text.
 """
 
 import re
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 from glmstudio.embedded import names, pools
 from glmstudio.embedded.domains import INVERSE, Domain, domains
+from glmstudio.embedded.makers import MAKERS
 
 Template = tuple[tuple[bool, str], ...]
 Makers = Mapping[str, Callable[[Random], str]]
@@ -108,7 +110,7 @@ def join_names(r: Random, items: list[str]) -> str:
 
 def _sentence(r: Random, name: str, subject: str = "") -> tuple[str, Writer]:
     domain = domains("domains")[name]
-    writer = Writer(r, domain, subject or names.MAKERS[domain.subject](r), names.MAKERS)
+    writer = Writer(r, domain, subject or MAKERS[domain.subject](r), MAKERS)
     openers, clauses = _templates("domains", name)
     parts = [writer.fill(r.choice(openers))]
     for clause in r.sample(clauses, r.choice((0, 0, 0, 1, 1, 2, 2, 3, 4, 5))):

@@ -292,9 +292,15 @@ def repeat_task(r: Random) -> Row:
 
 
 TASKS: tuple[tuple[Callable[[Random], Row], float], ...] = (
-    (copy_task, 6), (record_task, 14), (json_task, 35), (prose_task, 12), (lines_task, 6), (question_task, 6), (plan_task, 5),
+    (copy_task, 6),
+    (record_task, 14),
+    (json_task, 35),
+    (prose_task, 12),
+    (lines_task, 6),
+    (question_task, 6),
+    (plan_task, 5),
     (review_task, 16),
-)  # fmt: skip
+)
 _FUNCTIONS, _SHARES = zip(*TASKS, strict=True)
 
 
