@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 from glmstudio.errors import StudioError
+from glmstudio.ui.address import Address, check_port, secured
 from glmstudio.ui.language import LANGUAGES, error_text
+from glmstudio.ui.quick_import import without_stub_files
 from glmstudio.workspace import Workspace, repository_root
 
 
@@ -51,21 +53,22 @@ def run(arguments: argparse.Namespace, language: str) -> None:
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost")))
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-    from glmstudio.ui import serve
-
-    address = serve.secured(
-        serve.Address(arguments.host, arguments.port, arguments.share, arguments.password, arguments.lang or "")
+    address = secured(
+        Address(arguments.host, arguments.port, arguments.share, arguments.password, arguments.lang or "")
     )
-    serve.check_port(address)
+    check_port(address)
 
+    with without_stub_files():
+        from glmstudio.ui import serve
+        from glmstudio.ui.build import build_app
     from glmstudio.studio import Studio
-    from glmstudio.ui.build import build_app
 
     studio = Studio(Workspace(arguments.root.resolve()), base_source=arguments.base)
     blocks = build_app(studio)
     try:
-        studio.start()
+        studio.start(load_base=False)
         url = serve.launch(blocks, address)
+        studio.load_base()
         serve.announce(blocks, address, url, language)
         if not arguments.no_browser:
             serve.open_browser(url)

@@ -88,11 +88,16 @@ class Studio:
         self._base_settled = threading.Event()
         self._training = RunThread()
 
-    def start(self) -> None:
-        """Demo rows on the first start, dead runs marked, the base loading on a thread of its own."""
+    def start(self, *, load_base: bool = True) -> None:
+        """Demo rows on the first start, dead runs marked, and (unless it is to wait) `load_base`."""
         runs.mark_interrupted(self.workspace.checkpoints)
         if not self.store.datasets():
             self._import_demo()
+        if load_base:
+            self.load_base()
+
+    def load_base(self) -> None:
+        """Loads the base on a thread of its own, with everything heavy that it imports."""
         threading.Thread(target=self._load_base, name="load base", daemon=True).start()
 
     def close(self) -> None:
