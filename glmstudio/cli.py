@@ -79,7 +79,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: type) -> None:
             options |= {"type": kind, "metavar": item.name.rsplit("_", 1)[-1].upper()}
         else:
             options |= {"type": lambda text: tuple(filter(None, text.split(","))), "metavar": "A,B"}
-        default = "" if kind is bool else f" [{item.default or 'auto'}]"
+        default = "" if kind is bool else f" [{'auto' if item.default == () else item.default}]"
         words = t(f"setting.{item.name}.help", "en").replace("%", "%%")
         parser.add_argument(flag_name(item.name), help=words + default, **options)
 
@@ -139,18 +139,24 @@ def train_command(args: argparse.Namespace) -> int:
 
     folder = RunFolder(args.output_dir)
     frozen = snapshot.freeze(train_rows, dev_rows, args.output_dir / "snapshots")
-    name = args.dataset or args.train_path.stem
-    folder.create(snapshot_id=frozen.id, dataset=name, base=base, lora=lora, settings=settings)
+    folder.create(
+        snapshot_id=frozen.id, dataset=args.dataset or args.train_path.stem, base=base, lora=lora, settings=settings,
+        overwrite=args.overwrite_output_dir,
+    )  # fmt: skip
     printer = terminal.RunPrinter(folder, every=getattr(args, "logging_steps", None))
-    with stop_on_interrupt() as should_stop:
-        run = train(
-            Resident(base), folder, frozen.train, frozen.dev, lora, settings,
-            should_stop=should_stop, on_progress=printer,
-        )  # fmt: skip
+    try:
+        with stop_on_interrupt() as should_stop:
+            run = train(
+                Resident(base), folder, frozen.train, frozen.dev, lora, settings,
+                should_stop=should_stop, on_progress=printer,
+            )  # fmt: skip
+    except StudioError as error:
+        terminal.print_error(error)
+        return 1
     printer.close(run)
     if args.img_log_dir:
         print(f"loss picture: {write_picture(folder.metrics_path, args.img_log_dir / f'{args.img_log_name}.png')}")
-    return 0 if run.status in ("finished", "stopped") else 1
+    return 0
 
 
 def _training_rows(args: argparse.Namespace) -> tuple[list[Example], list[Example]]:

@@ -53,9 +53,6 @@ class RunPrinter:
         )
 
     def close(self, run: "Run") -> None:
-        if run.error is not None:
-            print(f"failed: {error_text(run.error, 'en')}", file=sys.stderr)
-            return
         best = f", best dev loss {run.best_eval_loss:.5f} at step {run.best_step}" if run.best_step else ""
         print(f"{run.status} at step {run.step}/{run.total}{best}: {self._path.parent}")
 
