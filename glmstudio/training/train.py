@@ -20,6 +20,7 @@ from glmstudio.training.callbacks import LetOthersIn, Progress, Recorder, StopWh
 from glmstudio.training.loss import agrees_with_model
 from glmstudio.training.pace import Pace
 from glmstudio.training.runs import Run, RunFolder
+from glmstudio.training.thin import use_thin_products
 from glmstudio.training.trainer import AdapterTrainer, training_arguments
 
 __all__ = ["Progress", "train"]
@@ -87,6 +88,8 @@ def _train(
     # The adapter starts from torch's global random numbers.
     set_seed(settings.seed)
     model = resident.begin_training(lora)
+    if base.device.type == "cpu":
+        use_thin_products(model)
     if not agrees_with_model(model, {name: _on(value, base.device) for name, value in collate(rows[:1]).items()}):
         raise StudioError("family-loss", family=base.family.name, source=base.source)
     pace = Pace()

@@ -11,6 +11,7 @@ from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training import loss
 from glmstudio.training.batches import collate, render_rows
+from glmstudio.training.thin import ThinLinear, use_thin_products
 from tests.tiny_base import rows, tiny_base, tiny_tokenizer
 
 GLM = {
@@ -66,6 +67,22 @@ def test_loss_and_gradient_are_those_of_the_model(make_base, chunk, monkeypatch)
     actual = gradients(model)
     assert actual.keys() == expected.keys()
     assert all("lora_" in name for name in actual)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(actual[name], gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_thin_products_change_no_gradient() -> None:
+    model, batch = prepared(tiny_base())
+    loss.target_loss(model, batch).backward()
+    expected, parameters = gradients(model), dict(model.named_parameters())
+    use_thin_products(model)
+    assert sum(isinstance(module, ThinLinear) for module in model.modules()) == 8
+    assert {name: id(weight) for name, weight in model.named_parameters()} == {
+        name: id(weight) for name, weight in parameters.items()
+    }
+    loss.target_loss(model, batch).backward()
+    actual = gradients(model)
+    assert actual.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(actual[name], gradient, atol=1e-6, rtol=1e-4)
 
