@@ -14,7 +14,7 @@ from random import Random
 from glmstudio.data.example import join_context
 from glmstudio.embedded import makers, names, pools
 from glmstudio.embedded.domains import domains
-from glmstudio.embedded.reviews import write_review
+from glmstudio.embedded.reviews import TOPICS
 from glmstudio.embedded.sentences import Fact, write_clauses
 
 SEED = 2024
@@ -139,6 +139,16 @@ def _fact_rows(r: Random) -> dict[str, list[tuple[str, list[Fact]]]]:
     return rows
 
 
+def _review(r: Random, topic: str) -> str:
+    """Two to four clauses about a topic in plain punctuation."""
+    words = TOPICS[topic]
+    told = r.choice((words.praise, words.complaint))
+    clauses = [r.choice(words.things) + r.choice(told), *r.sample(told, r.randint(0, 2))]
+    if r.random() < 0.6:
+        clauses.insert(r.randint(0, 1), r.choice(words.story))
+    return "，".join(clauses) + r.choice(("", "。", "！"))
+
+
 def _review_rows(r: Random) -> dict[str, list[tuple[str, str]]]:
     by_hand = [
         (text, topic) for topic, lines in pools.sections("demo_by_hand").items() if topic != "facts" for text in lines
@@ -147,11 +157,14 @@ def _review_rows(r: Random) -> dict[str, list[tuple[str, str]]]:
     kept = SIZES["dev"][1] // 2
     rows = {"train": by_hand[kept:], "dev": by_hand[:kept]}
     topics = sorted({topic for _, topic in by_hand})
+    seen: set[str] = set()
     for split in ("train", "dev"):
         while len(rows[split]) < SIZES[split][1]:
-            review = write_review(r, topics[len(rows[split]) % len(topics)])
-            if len(review.text) >= 12:
-                rows[split].append((review.text, review.topic))
+            topic = topics[len(rows[split]) % len(topics)]
+            text = _review(r, topic)
+            if text not in seen:
+                rows[split].append((text, topic))
+                seen.add(text)
     return rows
 
 

@@ -53,7 +53,7 @@ class Recipe:
     last_share: float = 0.03
     repeats_at_first: float = 0.25
     first_steps: int = 150
-    repeats: float = 0.03
+    repeats: float = 0.05
     longest: int = 640
     block_rows: int = 320
 
@@ -158,10 +158,10 @@ def _means(pairs: list[tuple[float, float]]) -> list[float]:
 
 
 def make_optimizer(model: ChatGLMForConditionalGeneration, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW that decays matrices and leaves vectors alone."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() == 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    """AdamW that decays the matrices of the layers; vectors and embeddings not, or rare characters would fade."""
+    matrices = [p for p in model.transformer.layers.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if all(p is not matrix for matrix in matrices)]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
 
 

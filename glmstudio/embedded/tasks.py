@@ -1,7 +1,7 @@
 """Turns passages and reviews into rows (instruction, input, target) of many tasks. Knows no token and no model.
 
-Two rules keep the base honest: no row asks for or shows the keys of the demo set, and JSON is answered only where the
-prompt itself shows the keys. Everything else is answered in prose, so that format is what a LoRA teaches.
+Two rules keep the base honest: no row shows the keys of the demo set together, and JSON is answered only where the
+prompt itself shows keys. Everything else is answered in prose, so that format is what a LoRA teaches.
 """
 
 import json
@@ -26,26 +26,46 @@ _PHRASES = pools.sections("phrases")
 _ROLES = tuple("" if role == "-" else role for role in _PHRASES["roles"])
 _EXTRACT = _PHRASES["extract"]
 _TOPIC_ASKS = _PHRASES["topic questions"]
-_TOPIC_TELLS = _PHRASES["topic answers"]
 _RELATIONS = pools.words("phrases", "relations")
+_ENGLISH = pools.words("vocabulary", "english")
+_SYMBOLS = "".join(pools.sections("vocabulary")["symbols"] + pools.sections("vocabulary")["letters"])
+_MEANINGS = {
+    "relation": "关系",
+    "subject": "主体",
+    "object": "客体",
+    "subject_type": "主体类型",
+    "object_type": "客体类型",
+}
+_FRAGMENTS = tuple(piece.replace("\u2581", " ") for piece in pools.sections("vocabulary")["fragments"])
+_ALL_PIECES = (*_ENGLISH, *_FRAGMENTS, *_FRAGMENTS, *_SYMBOLS, *(chr(code) for code in range(33, 127)))
 _KEYS = {
     name: pools.words("phrases", f"keys {name}")
     for name in ("relation", "subject", "object", "subject_type", "object_type")
 }
+# Keys of the demo set; no row of pre-training has two of them.
+FORBIDDEN_KEYS = frozenset({"predicate", "object_type", "subject_type"})
+# How the prompt asks for what stands around JSON, and that.
 _FENCES = (
-    ("", ""),
-    ("", ""),
-    ("", ""),
-    ("```\n", "\n```"),
-    ("```json\n", "\n```"),
-    ("```json\n", "\n```"),
-    ("结果：", ""),
-    ("<json>", "</json>"),
+    ("", "", ""),
+    ("", "", ""),
+    ("，放进代码块", "```\n", "\n```"),
+    ("，放进 json 代码块", "```json\n", "\n```"),
+    ("（用 ```json 包起来）", "```json\n", "\n```"),
+    ("，前面写“结果：”", "结果：", ""),
+    ("，放在 json 标签里", "<json>", "</json>"),
 )
 
 
 def _dump(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+def _json_row(r: Random, ask: str, text: str, value: object) -> Row:
+    """A row whose answer is value as JSON, in the fence that its prompt asks for."""
+    wish, left, right = r.choice(_FENCES)
+    mark = ask[-1] if ask[-1] in "：。:" else ""
+    ask = ask.removesuffix(mark) + wish + (mark or "：")
+    return Row(r.choice(_ROLES), _prompt(r, ask, text), left + _dump(value) + right)
 
 
 def _prompt(r: Random, question: str, text: str) -> str:
@@ -77,8 +97,7 @@ def copy_task(r: Random) -> Row:
     )
     mark = r.choice(("、", "，", " ", "|", "\n"))
     ask = r.choice(("把这些名字放进数组 items：", "转成 JSON 数组，键为 items：", '写成 {"items": [...]}：'))
-    fence = r.choice(_FENCES)
-    return Row(r.choice(_ROLES), _prompt(r, ask, mark.join(items)), fence[0] + _dump({"items": items}) + fence[1])
+    return _json_row(r, ask, mark.join(items), {"items": items})
 
 
 _MARKS = {"、": "顿号", "\n": "换行", "，": "逗号", " / ": "斜线"}
@@ -95,9 +114,8 @@ def record_task(r: Random) -> Row:
         equals, mark = r.choice(("=", "：", ":", " ", "是", "→")), r.choice(("；", "，", "\n", ", ", "|"))
         pairs = list(dict(zip(keys, values, strict=True)).items())
         text = mark.join(key + equals + value for key, value in pairs)
-        fence = r.choice(_FENCES)
         ask = r.choice(("转成一个 JSON 对象：", "把键值对写成 JSON：", "写成 JSON 对象，键名不变：", "to JSON object:"))
-        return Row(r.choice(_ROLES), _prompt(r, ask, text), fence[0] + _dump(dict(pairs)) + fence[1])
+        return _json_row(r, ask, text, dict(pairs))
     facts = _many_facts(r)
     fields = _fields(r)
     keys = _key_names(r, fields)
@@ -105,7 +123,7 @@ def record_task(r: Random) -> Row:
     shuffled = r.sample(fields, len(fields)) if r.random() < 0.3 else fields
     head = mark.join(keys[name] for name in shuffled)
     text = "\n".join([head, *(mark.join(getattr(fact, name) for name in shuffled) for fact in facts)])
-    return Row(r.choice(_ROLES), _prompt(r, _show_keys(r, fields, keys), text), _records(r, facts, fields, keys))
+    return _json_row(r, _show_keys(r, fields, keys), text, _records(facts, fields, keys))
 
 
 def _many_facts(r: Random) -> list[Fact]:
@@ -127,29 +145,36 @@ def _fields(r: Random) -> list[str]:
 
 
 def _key_names(r: Random, fields: list[str]) -> dict[str, str]:
-    if r.random() < 0.7:
+    """A key for every field: of one style, of mixed ones, or any words at all, so that keys are read and not known."""
+    kind = r.random()
+    if kind < 0.55:
         index = r.randrange(10)
         keys = {name: _KEYS[name][index] for name in fields}
-    else:
+    elif kind < 0.75:
         keys = {name: r.choice(_KEYS[name]) for name in fields}
-    return keys if len(set(keys.values())) == len(keys) else {name: _KEYS[name][0] for name in fields}
+    else:
+        keys = {name: _any_key(r) for name in fields}
+    fit = len(set(keys.values())) == len(keys) and len(FORBIDDEN_KEYS & set(keys.values())) < 2
+    return keys if fit else {name: _KEYS[name][0] for name in fields}
+
+
+def _any_key(r: Random) -> str:
+    if r.random() < 0.25:
+        return names.characters(r, 1, 4, 0.05)
+    return r.choice(("_", "", "-", "_")).join(r.choices(_ENGLISH, k=r.choice((1, 1, 2))))
 
 
 def _show_keys(r: Random, fields: list[str], keys: dict[str, str]) -> str:
-    shown = r.choice(
-        (
-            "[" + _dump({keys[name]: "…" for name in fields}) + "]",
-            "键：" + "、".join(keys[name] for name in fields),
-            "keys: " + ", ".join(keys[name] for name in fields),
-            _dump([keys[name] for name in fields]),
-        )
-    )
+    """The request that shows the keys; what keys do not tell by their names, a template tells."""
+    speaking = all(keys[name] in _KEYS[name] for name in fields)
+    template = "[" + _dump({keys[name]: "…" if speaking else _MEANINGS[name] for name in fields}) + "]"
+    names_only = ("键：" + "、".join(keys.values()), "keys: " + ", ".join(keys.values()), _dump(list(keys.values())))
+    shown = r.choice((template, *names_only)) if speaking else template
     return r.choice(("写成 JSON 列表，{0}：", "按 {0} 的格式输出：", "格式 {0}", "输出 JSON，{0}")).format(shown)
 
 
-def _records(r: Random, facts: list[Fact], fields: list[str], keys: dict[str, str]) -> str:
-    fence = r.choice(_FENCES)
-    return fence[0] + _dump([{keys[name]: getattr(fact, name) for name in fields} for fact in facts]) + fence[1]
+def _records(facts: list[Fact], fields: list[str], keys: dict[str, str]) -> list[dict[str, str]]:
+    return [{keys[name]: getattr(fact, name) for name in fields} for fact in facts]
 
 
 def _told(r: Random, domain: str = "") -> Passage:
@@ -168,7 +193,7 @@ def json_task(r: Random) -> Row:
     fields = _fields(r)
     keys = _key_names(r, fields)
     ask = r.choice(_EXTRACT) + limit + "。" + _show_keys(r, fields, keys)
-    return Row(r.choice(_ROLES), _prompt(r, ask, passage.text), _records(r, facts, fields, keys))
+    return _json_row(r, ask, passage.text, _records(facts, fields, keys))
 
 
 def _chosen(r: Random, facts: list[Fact]) -> tuple[list[Fact], str]:
@@ -200,9 +225,8 @@ def prose_task(r: Random) -> Row:
             "，给我SPO",
         )
     )
-    told = r.choice(("{s}的{r}是{o}", "{s}的{r}是{o}", "{r}：{s}→{o}")) if r.random() < 0.3 else "{s}的{r}是{o}"
-    parts = [told.format(s=f.subject, r=f.relation, o=f.object) for f in passage.facts]
-    target = r.choice(("", "", "文中提到，", "从句子可知，")) + "；".join(parts) + "。"
+    parts = [f"{f.subject}的{f.relation}是{f.object}" for f in passage.facts]
+    target = "；".join(parts) + "。"
     return Row(r.choice(_ROLES), _prompt(r, ask + r.choice(("：", "。", "？", "：")), passage.text), target)
 
 
@@ -266,8 +290,10 @@ def review_task(r: Random) -> Row:
     review = write_review(r)
     kind = r.random()
     if kind < 0.55:
-        tell = _TOPIC_TELLS[0] if r.random() < 0.6 else r.choice(_TOPIC_TELLS)
-        return Row(r.choice(_ROLES), _prompt(r, r.choice(_TOPIC_ASKS), review.text), tell.format(review.topic))
+        ask = r.choice(_TOPIC_ASKS)
+        if r.random() < 0.35:
+            return Row(r.choice(_ROLES), _prompt(r, ask + "只写类别：", review.text), review.topic)
+        return Row(r.choice(_ROLES), _prompt(r, ask, review.text), f"这是一条关于{review.topic}的评论。")
     if kind < 0.72:
         offered = [review.topic, *r.sample([name for name in TOPICS if name != review.topic], r.randint(2, 7))]
         r.shuffle(offered)
@@ -278,16 +304,16 @@ def review_task(r: Random) -> Row:
     if kind < 0.8:
         return Row(r.choice(_ROLES), _prompt(r, r.choice(("好评还是差评？", "这条评论的态度：")), review.text), mood)
     first, second = r.choice((("商品", "态度"), ("topic", "mood"), ("类别", "评价"), ("about", "says")))
-    fence = r.choice(_FENCES)
     ask = f'输出 {{"{first}": "…", "{second}": "…"}}：'
-    return Row(
-        r.choice(_ROLES), _prompt(r, ask, review.text), fence[0] + _dump({first: review.topic, second: mood}) + fence[1]
-    )
+    return _json_row(r, ask, review.text, {first: review.topic, second: mood})
 
 
 def repeat_task(r: Random) -> Row:
-    """Random characters repeated: the exercise that wakes copying up in the first minutes."""
-    text = names.characters(r, 8, 60, 0.4)
+    """Characters and pieces repeated: wakes copying up at first, and keeps every piece of the vocabulary alive."""
+    kind = r.random()
+    text = names.characters(r, 8, 60, 0.4) if kind < 0.5 else "".join(r.choices(_ALL_PIECES, k=r.randint(5, 40)))
+    if kind > 0.8:
+        text = " ".join(r.choices(_ENGLISH, k=r.randint(3, 20)))
     return Row("", text, text)
 
 
@@ -309,6 +335,3 @@ def make_row(r: Random, repeats: float = 0.0) -> Row:
     if r.random() < repeats:
         return repeat_task(r)
     return r.choices(_FUNCTIONS, _SHARES)[0](r)
-
-
-FORBIDDEN_KEYS = frozenset({"predicate", "object_type", "subject_type"})
