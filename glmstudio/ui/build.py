@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from glmstudio.ui import annotate, compare, header, train
 from glmstudio.ui.language import label
-from glmstudio.ui.page import Page
+from glmstudio.ui.page import Page, signal_field
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -13,14 +14,12 @@ if TYPE_CHECKING:
 
 def build_app(studio: "Studio") -> gr.Blocks:
     """The page over one Studio. Launch it with `serve.launch`, which gives it colours, words and icon."""
-    from glmstudio.ui import annotate, compare, header, train
-
     with gr.Blocks(title="GLM Studio", analytics_enabled=False, fill_width=True, elem_id="studio") as blocks:
         timer = gr.Timer(1.0)
-        states = [gr.State("loading"), gr.State(0), gr.State(0)]
+        signals = [signal_field("loading"), signal_field(), signal_field()]
         header_slot = header.place()
         with gr.Tabs(selected="annotate", elem_id="tabs") as tabs:
-            page = Page(blocks, tabs, timer, *states)
+            page = Page(blocks, tabs, timer, *signals)
             for name, module in (("annotate", annotate), ("train", train), ("compare", compare)):
                 with gr.Tab(label(f"tab.{name}"), id=name, elem_id=f"tab-{name}"):
                     module.build(studio, page)

@@ -16,13 +16,8 @@
       row.setAttribute("aria-selected", "true");
     },
     download(id) {
-      // The link gets its address a moment after the value has arrived.
-      const press = (left) => {
-        const link = document.querySelector(`#${id} a[href], a#${id}[href]`);
-        if (link) link.click();
-        else if (left) requestAnimationFrame(() => press(left - 1));
-      };
-      press(60);
+      // The button learns its file in the next frame.
+      requestAnimationFrame(() => requestAnimationFrame(() => document.getElementById(id)?.click()));
     },
   };
 

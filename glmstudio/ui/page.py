@@ -18,7 +18,7 @@ class Page:
     """Handed to each tab's `build(studio, page)`, which is called inside its `gr.Tab`.
 
     `tabs` holds the ids "annotate", "train", "compare". `timer` ticks once a second at top level (a timer inside a tab
-    starts late). The three states are signals, heard with `.change`: `base_state` holds "loading", "ready" or "failed";
+    starts late). Three hidden fields are signals, heard with `.change`: `base_state` holds "loading", "ready" or "failed";
     `refresh_examples` says "rows changed outside Annotate" (Compare sends `signal()`, Annotate listens);
     `refresh_datasets` says "datasets or their sizes changed" (Annotate sends, Train and Compare listen).
     The language of a request is `language_of(request)`, who sends it is `annotator_of(request)`."""
@@ -26,9 +26,9 @@ class Page:
     blocks: gr.Blocks
     tabs: gr.Tabs
     timer: gr.Timer
-    base_state: gr.State
-    refresh_examples: gr.State
-    refresh_datasets: gr.State
+    base_state: gr.Textbox
+    refresh_examples: gr.Textbox
+    refresh_datasets: gr.Textbox
 
     def on_load(self, handler: Callable[..., Any], outputs: Sequence[Any], inputs: Sequence[Any] = ()) -> Any:
         """Run `handler` (it may take a `gr.Request`) when a browser opens the page. Past the queue, as all below."""
@@ -42,9 +42,14 @@ class Page:
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
-def signal() -> int:
+def signal_field(value: str = "") -> gr.Textbox:
+    """A field for signals. A `gr.State` would not do: its `.change` is silent for handlers that run past the queue."""
+    return gr.Textbox(value, visible="hidden", show_label=False)
+
+
+def signal() -> str:
     """A value that differs from the last one sent."""
-    return time.monotonic_ns()
+    return str(time.monotonic_ns())
 
 
 def annotator_of(request: gr.Request | None) -> str:

@@ -1,0 +1,247 @@
+"""The Annotate tab in a browser, on the real program: write, edit, search, undo, two colleagues, files, keys, words."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.ui.program import Program, box, opened, running
+from tests.ui.small_workspace import DATASET, DEV_ROWS, prepare
+
+pytestmark = [pytest.mark.ui, pytest.mark.slow]
+
+expect.set_options(timeout=20_000)
+ROWS = "#annotate-table tr[data-id]"
+# Names that are the same in every language.
+PROPER = {"GLM", "Studio", "JSON", "LoRA", "CPU", "bf16", "fp32", "GB", "EN", "Ctrl", "Esc", "CSV", "JSONL", "Alpaca"}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    root = tmp_path_factory.mktemp("annotate")
+    with running(root, *prepare(root)) as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser: Browser, program: Program) -> Iterator[Page]:
+    with opened(browser, program) as shown:
+        expect(shown.locator(ROWS)).to_have_count(20)
+        yield shown
+
+
+def write(page: Page, input: str, target: str, instruction: str = "你是阅读理解器。") -> None:
+    for field, text in (("instruction", instruction), ("input", input), ("target", target)):
+        box(page, f"annotate-{field}").fill(text)
+
+
+def saved(page: Page) -> None:
+    expect(page.locator("#annotate-message")).to_contain_text("已保存")
+    expect(box(page, "annotate-input")).to_have_value("")
+
+
+def search(page: Page, text: str, count: int) -> Locator:
+    """The rows that a search leaves; their number is awaited."""
+    box(page, "annotate-search").fill(text)
+    rows = page.locator(ROWS)
+    if text:
+        expect(page.locator("#annotate-pager .glm-count")).to_have_text(f"{count} 行")
+    expect(rows).to_have_count(min(count, 20))
+    return rows
+
+
+def choose(page: Page, elem_id: str, option: str) -> None:
+    box(page, elem_id).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def test_a_row_is_saved_once_and_the_next_one_begins(page):
+    write(page, "江畔何人初见月", '["月"]')
+    box(page, "annotate-target").press("Control+Enter")
+    saved(page)
+    expect(box(page, "annotate-instruction")).to_have_value("你是阅读理解器。")
+    expect(page.locator("#annotate-input textarea")).to_be_focused()
+    write(page, "江月何年初照人", "散文一行")
+    page.locator("#annotate-save").dblclick()
+    saved(page)
+    rows = search(page, "江", 2)
+    expect(rows.first).to_contain_text("江月何年初照人")
+    expect(rows.last).to_contain_text('["月"]')
+
+
+def test_search_finds_a_part_of_a_target_and_marks_it(page):
+    write(page, "普通的一句话", "很长的开头" * 30 + "终点在此 END")
+    page.locator("#annotate-save").click()
+    saved(page)
+    row = search(page, "点在此 end", 1)
+    expect(row.locator("mark")).to_have_text("点在此 END")
+    search(page, "哪里都没有的词", 0)
+    expect(page.locator("#annotate-table")).to_contain_text("没有符合条件的行")
+    page.locator("[data-clear]").click()
+    expect(page.locator(ROWS)).to_have_count(20)
+
+
+def test_a_clicked_row_is_edited_and_both_undone(page):
+    write(page, "待修改的一行", "旧答案")
+    page.locator("#annotate-save").click()
+    saved(page)
+    search(page, "待修改的一行", 1).first.click()
+    expect(box(page, "annotate-target")).to_have_value("旧答案")
+    expect(page.locator("#annotate-heading")).to_contain_text("第 1 版")
+    box(page, "annotate-target").fill("新答案")
+    page.locator("#annotate-save").click()
+    saved(page)
+    expect(page.locator(ROWS)).to_contain_text("新答案")
+    page.locator("#annotate-undo").click()
+    expect(page.locator(ROWS)).to_contain_text("旧答案")
+    expect(box(page, "annotate-target")).to_have_value("旧答案")
+    page.locator("#annotate-undo").click()
+    expect(page.locator(ROWS)).to_have_count(0)
+    expect(box(page, "annotate-input")).to_have_value("待修改的一行")
+    expect(page.locator("#annotate-undo")).to_be_disabled()
+
+
+def test_a_deleted_row_comes_back(page):
+    write(page, "会被删除的一行", "x")
+    page.locator("#annotate-save").click()
+    saved(page)
+    search(page, "会被删除的一行", 1).first.click()
+    page.locator("#annotate-delete").click()
+    expect(page.locator(ROWS)).to_have_count(0)
+    page.locator("#annotate-undo").click()
+    expect(page.locator(ROWS)).to_have_count(1)
+
+
+def test_two_colleagues_cannot_overwrite_each_other(browser, program, page):
+    write(page, "两个人同时改", "原来的")
+    page.locator("#annotate-save").click()
+    saved(page)
+    search(page, "两个人同时改", 1).first.click()
+    expect(box(page, "annotate-target")).to_have_value("原来的")
+    with opened(browser, program) as other:
+        search(other, "两个人同时改", 1).first.click()
+        expect(box(other, "annotate-target")).to_have_value("原来的")
+        box(other, "annotate-target").fill("同事的答案")
+        other.locator("#annotate-save").click()
+        saved(other)
+    box(page, "annotate-target").fill("我的答案")
+    page.locator("#annotate-save").click()
+    expect(page.locator("#annotate-conflict")).to_contain_text("同事的答案")
+    page.locator("#annotate-take-theirs").click()
+    expect(box(page, "annotate-target")).to_have_value("同事的答案")
+    page.locator("#annotate-undo").click()
+    expect(box(page, "annotate-target")).to_have_value("我的答案")
+    page.locator("#annotate-save").click()
+    page.locator("#annotate-keep-mine").click()
+    saved(page)
+    expect(page.locator(ROWS)).to_contain_text("我的答案")
+
+
+def test_counts_and_json_are_said_under_the_fields_and_nothing_is_refused(page):
+    gauge = page.locator("#annotate-target-gauge")
+    triples = [{"subject": "a", "predicate": "b", "object": "c"}] * 2
+    write(page, "坏掉的JSON在此", f"```json\n{json.dumps(triples)}\n```")
+    expect(gauge).to_contain_text("2 个三元组")
+    expect(gauge).to_contain_text(re.compile(r"\d+ / 300 词元"))
+    box(page, "annotate-target").fill('[{"subject": ')
+    expect(gauge).to_contain_text("第 1 行第 13 列")
+    page.locator("#annotate-save").click()
+    saved(page)
+    expect(search(page, "坏掉的JSON在此", 1).first).to_contain_text("⚠")
+
+
+def test_pages_filters_and_arrow_keys_move_through_the_rows(page):
+    choose(page, "annotate-filter-dataset", DATASET)
+    pager = page.locator("#annotate-pager")
+    pager.locator("button[data-page]").nth(2).click()
+    expect(pager.locator("[aria-current]")).to_have_text("2")
+    choose(page, "annotate-filter-split", "验证")
+    expect(pager.locator(".glm-count")).to_have_text(f"{DEV_ROWS} 行")
+    rows = page.locator(ROWS)
+    expect(rows).to_have_count(DEV_ROWS)
+    rows.first.click()
+    expect(page.locator("#annotate-heading")).to_contain_text(rows.first.get_attribute("data-id"))
+    box(page, "annotate-input").press("Control+ArrowDown")
+    expect(page.locator("#annotate-heading")).to_contain_text(rows.nth(1).get_attribute("data-id"))
+    box(page, "annotate-input").press("Escape")
+    expect(page.locator("#annotate-heading")).to_have_text("新的一行")
+
+
+def test_unsaved_text_survives_another_row_and_a_reload(page):
+    write(page, "还没保存的输入", "还没保存的目标")
+    page.locator(ROWS).first.click()
+    expect(page.locator("#annotate-message")).to_contain_text("撤销")
+    page.locator("#annotate-undo").click()
+    expect(box(page, "annotate-input")).to_have_value("还没保存的输入")
+    expect(page.locator("#annotate-target-gauge")).to_contain_text("词元")
+    page.wait_for_function("localStorage.getItem('glmstudio-unsaved')?.length > 120")
+    page.reload()
+    expect(box(page, "annotate-target")).to_have_value("还没保存的目标")
+
+
+def test_a_file_is_shown_before_it_comes_in_and_goes_out_as_it_was(page, tmp_path):
+    lines = [
+        {"context": f"Instruction: 导入的\nInput: 句子{n}，独一无二\nAnswer: ", "target": f'["答{n}"]'}
+        for n in range(3)
+    ]
+    written = [json.dumps(line, ensure_ascii=False) for line in lines]
+    source = tmp_path / "poems_dev.jsonl"
+    source.write_text("\n".join([*written[:2], "{broken", written[2]]) + "\n", encoding="utf-8")
+    page.locator("#annotate-files input[type=file]").set_input_files(source)
+    found = page.locator("#annotate-import-found")
+    expect(found).to_contain_text("可导入 3 行")
+    expect(found).to_contain_text("第 3 行")
+    expect(box(page, "annotate-import-dataset")).to_have_value("poems")
+    expect(box(page, "annotate-import-split")).to_have_value("验证")
+    page.locator("#annotate-import-confirm").click()
+    expect(found).to_contain_text("已将 3 行导入“poems”")
+    page.locator("#annotate-import-close").click()
+    search(page, "独一无二", 3)
+    page.locator("#annotate-export").click()
+    expect(page.locator("#annotate-export-panel")).to_contain_text("3 行")
+    with page.expect_download() as download:
+        page.locator("#annotate-download").click()
+    assert download.value.suggested_filename == "all.jsonl"
+    out = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in out] == lines
+
+
+def test_the_language_lasts_and_leaves_no_english_behind(page):
+    words = set(re.findall(r"[A-Za-z][A-Za-z0-9]+", page.locator("#annotate-right, #header").first.inner_text()))
+    words |= set(re.findall(r"[A-Za-z][A-Za-z0-9]+", page.locator("#annotate-right").inner_text()))
+    assert words - PROPER - {"tiny", DATASET, "default"} == set()
+    page.locator("#header [data-language=en]").click()
+    expect(page.locator("#tab-annotate-button")).to_have_text("Annotate")
+    expect(page.locator("#annotate-save")).to_contain_text("Save, next")
+    page.locator("#tab-compare-button").click()
+    page.reload()
+    expect(page.locator("#tab-annotate-button")).to_have_text("Annotate")
+    expect(page.locator("#tab-compare")).to_be_visible()
+
+
+def test_the_colours_last(page):
+    page.locator("#header [data-colours]").click()
+    expect(page.locator("body")).to_have_class(re.compile("dark"))
+    page.reload()
+    expect(page.locator("#header [data-colours]")).to_be_visible()
+    expect(page.locator("body")).to_have_class(re.compile("dark"))
+    background = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--glm-page').trim()")
+    assert background == "#15171b"
+
+
+def test_everything_fits_on_one_screen(page):
+    for width, height in ((1280, 800), (1920, 1080)):
+        page.set_viewport_size({"width": width, "height": height})
+        assert page.evaluate("document.scrollingElement.scrollHeight") <= height
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+        below = page.locator("#annotate-save").bounding_box()
+        assert below["y"] + below["height"] <= height
+
+
+def test_the_header_says_the_state_of_the_base(page):
+    header = page.locator("#header")
+    expect(header).to_contain_text("就绪", timeout=60_000)
+    expect(header).to_contain_text("tiny")
