@@ -25,14 +25,15 @@ def pane(body: str, hint: str = "") -> str:
     return f'<div class="answer" data-hint="{escape(hint)}">{body}</div>'
 
 
-def panes(base: str, tuned: str, view: str) -> tuple[str, str]:
-    """Both answers in one of `VIEWS`."""
+def panes(base: str, tuned: str, view: str, hint: str = "") -> tuple[str, str]:
+    """Both answers in one of `VIEWS`; `hint` is shown in the place of an empty one."""
     if view == "difference" and base and tuned:
-        left, right = difference(base, tuned)
-        return pane(marked(left)), pane(marked(right))
-    if view == "tree":
-        return pane(tree_or_text(base)), pane(tree_or_text(tuned))
-    return pane(escape(base)), pane(escape(tuned))
+        left, right = map(marked, difference(base, tuned))
+    elif view == "tree":
+        left, right = tree_or_text(base), tree_or_text(tuned)
+    else:
+        left, right = escape(base), escape(tuned)
+    return pane(left, hint), pane(right, hint)
 
 
 def marked(spans: "Sequence[Span]") -> str:

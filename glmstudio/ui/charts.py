@@ -93,6 +93,7 @@ def figure(curves: Sequence[tuple[str, Curve]], words: Mapping[str, str]) -> "Fi
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         margin={"l": 52, "r": 12, "t": 26, "b": 38},
+        showlegend=True,
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
         hovermode="x unified",
         xaxis={"title": {"text": words["step"], "standoff": 6}, "rangemode": "tozero", "zeroline": False},

@@ -1,8 +1,14 @@
-"""A dropdown whose list comes while the page is open. Knows no list."""
+"""A dropdown whose list comes while the page is open, and the one of datasets. Knows no tab."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+
+from glmstudio.ui.page import QUIET
+
+if TYPE_CHECKING:
+    from glmstudio.studio import Studio
+    from glmstudio.ui.page import Page
 
 
 class Choice(gr.Dropdown):
@@ -17,3 +23,20 @@ class Choice(gr.Dropdown):
 
     def get_block_name(self) -> str:
         return "dropdown"
+
+
+def follow_datasets(choice: Choice, studio: "Studio", page: "Page", opened: Any) -> Any:
+    """Fills `choice` after the event `opened` and whenever datasets have changed; gives that second event.
+
+    What was chosen stays while it exists; at first, and else, it is the largest one.
+    """
+
+    def offer(chosen: str | None) -> Any:
+        summaries = studio.datasets()
+        names = [summary.name for summary in summaries]
+        largest = max(summaries, key=lambda summary: summary.total).name if summaries else None
+        return gr.update(choices=names, value=chosen if chosen in names else largest)
+
+    opened.then(offer, choice, choice, **QUIET)
+    # Several listeners that keep only the last of a burst would wake each other for ever.
+    return page.refresh_datasets.change(offer, choice, choice, trigger_mode="multiple", **QUIET)

@@ -103,6 +103,14 @@ class Compare:
         answering.wire(page, prompting)
         judging.wire(page, answering.asked)
 
+        # One request a second for the whole tab.
+        def on_tick(request: gr.Request, run: str | None, last: tuple[Any, ...], picked: bool, *prompt: str) -> Any:
+            return [*prompting.on_runs(request, run, last, picked), *answering.on_tick(request, *prompt)]
+
+        seen = gr.State("")
+        asked = [*prompting.ticking, seen, self.instruction, self.input]
+        page.on_tick(on_tick, asked, [*prompting.ticked, seen, *answering.buttons])
+
 
 def html(elem_id: str, **more: Any) -> gr.HTML:
     """A place for HTML of our own, without gradio's style."""

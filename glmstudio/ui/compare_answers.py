@@ -63,11 +63,12 @@ class Answering:
         self._tab, self._studio = tab, studio
         self._live: dict[str, Live] = {}
         self.asked = gr.State(None)
+        self.buttons = [tab.generate, tab.stop, tab.message]
 
     def wire(self, page: "Page", prompting: "Prompting") -> None:
         tab, taken = self._tab, prompting.taken
         texts = [tab.instruction, tab.input]
-        buttons = [tab.generate, tab.stop, tab.message]
+        buttons = self.buttons
         verdict = [tab.correct, tab.right, tab.wrong, tab.feedback, tab.verdict]
         shown = [tab.base_head, tab.base, tab.tuned_head, tab.tuned]
         # One such listener for an event: two would call each other for ever.
@@ -80,7 +81,6 @@ class Answering:
             trigger_mode="always_last",
             **QUIET,
         )
-        page.base_state.change(self.on_look, texts, buttons, **QUIET)
         page.on_load(self.on_open, shown)
         prompting.opened.then(self.on_look, texts, buttons, **QUIET)
         begun = tab.generate.click(
@@ -112,6 +112,11 @@ class Answering:
         missing = self._missing(instruction, input, lang)
         message = f'<span class="empty-hint">{escape(missing)}</span>' if missing else ""
         return [gr.update(interactive=not missing), gr.update(interactive=False), message]
+
+    def on_tick(self, request: gr.Request, seen: str, instruction: str, input: str) -> list[Any]:
+        """Looks again when the base has come or failed."""
+        state = self._studio.base_status().state
+        return [gr.skip()] * 4 if state == seen else [state, *self.on_look(request, instruction, input)]
 
     def on_text(self, request: gr.Request, instruction: str, input: str, taken: Example | None) -> list[Any]:
         """The same; and a dev row that was changed is none any more."""
@@ -173,7 +178,8 @@ class Answering:
             del self._live[request.session_hash]
         cut = t("compare.cut", lang, tokens=asked.cut_prompt) if asked.cut_prompt else ""
         on = gr.update(interactive=True)
-        yield [*self._shown(asked, live.view, lang), _problem(cut), asked, asked.judged, on, on, on, ""]
+        correction = gr.update(interactive=bool(asked.judged.strip()))
+        yield [*self._shown(asked, live.view, lang), _problem(cut), asked, asked.judged, on, on, correction, ""]
 
     def _ref(self, name: str | None) -> "AdapterRef | None":
         return next((ref for ref in self._studio.adapters() if ref.name == name), None)
@@ -185,7 +191,8 @@ class Answering:
 
     def _shown(self, asked: Asked, view: str, lang: str) -> list[str]:
         base, *tuned = asked.answers
-        left, right = panes(base.text, tuned[0].text if tuned else "", view)
+        nothing = t("compare.empty-answer", lang) if base.finish_reason else ""
+        left, right = panes(base.text, tuned[0].text if tuned else "", view, nothing)
         base_head = head(t("compare.base", lang), base, lang, target=asked.target)
         if not tuned:
             return [

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from glmstudio.data.store import Query
+from glmstudio.ui.choice import follow_datasets
 from glmstudio.ui.kept import keep
 from glmstudio.ui.language import language_of, t
 from glmstudio.ui.page import QUIET
@@ -28,20 +29,19 @@ class Prompting:
         self._place = gr.State(-1)
         self._choices = gr.State(())
         self._picked = gr.State(False)
+        self.ticked = [tab.run, self._choices]
+        self.ticking = [*self.ticked, self._picked]
 
     def wire(self, page: "Page") -> None:
         tab = self._tab
-        runs = [tab.run, self._choices]
-        page.on_load(self.on_runs, runs, inputs=[tab.run, self._choices, self._picked])
-        page.on_tick(self.on_runs, [tab.run, self._choices, self._picked], runs)
+        page.on_load(self.on_runs, self.ticked, inputs=self.ticking)
         tab.run.input(lambda: True, None, self._picked, **QUIET)
-        page.on_load(self.on_datasets, [tab.dataset], inputs=[tab.dataset])
-        page.refresh_datasets.change(self.on_datasets, tab.dataset, tab.dataset, **QUIET)
         row = [tab.instruction, tab.input, self.taken, tab.expected, self._place]
         for button, step in ((tab.earlier, -1), (tab.take, 0), (tab.later, 1)):
             button.click(_stepping(self.on_dev_row, step), [tab.dataset, self._place], row, **QUIET)
         tab.dataset.input(lambda: -1, None, self._place, **QUIET)
         self.opened = keep(page, "prompt", [tab.instruction, tab.input])
+        follow_datasets(tab.dataset, self._studio, page, self.opened)
 
     # Handlers
 
@@ -55,10 +55,6 @@ class Prompting:
         names = [name for _, name in choices]
         kept = value if picked and value in names else names[0] if names else None
         return [gr.update(choices=list(choices), value=kept), choices]
-
-    def on_datasets(self, chosen: str | None) -> Any:
-        names = [summary.name for summary in self._studio.datasets()]
-        return gr.update(choices=names, value=chosen if chosen in names else names[0] if names else None)
 
     def on_dev_row(self, step: int, request: gr.Request, dataset: str | None, place: int) -> list[Any]:
         """The dev row before, at or after `place` as the prompt, with what it should answer."""

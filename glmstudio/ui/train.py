@@ -1,6 +1,6 @@
 """The Train tab: at the left what a run starts from, at the right how runs go. Layout and wiring only."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -21,3 +21,9 @@ def build(studio: "Studio", page: "Page") -> None:
             view = View(studio)
     setup.wire(page, view)
     view.wire(page)
+
+    # One request a second for the whole tab.
+    def on_tick(request: gr.Request, sent: dict[str, int], chosen: str, overlaid: tuple[str, ...], *form: Any) -> Any:
+        return [*view.on_look(request, sent, chosen, overlaid), *setup.on_tick(request, *form)]
+
+    page.on_tick(on_tick, [*view.asked, *setup.ticking], [*view.shown, setup.situation, *setup.looked])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from glmstudio.settings import PRESETS, LoraSettings, TrainingSettings
-from glmstudio.ui.choice import Choice
+from glmstudio.ui.choice import Choice, follow_datasets
 from glmstudio.ui.forms import Form
 from glmstudio.ui.kept import keep
 from glmstudio.ui.language import label, language_of
@@ -54,6 +54,9 @@ class Setup:
                 label("train.start"), variant="primary", size="sm", interactive=False, elem_id="train-start"
             )
             self.stop = gr.Button(label("train.stop"), size="sm", interactive=False, elem_id="train-stop")
+        self.situation = gr.State("")
+        self.ticking = [self.situation, self.dataset, *self.form.inputs]
+        self.looked = [self.facts, self.check, self.needs, self.start, self.stop, self.command]
 
     def _place_data(self) -> None:
         with gr.Row(elem_classes="glm-line", elem_id="train-data"):
@@ -71,15 +74,10 @@ class Setup:
         self.facts = _html("train-facts")
 
     def wire(self, page: "Page", view: "View") -> None:
-        self.situation = gr.State("")
-        asked = [self.dataset, *self.form.inputs]
-        looked = [self.facts, self.check, self.needs, self.start, self.stop, self.command]
-        changes = [component.change for component in asked]
-        gr.on([*changes, page.refresh_datasets.change], self.on_look, asked, looked, **_DEBOUNCED)
-        page.refresh_datasets.change(self.on_datasets, self.dataset, self.dataset, **QUIET)
+        asked, looked = [self.dataset, *self.form.inputs], self.looked
+        gr.on([component.change for component in asked], self.on_look, asked, looked, **_DEBOUNCED)
         opened = keep(page, "run", [self.preset, *asked])
-        opened.then(self.on_datasets, self.dataset, self.dataset, **QUIET)
-        page.on_tick(self.on_tick, [self.situation, *asked], [self.situation, *looked])
+        follow_datasets(self.dataset, self._studio, page, opened).then(self.on_look, asked, looked, **QUIET)
         self.preset.input(self.on_preset, self.preset, self.form.inputs, **QUIET)
         started = self.start.click(spoken(self.on_start), asked, [self.start, self.stop, *view.following], **QUIET)
         view.refresh_after(started)
@@ -87,14 +85,8 @@ class Setup:
 
     # Handlers
 
-    def on_datasets(self, chosen: str | None) -> Any:
-        """Every dataset; the chosen one stays, at first the first."""
-        names = [summary.name for summary in self._studio.datasets()]
-        value = chosen if chosen in names else names[0] if names else None
-        return gr.update(choices=names, value=value)
-
     def on_tick(self, request: gr.Request, last: str, dataset: str | None, *typed: Any) -> list[Any]:
-        """Looks again when data, base or active run have changed. (A State's change is heard from the queue only.)"""
+        """Looks again when data, base or active run have changed."""
         now = f"{dataset} {self._situation()}"
         return [gr.skip()] * 7 if now == last else [now, *self.on_look(request, dataset, *typed)]
 

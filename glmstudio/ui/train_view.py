@@ -55,25 +55,20 @@ class View:
         self.table = gr.HTML("", elem_id="train-runs", apply_default_css=False, js_on_load=_PICK)
         self.following = [gr.State(""), gr.State(())]
         self.sent = gr.State({})
+        self.asked = [self.sent, *self.following]
+        self.shown = [self.chart, self.status, self.table, self.sent]
 
     def wire(self, page: "Page") -> None:
-        asked, shown = self._refresh
-        page.on_load(self.on_tick, shown, inputs=asked)
-        page.on_tick(self.on_tick, asked, shown)
+        page.on_load(self.on_look, self.shown, inputs=self.asked)
         self.refresh_after(self.table.pick(self.on_pick, self.following, self.following, **QUIET))
-
-    @property
-    def _refresh(self) -> tuple[list[Any], list[Any]]:
-        """Inputs and outputs of a look at the runs."""
-        return [self.sent, *self.following], [self.chart, self.status, self.table, self.sent]
 
     def refresh_after(self, event: Any) -> None:
         """Shows at once what an event has chosen, instead of at the next tick."""
-        event.success(self.on_tick, *self._refresh, **QUIET)
+        event.success(self.on_look, self.asked, self.shown, **QUIET)
 
     # Handlers
 
-    def on_tick(self, request: gr.Request, sent: dict[str, int], chosen: str, overlaid: tuple[str, ...]) -> list[Any]:
+    def on_look(self, request: gr.Request, sent: dict[str, int], chosen: str, overlaid: tuple[str, ...]) -> list[Any]:
         """Chart, status and list, each only where it differs from what this browser has."""
         lang = language_of(request)
         runs = self._studio.runs()
