@@ -59,12 +59,12 @@ def _wire_list(studio: "Studio", page: Page, filters: list[Any], table: gr.HTML,
 
     shown = [table, pager, number]
     everything = [number, form.editing, *filters]
-    page.on_load(show, shown, inputs=everything)
-    page.on_load(name_datasets, [filters[0], form.dataset], inputs=[filters[0]])
+    page.on_load(spoken(show), shown, inputs=everything)
+    page.on_load(spoken(name_datasets), [filters[0], form.dataset], inputs=[filters[0]])
     gr.on([item.change for item in filters], spoken(first), [form.editing, *filters], shown, **_LATEST)
     pager.select(spoken(turn), [form.editing, *filters], shown, **QUIET)
     gr.on([page.refresh_examples.change, page.base_state.change], spoken(show), everything, shown, **_LATEST)
-    page.refresh_datasets.change(name_datasets, [filters[0]], [filters[0], form.dataset], **QUIET)
+    page.refresh_datasets.change(spoken(name_datasets), [filters[0]], [filters[0], form.dataset], **QUIET)
     table.clear(lambda: ("", "", "", ""), None, filters, **QUIET)
 
     def follow(dataset: str | None, editing: Any) -> Any:

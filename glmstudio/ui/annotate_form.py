@@ -1,8 +1,7 @@
 """The form at the right of Annotate: one row, new or loaded, saved against the revision it was loaded with.
 Each handler answers {component: value}; what it leaves out stays. Knows no list: it only signals that rows changed."""
 
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -13,23 +12,15 @@ from glmstudio.data.store import Query
 from glmstudio.errors import StudioError
 from glmstudio.ui import gauges
 from glmstudio.ui.annotate_list import DEFAULT_DATASET
+from glmstudio.ui.annotate_trail import Step, Trail, is_unsaved, with_revision, with_step
+from glmstudio.ui.annotate_words import conflict_html, heading_html, saved_html
 from glmstudio.ui.language import error_text, label, language_of, t
 from glmstudio.ui.page import Page, annotator_of, signal
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
 
-_TRAIL_LENGTH = 100
 Update = dict[Any, Any]
-
-
-@dataclass(frozen=True)
-class Step:
-    """Something that Undo takes back. `kind`: "added", "changed" or "deleted" (in the store), "left" (unsaved text that
-    made way for another row); `row` is the row as it was saved, deleted or left."""
-
-    kind: str
-    row: Example
 
 
 class RowForm:
@@ -124,15 +115,18 @@ class RowForm:
         """An empty form that goes on from the row before: its instruction, dataset and split."""
         return self._show(Example(before.instruction, dataset=before.dataset, split=before.split), None, language)
 
-    def _show_unsaved(self, row: Example, language: str) -> Update:
-        """Text that was never saved, against the row it edits: its revision is the one it was loaded with."""
+    def _unsaved(self, row: Example) -> tuple[Example, Example | None]:
+        """Text that was never saved, and the stored row it edits, with the revision that it was loaded with. Where that
+        row is gone, the text is for a new one."""
         if row.id is None:
-            return self._show(row, None, language)
-        stored = replace(self._studio.get_example(row.id), revision=row.revision)
-        return self._show(row, stored, language)
+            return row, None
+        try:
+            return row, replace(self._studio.get_example(row.id), revision=row.revision)
+        except StudioError:
+            return replace(row, id=None, revision=0), None
 
-    def _remember(self, trail: tuple[Step, ...], step: Step) -> Update:
-        return {self.trail: (*trail, step)[-_TRAIL_LENGTH:], self.undo: gr.update(interactive=True)}
+    def _keep(self, trail: Trail) -> Update:
+        return {self.trail: trail, self.undo: gr.update(interactive=bool(trail))}
 
     def _signals(self) -> Update:
         return {component: signal() for component in self.changed}
@@ -163,9 +157,9 @@ class RowForm:
             if error.code == "stale-revision":
                 return self._conflict(row, error.params["current"], language)
             return self._problem(error, language)
-        step = Step("added" if row.id is None else "changed", saved)
         message = {self.message: saved_html(saved, language)}
-        return self._show_new(saved, language) | self._remember(trail, step) | message | self._signals()
+        trail = self._keep(with_step(trail, "saved", saved))
+        return self._show_new(saved, language) | trail | message | self._signals()
 
     def _conflict(self, mine: Example, theirs: Example, language: str) -> Update:
         return {
@@ -177,9 +171,7 @@ class RowForm:
 
     def on_take_theirs(self, request: gr.Request, theirs: Example, *values: Any) -> Update:
         """Shows the colleague's version; mine stays within Undo's reach."""
-        *fields, editing, trail = values
-        step = Step("left", self._row(fields, editing))
-        return self._show(theirs, theirs, language_of(request)) | self._remember(trail, step)
+        return self._show(theirs, theirs, language_of(request)) | self._keep(self._with_unsaved(values))
 
     def on_pick(self, event: gr.EventData, request: gr.Request, *values: Any) -> Update:
         """Loads the clicked row; unsaved text makes way but stays within Undo's reach."""
@@ -196,44 +188,50 @@ class RowForm:
         language = language_of(request)
         return self._show_new(self._row(fields, editing), language) | self._left(values, language)
 
-    def _left(self, values: tuple[Any, ...], language: str) -> Update:
+    def _with_unsaved(self, values: tuple[Any, ...]) -> Trail:
+        """The trail, with the text in the form on it where that was never saved."""
         *fields, editing, trail = values
-        if not is_unsaved(fields[:3], editing):
-            return {self.message: ""}
-        step = Step("left", self._row(fields, editing))
-        return self._remember(trail, step) | {self.message: t("annotate.left", language)}
+        return with_step(trail, "left", self._row(fields, editing)) if is_unsaved(fields[:3], editing) else trail
+
+    def _left(self, values: tuple[Any, ...], language: str) -> Update:
+        trail = self._with_unsaved(values)
+        message = t("annotate.left", language) if trail is not values[-1] else ""
+        return self._keep(trail) | {self.message: message}
 
     def on_delete(self, request: gr.Request, *values: Any) -> Update:
-        *_, editing, trail = values
+        *_, editing, _ = values
         language = language_of(request)
         self._studio.delete_examples([editing.id])
+        trail = self._keep(with_step(self._with_unsaved(values), "deleted", editing))
         message = {self.message: t("annotate.deleted", language, id=editing.id)}
-        step = Step("deleted", editing)
-        return self._show_new(editing, language) | self._remember(trail, step) | message | self._signals()
+        return self._show_new(editing, language) | trail | message | self._signals()
 
     def on_undo(self, request: gr.Request, *values: Any) -> Update:
-        """Takes the last step back and shows the row of that step as it is now."""
-        *_, trail = values
+        """Takes the last step back and shows its row as it is now. Unsaved text becomes the step that is next."""
         language = language_of(request)
-        *earlier, step = trail
-        rest = {self.trail: tuple(earlier), self.undo: gr.update(interactive=bool(earlier))}
+        *earlier, step = values[-1]
+        rest = self._with_unsaved((*values[:-1], tuple(earlier)))
         try:
-            shown = self._take_back(step, language)
+            row, stored, word = self._take_back(step)
         except StudioError as error:
-            return rest | self._problem(error, language) | self._signals()
-        message = {self.message: t(f"annotate.undone-{step.kind}", language, id=step.row.id)}
-        return shown | rest | message | self._signals()
+            return self._keep(rest) | self._problem(error, language) | self._signals()
+        trail = self._keep(with_revision(rest, stored) if stored is not None else rest)
+        message = {self.message: t(f"annotate.undone-{word}", language, id=step.row.id)}
+        return self._show(row, stored, language) | trail | message | self._signals()
 
-    def _take_back(self, step: Step, language: str) -> Update:
-        """Takes it back and shows its row. A row that was added is gone then, and its text comes back as a new one."""
+    def _take_back(self, step: Step) -> tuple[Example, Example | None, str]:
+        """(row to show, the stored row that it edits, what happened). A row that was only added is gone then, and its
+        text comes back as a new one."""
         if step.kind == "left":
-            return self._show_unsaved(step.row, language)
+            return *self._unsaved(step.row), "left"
         if step.kind == "deleted":
             self._studio.restore_examples([step.row.id])
             row = self._studio.get_example(step.row.id)
-            return self._show(row, row, language)
+            return row, row, "deleted"
         former = self._studio.undo_save(step.row.id, step.row.revision)
-        return self._show(former or replace(step.row, id=None, revision=0), former, language)
+        if former is None:
+            return replace(step.row, id=None, revision=0), None, "added"
+        return former, former, "changed"
 
     def _row(self, fields: list[Any], editing: Example | None) -> Example:
         instruction, input, target, dataset, split, status = fields
@@ -264,7 +262,7 @@ class RowForm:
         language = language_of(request)
         if kept:
             row = Example(**{**kept, "tags": tuple(kept["tags"])})
-            return self._show_unsaved(row, language) | {self.message: t("annotate.brought-back", language)}
+            return self._show(*self._unsaved(row), language) | {self.message: t("annotate.undone-left", language)}
         rows = self._studio.page(Query(), 0, 1).rows
         newest = rows[0] if rows else Example("", dataset=DEFAULT_DATASET)
         own = newest.source == "manual"
@@ -285,51 +283,3 @@ def _field(name: str, lines: int) -> tuple[gr.Textbox, gr.HTML]:
     )
     gauge = gr.HTML("", elem_id=f"annotate-{name}-gauge", apply_default_css=False, js_on_load=None)
     return field, gauge
-
-
-def is_unsaved(texts: list[str | None], editing: Example | None) -> bool:
-    """Whether the texts would be lost with the form. A new row's instruction alone is not worth keeping."""
-    instruction, input, target = (text or "" for text in texts)
-    if editing is None:
-        return bool(input.strip() or target.strip())
-    return (instruction, input, target) != (editing.instruction, editing.input, editing.target)
-
-
-def local_time(stamp: str) -> str:
-    """An ISO 8601 time of the store as "10:42", or with its day when that is not today."""
-    moment = datetime.fromisoformat(stamp).astimezone()
-    today = moment.date() == datetime.now().astimezone().date()
-    return moment.strftime("%H:%M" if today else "%Y-%m-%d %H:%M")
-
-
-def saved_html(row: Example, language: str) -> str:
-    """ "saved 10:42 by li"."""
-    key = "annotate.saved-by" if row.annotator else "annotate.saved"
-    text = t(key, language, id=row.id, time=local_time(row.updated_at), name=row.annotator)
-    return f'<span class="glm-ok">✓</span> {escape(text)}'
-
-
-def heading_html(row: Example | None, language: str) -> str:
-    """Which row the form holds: new, or its number, revision and last save."""
-    if row is None:
-        return f"<b>{t('annotate.new-row', language)}</b>"
-    title = t("annotate.row", language, id=row.id)
-    key = "annotate.revision-by" if row.annotator else "annotate.revision"
-    detail = t(key, language, revision=row.revision, time=local_time(row.updated_at), name=row.annotator)
-    return f"<b>{title}</b><small>{escape(detail)}</small>"
-
-
-def conflict_html(mine: Example, theirs: Example, language: str) -> str:
-    """What the colleague saved meanwhile, field by field where it differs from mine."""
-    name = theirs.annotator or t("annotate.somebody", language)
-    title = t(
-        "annotate.conflict", language, name=name, time=local_time(theirs.updated_at), id=theirs.id,
-        revision=theirs.revision,
-    )  # fmt: skip
-    lines = [
-        f"<dt>{t(f'annotate.{field}', language)}</dt><dd>{escape(getattr(theirs, field))}</dd>"
-        for field in ("instruction", "input", "target")
-        if getattr(theirs, field) != getattr(mine, field)
-    ]
-    same = f"<p>{t('annotate.conflict-same', language)}</p>"
-    return f"<b>⚠ {escape(title)}</b>" + (f"<dl>{''.join(lines)}</dl>" if lines else same)

@@ -18,7 +18,7 @@ class Page:
     """Handed to each tab's `build(studio, page)`, which is called inside its `gr.Tab`.
 
     `tabs` holds the ids "annotate", "train", "compare". `timer` ticks once a second at top level (a timer inside a tab
-    starts late). Three hidden fields are signals, heard with `.change`: `base_state` holds "loading", "ready" or "failed";
+    starts late). Three hidden fields are signals, heard with `.change`: `base_state` is "loading", "ready" or "failed";
     `refresh_examples` says "rows changed outside Annotate" (Compare sends `signal()`, Annotate listens);
     `refresh_datasets` says "datasets or their sizes changed" (Annotate sends, Train and Compare listen).
     The language of a request is `language_of(request)`, who sends it is `annotator_of(request)`."""

@@ -11,7 +11,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from glmstudio.ui.address import LOOPBACK, Address, own_address
-from glmstudio.ui.language import i18n, t
+from glmstudio.ui.language import LANGUAGES, i18n, t
 from glmstudio.ui.preferences import Preferences
 from glmstudio.ui.theme import ICON, build_theme, head
 
@@ -25,6 +25,11 @@ def login(password: str) -> Callable[[str, str], bool]:
     return check
 
 
+def login_message() -> str:
+    """For every language, because nobody knows the browser yet; the style shows the page's own."""
+    return "".join(f'<span lang="{language}">{t("serve.login", language)}</span>' for language in LANGUAGES)
+
+
 def launch(blocks: gr.Blocks, address: Address) -> str:
     """Starts the server on threads of its own and returns its local URL."""
     _, url, _ = blocks.launch(
@@ -32,6 +37,7 @@ def launch(blocks: gr.Blocks, address: Address) -> str:
         server_port=address.port,
         share=address.share,
         auth=login(address.password) if address.password else None,
+        auth_message=login_message(),
         prevent_thread_lock=True,
         quiet=True,
         pwa=True,

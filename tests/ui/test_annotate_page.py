@@ -13,7 +13,7 @@ from tests.ui.small_workspace import DATASET, DEV_ROWS, prepare
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=30_000)
 ROWS = "#annotate-table tr[data-id]"
 # Names that are the same in every language.
 PROPER = {"GLM", "Studio", "JSON", "LoRA", "CPU", "bf16", "fp32", "GB", "EN", "Ctrl", "Esc", "CSV", "JSONL", "Alpaca"}
@@ -245,3 +245,26 @@ def test_the_header_says_the_state_of_the_base(page):
     header = page.locator("#header")
     expect(header).to_contain_text("就绪", timeout=60_000)
     expect(header).to_contain_text("tiny")
+
+
+def log_in(page: Page, name: str, password: str) -> None:
+    page.locator("input").nth(0).fill(name)
+    page.locator("input").nth(1).fill(password)
+    page.get_by_role("button").first.click()
+
+
+def test_with_a_password_each_row_carries_the_name_of_who_saved_it(browser, tmp_path):
+    with running(tmp_path, *prepare(tmp_path), "--password", "correct horse") as program:
+        context = browser.new_context(locale="zh-CN")
+        page = context.new_page()
+        page.goto(program.url)
+        expect(page.locator("body")).to_contain_text("请用自己的名字登录")
+        log_in(page, "li", "wrong")
+        expect(page.locator("#annotate-table")).to_have_count(0)
+        log_in(page, "li", "correct horse")
+        expect(page.locator(ROWS)).to_have_count(20)
+        write(page, "李写的一行", "x")
+        page.locator("#annotate-save").click()
+        expect(page.locator("#annotate-message")).to_contain_text(re.compile(r"\d\d:\d\d，li"))
+        context.close()
+        assert "correct horse" in program.log
