@@ -158,7 +158,7 @@ class RowForm:
                 return self._conflict(row, error.params["current"], language)
             return self._problem(error, language)
         message = {self.message: saved_html(saved, language)}
-        trail = self._keep(with_step(trail, "saved", saved))
+        trail = self._keep(with_step(trail, "added" if row.id is None else "changed", saved))
         return self._show_new(saved, language) | trail | message | self._signals()
 
     def _conflict(self, mine: Example, theirs: Example, language: str) -> Update:
@@ -228,9 +228,13 @@ class RowForm:
             self._studio.restore_examples([step.row.id])
             row = self._studio.get_example(step.row.id)
             return row, row, "deleted"
+        if step.kind == "added":
+            current = self._studio.get_example(step.row.id)
+            if current.revision != step.row.revision:
+                raise StudioError("stale-revision", id=current.id, current=current)
+            self._studio.delete_examples([current.id])
+            return replace(current, id=None, revision=0), None, "added"
         former = self._studio.undo_save(step.row.id, step.row.revision)
-        if former is None:
-            return replace(step.row, id=None, revision=0), None, "added"
         return former, former, "changed"
 
     def _row(self, fields: list[Any], editing: Example | None) -> Example:

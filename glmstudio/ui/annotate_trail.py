@@ -9,8 +9,8 @@ _LENGTH = 100
 
 @dataclass(frozen=True)
 class Step:
-    """`kind`: "saved" or "deleted" (in the store), or "left" (unsaved text that made way); `row` is the row as it was
-    saved, deleted or left. A "saved" step is taken back only while the store holds the revision that `row` has."""
+    """`kind`: "added", "changed", "deleted" (in the store) or "left" (unsaved text that made way); `row` is the row as
+    it was saved, deleted or left. A save is taken back only while the store holds the revision that `row` has."""
 
     kind: str
     row: Example
@@ -27,7 +27,7 @@ def with_revision(trail: Trail, row: Example) -> Trail:
     """Taking a save back makes a new revision; the earlier saves of that row go on from there."""
     return tuple(
         replace(step, row=replace(step.row, revision=row.revision))
-        if step.kind == "saved" and step.row.id == row.id
+        if step.kind in ("added", "changed") and step.row.id == row.id
         else step
         for step in trail
     )

@@ -167,14 +167,14 @@ def test_a_new_instruction_alone_is_not_worth_keeping():
 
 def test_earlier_saves_of_a_row_follow_its_revision():
     row, other = Example("i", id=1, revision=1), Example("i", id=2, revision=1)
-    trail = with_step(with_step(with_step((), "saved", row), "saved", other), "left", row)
+    trail = with_step(with_step(with_step((), "added", row), "changed", other), "left", row)
     after = with_revision(trail, Example("i", id=1, revision=5))
     assert [step.row.revision for step in after] == [5, 1, 1]
-    assert after[1] == Step("saved", other)
+    assert after[1] == Step("changed", other)
 
 
 def test_the_trail_forgets_its_oldest_steps():
     trail = ()
     for number in range(150):
-        trail = with_step(trail, "saved", Example("i", id=number))
+        trail = with_step(trail, "added", Example("i", id=number))
     assert (len(trail), trail[-1].row.id) == (100, 149)
