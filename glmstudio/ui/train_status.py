@@ -66,7 +66,12 @@ def _ended_facts(run: "Run", lang: str) -> list[str]:
 
 
 def _failure(run: "Run", lang: str) -> str:
-    return error_text(StudioError(run.error["code"], **run.error["params"]), lang)
+    """Why the run failed. A folder may be older than today's sentences: then its bare code and details."""
+    code, params = run.error["code"], run.error["params"]
+    try:
+        return error_text(StudioError(code, **params), lang)
+    except KeyError:
+        return " · ".join([code, *(f"{name}: {value}" for name, value in params.items())])
 
 
 def run_name(run: "Run", lang: str) -> str:

@@ -1,4 +1,4 @@
-"""A workspace for tests of single pages: the tiny base, a few rows of its own, and a finished run if wanted."""
+"""A workspace for tests of single pages: the tiny base, a few rows of its own, and finished runs if wanted."""
 
 import dataclasses
 from pathlib import Path
@@ -17,8 +17,8 @@ TRAIN_ROWS, DEV_ROWS = 60, 8
 SETTINGS = TrainingSettings(num_train_epochs=6, learning_rate=2e-2, per_device_train_batch_size=4)
 
 
-def prepare(root: Path, *, run: bool = False) -> list[str]:
-    """Fills `root` and gives the program's arguments for its base. With `run`, `run-0001` is there, trained."""
+def prepare(root: Path, *, runs: int = 0) -> list[str]:
+    """Fills `root` and gives the program's arguments for its base. `run-0001` … are there, trained."""
     workspace = Workspace(root).ensure()
     base = root / "tiny"
     endless_model().save_pretrained(base)
@@ -28,8 +28,8 @@ def prepare(root: Path, *, run: bool = False) -> list[str]:
         first = 0 if split == "train" else 300
         store.add_many(dataclasses.replace(row, dataset=DATASET) for row in rows(count, split=split, first=first))
     store.close()
-    if run:
-        run_in(workspace.run_folder("run-0001"), SETTINGS, train_rows=rows(40))
+    for number in range(1, runs + 1):
+        run_in(workspace.run_folder(f"run-{number:04d}"), SETTINGS, train_rows=rows(40))
     return ["--base", str(base)]
 
 

@@ -18,7 +18,7 @@ HOSTILE = "<img src=x onerror=\"document.title='taken'\"> ${1 + 1} {{value}} `"
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     root = tmp_path_factory.mktemp("compare")
-    arguments = prepare(root, run=True)
+    arguments = prepare(root, runs=1)
     with running(root, *arguments) as started:
         yield started
 

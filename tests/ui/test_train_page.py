@@ -20,7 +20,7 @@ PLOT = "document.querySelector('#train-chart .js-plotly-plot')"
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Program, Path]]:
     root = tmp_path_factory.mktemp("train")
-    arguments = prepare(root)
+    arguments = prepare(root, runs=2)
     with running(root, *arguments) as started:
         yield started, root
 
@@ -43,6 +43,9 @@ def start_a_run(page: Page, epochs: str) -> None:
     page.locator("#train-start").click()
     expect(page.locator("#train-start")).to_be_disabled()
     expect(page.locator("#train-stop")).to_be_enabled()
+    chosen = page.locator("#train-runs tr.chosen").filter(has_text="训练中")
+    run = chosen.get_attribute("data-run")
+    page.wait_for_function(f"run => {PLOT}?.layout?.uirevision === run", arg=run)
 
 
 def stop_the_run(page: Page) -> None:
@@ -110,7 +113,6 @@ def test_a_run_is_seen_growing_after_a_reload_and_in_a_second_tab(browser, progr
 
 def test_zoom_and_legend_stay_while_points_arrive_and_stop_keeps_an_adapter(page, program):
     start_a_run(page, "500")
-    expect(page.locator("#train-status")).to_contain_text("训练中")
     wait_for_points(page, 8)
     area = page.locator("#train-chart .nsewdrag").bounding_box()
     page.mouse.move(area["x"] + 0.2 * area["width"], area["y"] + 20)
@@ -131,11 +133,13 @@ def test_zoom_and_legend_stay_while_points_arrive_and_stop_keeps_an_adapter(page
 
 
 def test_an_earlier_run_is_shown_by_a_click_and_laid_over_by_its_box(page):
-    rows = page.locator("#train-runs tr[data-run]")
-    expect(rows).to_have_count(3)
-    rows.nth(2).locator("input").click()
+    wait_for_points(page, 8)
+    first, second = (page.locator(f"#train-runs tr[data-run=run-000{number}]") for number in (1, 2))
+    second.locator(".run-pick").click()
+    page.wait_for_function(f"{PLOT}.layout.uirevision === 'run-0002'")
+    first.locator("input").click()
     page.wait_for_function(f"{PLOT}.data.length === 4")
-    rows.nth(2).locator(".run-pick").click()
+    first.locator(".run-pick").click()
     expect(page.locator("#train-status")).to_contain_text("运行 1 · 完成")
     page.wait_for_function(f"{PLOT}.layout.uirevision === 'run-0001'")
 
@@ -152,15 +156,15 @@ def test_the_chart_follows_language_and_colours(browser, program):
 
 
 def test_a_restart_shows_the_last_run_and_why_one_failed(browser, tmp_path):
-    arguments = prepare(tmp_path, run=True)
+    arguments = prepare(tmp_path, runs=1)
     RunFolder(tmp_path / "checkpoints" / "run-0001").update(
-        status="failed", error={"code": "lora-targets", "params": {"names": "<b>wq</b>", "source": "tiny"}}
+        status="failed", error={"code": "a-code-of-old", "params": {"names": "<b>wq</b>"}}
     )
     with running(tmp_path, *arguments) as started, opened(browser, started) as page:
         page.locator("#tab-train-button").click()
         wait_for_points(page, 20)
         text = wait_for_text(page, "train-status", "失败", seconds=10)
-        assert "<b>wq</b>" in text
+        assert "a-code-of-old · names: <b>wq</b>" in text
 
 
 def test_a_base_that_cannot_be_loaded_keeps_start_off_and_says_why(browser, tmp_path):

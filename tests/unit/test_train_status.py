@@ -1,0 +1,83 @@
+"""What the Train tab says about runs and checks: in words of the language, escaped, worst first."""
+
+from dataclasses import replace
+
+import pytest
+
+from glmstudio.data.quality import Finding
+from glmstudio.errors import StudioError
+from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.training.callbacks import Progress
+from glmstudio.training.metrics import MetricRecord
+from glmstudio.training.runs import BaseFacts, Run
+from glmstudio.ui import train_status
+from glmstudio.ui.language import LANGUAGES, t
+
+RUN = Run(
+    id="run-0003", number=3, dataset="<demo>", snapshot_id="abc", base=BaseFacts("tiny", "chatglm", "fp32", "cpu"),
+    lora=LoraSettings(), settings=TrainingSettings(), status="running", step=120, total=400, created_at=1.0,
+    started_at=10.0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("status", ["queued", "running", "stopping", "finished", "stopped", "failed", "interrupted"])
+def test_every_status_has_its_word_in_status_and_list(status, language):
+    run = replace(RUN, status=status)
+    word = t(f"status.{status}", language)
+    assert word in train_status.status_html(run, None, {}, language)
+    assert word in train_status.runs_html([run], "", (), language)
+
+
+def test_a_run_of_this_process_shows_its_progress():
+    progress = Progress(121, 400, steps_per_second=5.1, tokens_per_second=3900.0, seconds_left=70.0, memory_bytes=2**30)
+    shown = train_status.status_html(RUN, progress, {}, "en")
+    for fact in ("run 3", "step 121 / 400", "5.1 steps/s", "3,900 tokens/s", "01:10 left", "1.0 GB", "width:30.2%"):
+        assert fact in shown
+    assert "evaluating" in train_status.status_html(RUN, replace(progress, phase="evaluating"), {}, "en")
+
+
+def test_a_run_of_another_process_shows_what_its_file_says():
+    values = {"loss": 1.0, "steps_per_second": 2.0, "tokens_per_second": 800.0}
+    latest = {
+        "train": MetricRecord("train", 200, 4.0, 0.0, values),
+        "system": MetricRecord("system", 200, 4.0, 0.0, {"memory_bytes": 2**31}),
+    }
+    shown = train_status.status_html(RUN, None, latest, "en")
+    for fact in ("step 200 / 400", "2 steps/s", "800 tokens/s", "01:40 left", "2.0 GB"):
+        assert fact in shown
+
+
+def test_a_finished_run_shows_its_best():
+    run = replace(RUN, status="finished", finished_at=110.0, step=400, best_step=300, best_eval_loss=0.2104)
+    shown = train_status.status_html(run, None, {}, "zh")
+    for fact in ("完成", "用时 01:40", "最佳验证损失 0.210（第 300 步）", "width:100.0%"):
+        assert fact in shown
+
+
+def test_no_name_becomes_markup():
+    run = replace(RUN, number=0, id="<img>")
+    assert "<img>" not in train_status.status_html(run, None, {}, "en")
+    listed = train_status.runs_html([run], "", (), "en")
+    assert "<img>" not in listed
+    assert "&lt;demo&gt;" in listed
+
+
+def test_the_check_says_the_worst_first_and_names_fields_by_their_labels():
+    problems = [StudioError("setting-empty", field="r")]
+    findings = [
+        Finding("no-dev", "warning"),
+        Finding("setting-bounds", "error", params={"field": "learning_rate", "value": 5.0, "low": 1e-7, "high": 1.0}),
+        Finding("plan", "info", 400, params={"dev": 80, "steps": 50}),
+    ]
+    lines = train_status.check_html(True, problems, findings, None, "en").split("</p>")
+    assert "LoRA rank" in lines[0]
+    assert "Learning rate is 5.0" in lines[1]
+    assert "check-warning" in lines[2]
+    assert "Ready" not in "".join(lines)
+
+
+def test_the_check_is_ready_only_with_data_and_no_active_run():
+    assert t("train.ready", "en") in train_status.check_html(True, [], [], None, "en")
+    assert t("train.no-data", "en") in train_status.check_html(False, [], [], None, "en")
+    assert "run 3" in train_status.check_html(True, [], [], RUN, "en")
