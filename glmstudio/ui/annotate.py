@@ -64,7 +64,8 @@ def _wire_list(studio: "Studio", page: Page, filters: list[Any], table: gr.HTML,
     gr.on([item.change for item in filters], spoken(first), [form.editing, *filters], shown, **_LATEST)
     pager.select(spoken(turn), [form.editing, *filters], shown, **QUIET)
     gr.on([page.refresh_examples.change, page.base_state.change], spoken(show), everything, shown, **_LATEST)
-    page.refresh_datasets.change(spoken(name_datasets), [filters[0]], [filters[0], form.dataset], **QUIET)
+    changes = [page.refresh_datasets.change, page.unseen_changes.change]
+    gr.on(changes, spoken(name_datasets), [filters[0]], [filters[0], form.dataset], **QUIET)
     table.clear(lambda: ("", "", "", ""), None, filters, **QUIET)
 
     def follow(dataset: str | None, editing: Any) -> Any:
@@ -74,15 +75,13 @@ def _wire_list(studio: "Studio", page: Page, filters: list[Any], table: gr.HTML,
 
 
 def _wire_form(page: Page, table: gr.HTML, form: RowForm) -> None:
-    def focus(elem_id: str) -> dict[str, Any]:
-        return {"fn": None, "js": f"() => glm.focus('{elem_id}')", **QUIET}
-
+    to_input: dict[str, Any] = {"fn": None, "js": "() => glm.focusInput()", **QUIET}
     with_theirs = [form.theirs, *form.context]
-    form.save.click(spoken(form.on_save), form.context, form.outputs, **QUIET).success(**focus("annotate-input"))
+    form.save.click(spoken(form.on_save), form.context, form.outputs, **QUIET).success(**to_input)
     form.keep_mine.click(spoken(form.on_keep_mine), with_theirs, form.outputs, **QUIET)
     form.take_theirs.click(spoken(form.on_take_theirs), with_theirs, form.outputs, **QUIET)
     table.select(spoken(form.on_pick), form.context, form.outputs, **QUIET)
-    form.new.click(spoken(form.on_new), form.context, form.outputs, js=None, **QUIET).success(**focus("annotate-input"))
+    form.new.click(spoken(form.on_new), form.context, form.outputs, **QUIET).success(**to_input)
     form.delete.click(spoken(form.on_delete), form.context, form.outputs, **QUIET)
     form.undo.click(spoken(form.on_undo), form.context, form.outputs, **QUIET)
     gauges = [form.instruction_gauge, form.input_gauge, form.target_gauge, form.kept]

@@ -29,7 +29,7 @@ class FilePanels:
 
     def __init__(self, studio: "Studio", page: Page) -> None:
         self._studio = studio
-        self.changed = [page.refresh_examples, page.refresh_datasets]
+        self.changed = [page.refresh_examples, page.unseen_changes]
 
     def place_buttons(self) -> None:
         with gr.Row(elem_classes="glm-line", elem_id="annotate-files"):
@@ -158,7 +158,7 @@ def rejects_html(rejects: Sequence[Reject], language: str) -> str:
         return ""
     title = t("annotate.rejects", language, count=f"{len(rejects):,}")
     lines = "".join(
-        f"<li>{t('annotate.reject-line', language, line=reject.line)}: "
+        f"<li>{t('annotate.reject-line', language, line=reject.line)} "
         f"{escape(t(f'reject.{reject.code}', language, **reject.params))}</li>"
         for reject in rejects[:_SHOWN_REJECTS]
     )

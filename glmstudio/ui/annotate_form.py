@@ -38,7 +38,7 @@ class RowForm:
         self._place_buttons()
         self.fields = [self.instruction, self.input, self.target, self.dataset, self.split, self.status]
         self.context = [*self.fields, self.editing, self.trail]
-        self.changed = [page.refresh_examples, page.refresh_datasets]
+        self.changed = [page.refresh_examples, page.unseen_changes]
         self.outputs = [
             *self.context, self.theirs, self.heading, self.message, self.conflict, self.conflict_text,
             self.delete, self.undo, *self.changed,
@@ -167,6 +167,7 @@ class RowForm:
             self.conflict: gr.update(visible=True),
             self.conflict_text: conflict_html(mine, theirs, language),
             self.message: "",
+            **self._signals(),
         }
 
     def on_take_theirs(self, request: gr.Request, theirs: Example, *values: Any) -> Update:

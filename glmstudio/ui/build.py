@@ -6,7 +6,7 @@ import gradio as gr
 
 from glmstudio.ui import annotate, compare, header, train
 from glmstudio.ui.language import label
-from glmstudio.ui.page import Page, signal_field
+from glmstudio.ui.page import QUIET, Page, signal_field
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -16,7 +16,7 @@ def build_app(studio: "Studio") -> gr.Blocks:
     """The page over one Studio. Launch it with `serve.launch`, which gives it colours, words and icon."""
     with gr.Blocks(title="GLM Studio", analytics_enabled=False, fill_width=True, elem_id="studio") as blocks:
         timer = gr.Timer(1.0)
-        signals = [signal_field("loading"), signal_field(), signal_field()]
+        signals = [signal_field("loading"), *(signal_field() for _ in range(3))]
         header_slot = header.place()
         with gr.Tabs(selected="annotate", elem_id="tabs") as tabs:
             page = Page(blocks, tabs, timer, *signals)
@@ -24,4 +24,5 @@ def build_app(studio: "Studio") -> gr.Blocks:
                 with gr.Tab(label(f"tab.{name}"), id=name, elem_id=f"tab-{name}"):
                     module.build(studio, page)
         header.wire(header_slot, studio, page)
+        tabs.select(lambda change: change or gr.skip(), page.unseen_changes, page.refresh_datasets, **QUIET)
     return blocks

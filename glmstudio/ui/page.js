@@ -8,8 +8,9 @@
   };
 
   window.glm = {
-    focus(id) {
-      field(id)?.focus();
+    focusInput() {
+      // While a colleague's version is asked about, the keyboard stays where it is.
+      if (!document.getElementById("annotate-conflict")) field("annotate-input")?.focus();
     },
     selectRow(row) {
       row.parentElement.querySelectorAll("[aria-selected]").forEach((other) => other.removeAttribute("aria-selected"));

@@ -19,8 +19,9 @@ class Page:
 
     `tabs` holds the ids "annotate", "train", "compare". `timer` ticks once a second at top level (a timer inside a tab
     starts late). Three hidden fields are signals, heard with `.change`: `base_state` is "loading", "ready" or "failed";
-    `refresh_examples` says "rows changed outside Annotate" (Compare sends `signal()`, Annotate listens);
-    `refresh_datasets` says "datasets or their sizes changed" (Annotate sends, Train and Compare listen).
+    `refresh_examples` says "rows changed" (Annotate and Compare send `signal()`, Annotate's list listens);
+    `refresh_datasets` says "datasets or their sizes changed" (Train, Compare and Annotate listen). Annotate sends it
+    through `unseen_changes`, which waits until a tab is opened: looking at a large dataset after each row is slow.
     The language of a request is `language_of(request)`, who sends it is `annotator_of(request)`."""
 
     blocks: gr.Blocks
@@ -29,6 +30,7 @@ class Page:
     base_state: gr.Textbox
     refresh_examples: gr.Textbox
     refresh_datasets: gr.Textbox
+    unseen_changes: gr.Textbox
 
     def on_load(self, handler: Callable[..., Any], outputs: Sequence[Any], inputs: Sequence[Any] = ()) -> Any:
         """Run `handler` (it may take a `gr.Request`) when a browser opens the page. Past the queue, as all below."""
