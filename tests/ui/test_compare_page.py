@@ -57,7 +57,7 @@ def rows_with(page: Page, text: str) -> int:
 
 def test_the_newest_best_checkpoint_is_chosen_and_what_is_missing_is_said(page):
     expect(box(page, "compare-run")).to_have_value(re.compile("运行 1 · 最佳"))
-    expect(page.locator("#compare-message")).to_contain_text(re.compile("请填写指令或输入|底座加载中"))
+    expect(page.locator("#compare-message")).to_contain_text(re.compile("请填写指令或输入|基座加载中"))
     assert page.locator("#compare-generate").is_disabled()
     assert page.locator("#compare-feedback").is_disabled()
     assert page.locator("#compare-tuned").inner_text() == ""
