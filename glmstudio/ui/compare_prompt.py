@@ -74,8 +74,9 @@ class Prompting:
 def adapter_label(run: "Run", ref: "AdapterRef", lang: str) -> str:
     """ "run 3 · best (step 300)"."""
     name, _, number = ref.checkpoint.partition("-")
-    step = {"best": run.best_step, "last": run.step}.get(name) if not number else int(number)
-    where = t(f"compare.checkpoint.{name}", lang, step=f"{step or 0:,}")
+    # A run without dev rows has no best step: its best is its last.
+    steps = {"best": run.best_step or run.step, "last": run.step}
+    where = t(f"compare.checkpoint.{name}", lang, step=f"{int(number) if number else steps[name]:,}")
     return f"{run_name(run, lang)} · {where}"
 
 

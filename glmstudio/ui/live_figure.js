@@ -1,7 +1,8 @@
 // Runs once in the browser when the chart's place is there; `element`, `props` and `watch` come from gr.HTML.
 const plot = element.querySelector(".live-figure-plot");
 const hint = element.querySelector(".live-figure-hint");
-const buttons = ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"];
+
+let logarithmic = false;
 
 function themed(layout) {
   const style = getComputedStyle(element);
@@ -14,7 +15,7 @@ function themed(layout) {
     hoverlabel: { bgcolor: colour("--glm-surface"), bordercolor: colour("--glm-line"), font: { color: colour("--glm-text") } },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--glm-faint"), activecolor: colour("--glm-accent") },
     xaxis: { ...layout.xaxis, ...axis },
-    yaxis: { ...layout.yaxis, ...axis },
+    yaxis: { ...layout.yaxis, ...axis, type: logarithmic ? "log" : "linear" },
   };
 }
 
@@ -23,9 +24,19 @@ function draw() {
   plot.style.display = value.figure ? "" : "none";
   hint.textContent = value.hint ?? "";
   if (!value.figure) return;
+  const scale = {
+    name: "scale",
+    title: value.words.scale,
+    icon: { width: 16, height: 16, path: "M1 1v14h14v-1H2V1zM4 3h1c0 6 3 9 9 9v1C7 13 4 10 4 3z" },
+    click: () => {
+      logarithmic = !logarithmic;
+      draw();
+    },
+  };
   const config = {
     displaylogo: false,
-    modeBarButtonsToRemove: buttons,
+    displayModeBar: true,
+    modeBarButtons: [[scale, "zoom2d", "pan2d", "resetScale2d", "toImage"]],
     locale: "page",
     locales: { page: { dictionary: value.words } },
   };

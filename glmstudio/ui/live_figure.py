@@ -48,7 +48,7 @@ def plotly_script() -> Path:
 
 
 def drawn(figure: "Figure", words: Mapping[str, str]) -> str:
-    """The value that shows `figure`; `words` are plotly's own English texts → the page's."""
+    """The value that shows `figure`. `words`: plotly's own English texts → the page's, and `scale` (linear or log)."""
     return json.dumps({"figure": json.loads(figure.to_json()), "words": dict(words)}, ensure_ascii=False)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _CHART_WORDS = ("train", "smoothed", "dev", "step", "loss")
 _PLOTLY_WORDS = {
+    "scale": "scale",
     "Download plot as a PNG": "download",
     "Zoom": "zoom",
     "Pan": "pan",
