@@ -12,6 +12,7 @@ from glmstudio.settings import LoraSettings
 from tests.tiny_base import tiny_base
 from tests.train.runs import FAST, bytes_of, records, run_in, weights
 
+pytestmark = pytest.mark.slow
 DROPOUT = LoraSettings(r=4, lora_dropout=0.2)
 
 
