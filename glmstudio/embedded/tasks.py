@@ -134,12 +134,16 @@ def _many_facts(r: Random) -> list[Fact]:
 
 
 def _fields(r: Random) -> list[str]:
-    """Three to five fields of a fact in the order that the row asks for."""
+    """Three to five fields of a fact in the order that the row asks for: a usual order more often than any."""
     kind = r.random()
-    fields = ["subject", "relation", "object"]
+    if kind < 0.4:
+        return ["relation", "object_type", "subject_type", "object", "subject"]
     if kind < 0.6:
+        return ["subject", "relation", "object"]
+    fields = ["subject", "relation", "object"]
+    if kind < 0.8:
         fields += ["subject_type", "object_type"]
-    elif kind < 0.7:
+    elif kind < 0.9:
         fields.append(r.choice(("subject_type", "object_type")))
     return r.sample(fields, len(fields))
 
@@ -147,10 +151,10 @@ def _fields(r: Random) -> list[str]:
 def _key_names(r: Random, fields: list[str]) -> dict[str, str]:
     """A key for every field: of one style, of mixed ones, or any words at all, so that keys are read and not known."""
     kind = r.random()
-    if kind < 0.55:
+    if kind < 0.7:
         index = r.randrange(10)
         keys = {name: _KEYS[name][index] for name in fields}
-    elif kind < 0.75:
+    elif kind < 0.82:
         keys = {name: r.choice(_KEYS[name]) for name in fields}
     else:
         keys = {name: _any_key(r) for name in fields}
