@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from glmstudio.data.example import Reject
 from glmstudio.errors import StudioError
 from glmstudio.training import metrics
-from glmstudio.ui.language import error_text, t
+from glmstudio.ui.language import error_text, finding_text, t
 
 if TYPE_CHECKING:
     from glmstudio.data.quality import Finding
@@ -66,9 +66,7 @@ def clock(seconds: float | None) -> str:
 
 
 def print_finding(finding: "Finding") -> None:
-    rows = f" (rows {', '.join(map(str, finding.rows[:10]))})" if finding.rows else ""
-    words = t(f"finding.{finding.code}", "en", count=finding.count, **finding.params)
-    print(f"{finding.severity}: {words}{rows}", file=sys.stderr)
+    print(f"{finding.severity}: {finding_text(finding, 'en')}", file=sys.stderr)
 
 
 def print_reject(path: Path, reject: Reject) -> None:

@@ -14,9 +14,8 @@ from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
 from glmstudio.settings import out_of_bounds
 from glmstudio.ui.answers import head, pane, panes
-from glmstudio.ui.language import error_text, language_of, t
+from glmstudio.ui.language import error_text, field_text, language_of, t
 from glmstudio.ui.page import QUIET
-from glmstudio.ui.train_status import field_text
 
 if TYPE_CHECKING:
     from glmstudio.inference.compare import Answer, Comparison

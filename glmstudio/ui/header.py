@@ -63,8 +63,8 @@ def header_html(status: "BaseStatus", training: Training | None, language: str) 
 
 def _base(status: "BaseStatus", language: str) -> str:
     name = t("header.demonstration", language) if status.demonstration else PurePath(status.source).name
-    state = t(f"header.{status.state}", language)
     reason = error_text(status.error, language) if status.error is not None else ""
+    state = t(f"header.{status.state}", language, reason=reason)
     facts = []
     if status.state == "ready":
         dtype = _DTYPES.get(status.dtype, status.dtype)
@@ -72,9 +72,8 @@ def _base(status: "BaseStatus", language: str) -> str:
     hint = t("header.demonstration-hint", language) if status.demonstration else status.source
     return (
         f'<span class="glm-base" title="{escape(hint)}">{t("header.base", language)} <b>{escape(name)}</b></span>'
-        f'<span class="glm-state glm-{status.state}" title="{escape(reason)}">{_MARKS[status.state]} {state}'
-        f"{': ' + escape(reason) if reason else ''}</span>"
-        + "".join(f'<span class="glm-fact">{escape(fact)}</span>' for fact in facts)
+        f'<span class="glm-state glm-{status.state}" title="{escape(reason)}">{_MARKS[status.state]} '
+        f"{escape(state)}</span>" + "".join(f'<span class="glm-fact">{escape(fact)}</span>' for fact in facts)
     )
 
 

@@ -2,11 +2,15 @@
 Knows no component; `i18n` gives labels that Gradio words in the browser, `t` gives finished sentences."""
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glmstudio.errors import StudioError
+
+if TYPE_CHECKING:
+    from glmstudio.data.quality import Finding
 
 LANGUAGES = ("zh", "en")
 COOKIE = "glmstudio_language"
@@ -31,6 +35,26 @@ def t(key: str, language: str, **params: object) -> str:
 def error_text(error: StudioError, language: str) -> str:
     """What a person reads about `error`: the cause and the next step."""
     return t(f"error.{error.code}", language, **error.params)
+
+
+def field_text(error: StudioError, lang: str) -> str:
+    """An error about a setting, the field called by its label."""
+    return error_text(StudioError(error.code, **_named(error.params, lang)), lang)
+
+
+def finding_text(found: "Finding", lang: str) -> str:
+    """A finding in words; what is an error elsewhere too keeps that sentence."""
+    params = {"count": f"{found.count:,}", "rows": _some(found.rows), **_named(found.params, lang)}
+    key = f"finding.{found.code}"
+    return t(key if key in words(lang) else f"error.{found.code}", lang, **params)
+
+
+def _named(params: Mapping[str, object], lang: str) -> dict[str, object]:
+    return {**params, "field": t(f"setting.{params['field']}.label", lang)} if "field" in params else dict(params)
+
+
+def _some(rows: Sequence[int], most: int = 5) -> str:
+    return ", ".join(str(row) for row in rows[:most]) + ("…" if len(rows) > most else "")
 
 
 def language_of(request: Any) -> str:

@@ -19,7 +19,17 @@ function themed(layout) {
   };
 }
 
+// New points would break off a zoom that is being drawn: they wait until the mouse is let go.
+let held = false;
+plot.addEventListener("pointerdown", () => (held = true), true);
+window.addEventListener("pointerup", () => {
+  if (!held) return;
+  held = false;
+  setTimeout(draw, 50);
+}, true);
+
 function draw() {
+  if (held) return;
   const value = props.value ? JSON.parse(props.value) : {};
   plot.style.display = value.figure ? "" : "none";
   hint.textContent = value.hint ?? "";

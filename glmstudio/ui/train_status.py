@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from glmstudio.errors import StudioError
 from glmstudio.training.runs import LIVE
 from glmstudio.ui.header import clock, gigabytes
-from glmstudio.ui.language import error_text, t, words
+from glmstudio.ui.language import error_text, field_text, finding_text, t
 
 if TYPE_CHECKING:
     from glmstudio.data.quality import Finding
@@ -143,23 +143,3 @@ def check_html(
     return "".join(
         f'<p class="check-{severity}"><b>{_MARKS[severity]}</b> {escape(text)}</p>' for severity, text in lines
     )
-
-
-def field_text(error: StudioError, lang: str) -> str:
-    """An error about a setting, the field called by its label."""
-    return error_text(StudioError(error.code, **_named(error.params, lang)), lang)
-
-
-def finding_text(found: "Finding", lang: str) -> str:
-    """A finding in words; what is an error elsewhere too keeps that sentence."""
-    params = {"count": f"{found.count:,}", "rows": _some(found.rows), **_named(found.params, lang)}
-    key = f"finding.{found.code}"
-    return t(key if key in words(lang) else f"error.{found.code}", lang, **params)
-
-
-def _named(params: Mapping[str, object], lang: str) -> dict[str, object]:
-    return {**params, "field": t(f"setting.{params['field']}.label", lang)} if "field" in params else dict(params)
-
-
-def _some(rows: Sequence[int], most: int = 5) -> str:
-    return ", ".join(str(row) for row in rows[:most]) + ("…" if len(rows) > most else "")

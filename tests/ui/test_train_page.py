@@ -118,7 +118,10 @@ def test_zoom_and_legend_stay_while_points_arrive_and_stop_keeps_an_adapter(page
     page.mouse.move(area["x"] + 0.2 * area["width"], area["y"] + 20)
     page.mouse.down()
     page.mouse.move(area["x"] + 0.6 * area["width"], area["y"] + 200, steps=4)
+    # Points come while the button is held; they must not break the zoom off.
+    page.wait_for_timeout(1500)
     page.mouse.up()
+    page.wait_for_function(f"{PLOT}._fullLayout.xaxis.range[0] > 0")
     page.locator("#train-chart .legendtoggle").first.click()
     page.wait_for_function(f"{PLOT}._fullData[0].visible === 'legendonly'")
     zoom, seen = page.evaluate(f"{PLOT}._fullLayout.xaxis.range"), points(page)
