@@ -19,6 +19,32 @@ function themed(layout) {
   };
 }
 
+// Plotly draws anew, without the zoom, when its configuration is another object: one for as long as the words last.
+let config = null;
+let configWords = "";
+function configured(words) {
+  const now = JSON.stringify(words);
+  if (now === configWords) return config;
+  const scale = {
+    name: "scale",
+    title: words.scale,
+    icon: { width: 16, height: 16, path: "M1 1v14h14v-1H2V1zM4 3h1c0 6 3 9 9 9v1C7 13 4 10 4 3z" },
+    click: () => {
+      logarithmic = !logarithmic;
+      draw();
+    },
+  };
+  configWords = now;
+  config = {
+    displaylogo: false,
+    displayModeBar: true,
+    modeBarButtons: [[scale, "zoom2d", "pan2d", "resetScale2d", "toImage"]],
+    locale: "page",
+    locales: { page: { dictionary: words } },
+  };
+  return config;
+}
+
 // New points would break off a zoom that is being drawn: they wait until the mouse is let go.
 let held = false;
 plot.addEventListener("pointerdown", () => (held = true), true);
@@ -34,23 +60,7 @@ function draw() {
   plot.style.display = value.figure ? "" : "none";
   hint.textContent = value.hint ?? "";
   if (!value.figure) return;
-  const scale = {
-    name: "scale",
-    title: value.words.scale,
-    icon: { width: 16, height: 16, path: "M1 1v14h14v-1H2V1zM4 3h1c0 6 3 9 9 9v1C7 13 4 10 4 3z" },
-    click: () => {
-      logarithmic = !logarithmic;
-      draw();
-    },
-  };
-  const config = {
-    displaylogo: false,
-    displayModeBar: true,
-    modeBarButtons: [[scale, "zoom2d", "pan2d", "resetScale2d", "toImage"]],
-    locale: "page",
-    locales: { page: { dictionary: value.words } },
-  };
-  Plotly.react(plot, value.figure.data, themed(value.figure.layout), config);
+  Plotly.react(plot, value.figure.data, themed(value.figure.layout), configured(value.words));
 }
 
 watch("value", draw);

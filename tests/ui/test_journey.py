@@ -36,6 +36,8 @@ def train_a_short_run(page: Page) -> None:
     expect(box(page, "train-dataset")).to_have_value("demo")
     start = page.locator("#train-start")
     expect(start).to_be_enabled(timeout=90_000)
+    page.locator("#train-preset label").first.click()
+    expect(box(page, "train-num-train-epochs")).to_have_value("3")
     start.click()
     page.wait_for_function("() => document.querySelector('#train-chart .js-plotly-plot')?.data?.[0]?.x?.length > 3")
     seen = points(page)
