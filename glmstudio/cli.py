@@ -298,6 +298,9 @@ def import_command(args: argparse.Namespace) -> int:
         studio.close()
     for reject in result.rejects:
         terminal.print_reject(args.path, reject)
+    if result.ignored:
+        columns = ", ".join(f"{name} ({count:,})" for name, count in result.ignored.items())
+        print(t("annotate.ignored", "en", columns=columns), file=sys.stderr)
     print(f"{result.good} rows came in, {len(result.rejects)} were rejected ({result.kind})")
     return 0 if result.good else 2
 

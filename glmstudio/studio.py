@@ -66,12 +66,16 @@ class AdapterRef:
 
 @dataclass(frozen=True)
 class ImportPreview:
-    """What a file holds: its kind, how many rows came through, the rejected lines and the first good rows."""
+    """What a file holds: its kind, how many rows came through, the rejected lines, the first good rows.
+
+    `ignored` counts, by column, the values that an example has no place for.
+    """
 
     kind: str
     good: int
     rejects: list[Reject]
     sample: list[Example]
+    ignored: dict[str, int]
 
 
 class Studio:
@@ -182,28 +186,31 @@ class Studio:
 
     def preview_import(self, path: Path, dataset: str, split: str = "train") -> ImportPreview:
         """Reads the whole file and keeps nothing."""
+        reading = formats.read(path, dataset=dataset, split=split)
         good, rejects, sample = 0, [], []
-        for row in formats.read(path, dataset=dataset, split=split):
+        for row in reading:
             if isinstance(row, Reject):
                 rejects.append(row)
                 continue
             good += 1
             if len(sample) < 5:
                 sample.append(row)
-        return ImportPreview(formats.detect(path), good, rejects, sample)
+        return ImportPreview(reading.kind, good, rejects, sample, dict(reading.ignored))
 
     def import_file(self, path: Path, dataset: str, split: str = "train") -> ImportPreview:
         """The good rows come in, the bad lines are reported."""
+        reading = formats.read(path, dataset=dataset, split=split)
         rejects: list[Reject] = []
 
         def good_rows() -> Iterator[Example]:
-            for row in formats.read(path, dataset=dataset, split=split):
+            for row in reading:
                 if isinstance(row, Reject):
                     rejects.append(row)
                 else:
                     yield row
 
-        return ImportPreview(formats.detect(path), self.store.add_many(good_rows()), rejects, [])
+        good = self.store.add_many(good_rows())
+        return ImportPreview(reading.kind, good, rejects, [], dict(reading.ignored))
 
     def export_file(self, query: Query, kind: str, folder: Path) -> Path:
         """Writes `<dataset>-<split>.<suffix>` into `folder`, whole or not at all."""

@@ -19,8 +19,24 @@ from glmstudio.embedded.sentences import Fact, write_clauses
 
 SEED = 2024
 SIZES = {"train": (240, 160), "dev": (48, 32)}  # rows with facts, rows with reviews
-INSTRUCTION = "你是一个细致的中文阅读助手，请只按要求的格式作答。"
+# Several wordings of everything: with one, the adapter learns that wording and fails on a person's own.
+INSTRUCTIONS = (
+    "你是一个细致的中文阅读助手，请只按要求的格式作答。",
+    "请只按要求的格式作答。",
+    "你现在是信息抽取专家，请严格按照要求回答。",
+    "你是一个阅读理解助手，按照用户的要求输出结果。",
+    "认真阅读输入的内容，只输出要求的结果。",
+    "你擅长阅读中文文本，回答要简洁准确。",
+    "现在你是数据标注员，请按格式给出答案。",
+    "根据输入的内容完成任务，不要输出多余的话。",
+)
 FACT_QUESTIONS = (
+    "找出句子里的三元组，用json回答：",
+    "读完下面的句子，把其中的事实写成json：",
+    "提取下面句子中的实体关系，以JSON列表输出：",
+    "请从文中抽取三元组，用json格式返回结果。",
+    "这段文字里有哪些SPO，返回json给我：",
+    "列出句中的主体、关系和客体，json格式：",
     "请找出下面这句话里的全部三元组，以json返回：",
     "抽取句中的关系，只输出json：",
     "把下面文字里的SPO整理成JSON给我：",
@@ -29,6 +45,10 @@ FACT_QUESTIONS = (
     "请读句子，返回其中的三元组（JSON格式）：",
 )
 TOPIC_QUESTIONS = (
+    "这句评论在评价什么？用列表形式回答：",
+    "下面的评论是关于什么的，输出一个列表：",
+    "给这条评论分类，答案用列表表示：",
+    "指出评论对象，结果以列表返回。",
     "这条评论说的是哪类东西？请用列表作答：",
     "判断下面评论的对象，按列表形式返回：",
     "顾客在评价什么？答案写成列表。",
@@ -180,7 +200,9 @@ def demo_rows() -> dict[str, list[dict[str, str]]]:
             for text, topic in reviews[split]
         ]
         r.shuffle(pairs)
-        rows[split] = [{"context": join_context(INSTRUCTION, text), "target": target} for text, target in pairs]
+        rows[split] = [
+            {"context": join_context(r.choice(INSTRUCTIONS), text), "target": target} for text, target in pairs
+        ]
     return rows
 
 

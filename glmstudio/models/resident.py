@@ -143,12 +143,15 @@ class Resident:
                 inputs["adapter_names"] = list(adapter_names)
             model = self._model
             was_training = model.training
-            model.eval()
+            # Changing the mode walks all modules: only where a run trains.
+            if was_training:
+                model.eval()
             try:
                 with torch.no_grad():
                     return model(**inputs)
             finally:
-                model.train(was_training)
+                if was_training:
+                    model.train()
 
     @property
     def _model(self) -> Any:

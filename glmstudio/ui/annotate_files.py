@@ -3,7 +3,7 @@ Knows no form."""
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,12 +144,21 @@ def found_html(found: "ImportPreview", name: str, language: str) -> str:
     return (
         f"<p>{escape(title)}</p><p><b>{counts}</b></p>"
         + (f'<table class="glm-rows"><tbody>{rows}</tbody></table>' if rows else "")
+        + ignored_html(found.ignored, language)
         + rejects_html(found.rejects, language)
     )
 
 
 def _sample_row(row: Example) -> str:
     return f'<tr><td>{preview(row.input or row.instruction, "")}</td><td class="t">{preview(row.target, "")}</td></tr>'
+
+
+def ignored_html(ignored: Mapping[str, int], language: str) -> str:
+    """The columns that an example has no place for, with how many values they hold."""
+    if not ignored:
+        return ""
+    columns = ", ".join(f"{name} ({count:,})" for name, count in ignored.items())
+    return f'<p class="glm-warn">⚠ {escape(t("annotate.ignored", language, columns=columns))}</p>'
 
 
 def rejects_html(rejects: Sequence[Reject], language: str) -> str:

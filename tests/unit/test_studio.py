@@ -1,0 +1,63 @@
+"""Studio's verbs on a workspace of their own."""
+
+import json
+
+import pytest
+
+from glmstudio.data.example import Example
+from glmstudio.data.store import Query
+from glmstudio.errors import StudioError
+from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.studio import Studio
+from glmstudio.workspace import Workspace
+
+
+@pytest.fixture
+def studio(tmp_path):
+    studio = Studio(Workspace(tmp_path))
+    yield studio
+    studio.close()
+
+
+def test_the_demo_rows_come_once(studio, tmp_path):
+    studio.start(load_base=False)
+    (summary,) = studio.datasets()
+    assert (summary.name, summary.train, summary.dev) == ("demo", 400, 80)
+    again = Studio(Workspace(tmp_path))
+    again.start(load_base=False)
+    assert again.datasets() == [summary]
+    again.close()
+
+
+def test_an_import_tells_rows_rejects_and_columns_left_out(studio, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    good = {"instruction": "i", "input": "x", "output": "y", "note": "n"}
+    path.write_text(json.dumps(good) + "\nbroken\n", encoding="utf-8")
+    for result in (studio.preview_import(path, "mine"), studio.import_file(path, "mine")):
+        assert (result.good, [reject.line for reject in result.rejects]) == (1, [2])
+        assert result.ignored == {"note": 1}
+    assert studio.page(Query(dataset="mine")).total == 1
+
+
+def test_an_empty_prompt_is_refused(studio):
+    with pytest.raises(StudioError, match="example-empty"):
+        studio.save_example(Example(" ", "", "target"))
+
+
+def test_a_run_does_not_start_while_the_base_loads(studio):
+    with pytest.raises(StudioError, match="base-loading"):
+        studio.start_run("demo", LoraSettings(), TrainingSettings())
+
+
+def test_a_judged_answer_becomes_a_feedback_row(studio):
+    row = studio.save_feedback(instruction="i", input="x", target="better", correct=False, dataset="mine")
+    assert (row.source, row.tags, row.status) == ("feedback", ("corrected",), "done")
+    assert studio.page(Query(source="feedback")).rows == [row]
+
+
+def test_the_command_line_names_what_differs_from_the_usual(studio):
+    words = studio.command_line("my rows", LoraSettings(r=4), studio.default_settings("quick"))
+    assert "--dataset 'my rows'" in words
+    assert "--lora-rank 4" in words
+    assert "--num-train-epochs" in words
+    assert "--seed" not in words
