@@ -5,6 +5,7 @@ Heavy packages are imported by the command that needs them, so `--help` answers 
 
 import argparse
 import dataclasses
+import itertools
 import json
 import signal
 import sys
@@ -270,7 +271,10 @@ def compare_command(args: argparse.Namespace) -> int:
             resident, names, args.instruction, args.input, settings, max_source_length=length, should_stop=should_stop
         )
     if args.json:
-        print(json.dumps([dataclasses.asdict(row) for row in last.rows], ensure_ascii=False))
+        asked = {"instruction": args.instruction, "input": args.input}
+        answers = dict(itertools.zip_longest(("base", "tuned"), (row.text for row in last.rows)))
+        details = {"rows": [dataclasses.asdict(row) for row in last.rows]}
+        print(json.dumps(asked | answers | details, ensure_ascii=False))
     else:
         terminal.print_comparison(last)
     return 0

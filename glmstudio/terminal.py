@@ -88,8 +88,8 @@ def print_scores(result: dict[str, Any]) -> None:
 
 
 def print_comparison(comparison: "Comparison") -> None:
-    for row in comparison.rows:
-        print(f"--- {row.label}: {row.tokens} tokens, {row.seconds:.1f} s, {row.finish_reason}")
+    for name, row in zip(("base", "tuned"), comparison.rows, strict=False):
+        print(f"--- {name}: {row.tokens} tokens, {row.seconds:.1f} s, {row.finish_reason}")
         print(row.text)
 
 

@@ -1,0 +1,101 @@
+"""The command line from end to end on a tiny base: train, evaluate, compare, import and export."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from glmstudio import cli
+from glmstudio.data import formats
+from tests.tiny_base import rows, tiny_model, tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("commands")
+    tiny_model().save_pretrained(folder / "base")
+    tiny_tokenizer().save_pretrained(folder / "base")
+    for split, count, first in (("train", 24, 0), ("dev", 6, 300)):
+        formats.write(folder / f"{split}.jsonl", rows(count, split=split, first=first), "context-target")
+    code = cli.main(
+        [
+            "train", "--base", str(folder / "base"), "--dtype", "fp32",
+            "--train_path", str(folder / "train.jsonl"), "--dev_path", str(folder / "dev.jsonl"),
+            "--lora_rank", "4", "--batch_size", "4", "--num_train_epochs", "2", "--save_freq", "3",
+            "--learning_rate", "1e-2", "--logging_steps", "2", "--max_source_seq_len", "60",
+            "--max_target_seq_len", "40", "--save_dir", str(folder / "run"), "--img_log_dir", str(folder / "log"),
+            "--img_log_name", "loss curve", "--device", "cpu",
+        ]
+    )  # fmt: skip
+    assert code == 0
+    return folder
+
+
+def test_a_run_with_the_older_flags_leaves_everything_that_is_promised(folder):
+    run = json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))
+    assert (run["status"], run["step"], run["total"]) == ("finished", 12, 12)
+    assert run["settings"]["per_device_train_batch_size"] == 4
+    assert run["settings"]["max_source_length"] == 60
+    assert run["lora"]["r"] == 4
+    records = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    trained = [record for record in records if record["kind"] == "train"]
+    assert [record["step"] for record in trained] == [2, 4, 6, 8, 10, 12]
+    assert all({"loss", "tokens_per_second"} <= set(record["values"]) for record in trained)
+    for name in ("best", "last", "checkpoint-6", "checkpoint-12"):
+        assert (folder / "run" / name / "adapter_model.safetensors").is_file()
+    assert (folder / "log" / "loss curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_run_in_the_same_folder_is_refused_with_the_next_step(folder, capsys):
+    code = cli.main(["train", "--base", str(folder / "base"), "--train-path", str(folder / "train.jsonl"),
+                     "--output-dir", str(folder / "run")])  # fmt: skip
+    assert code == 2
+    assert "--overwrite-output-dir" in capsys.readouterr().err
+
+
+def test_evaluate_writes_totals_and_whole_answers(folder, capsys):
+    output = folder / "scores" / "o.json"
+    code = cli.main(["evaluate", "--base", str(folder / "base"), "--adapter", str(folder / "run" / "best"),
+                     "--dev-path", str(folder / "dev.jsonl"), "--output", str(output),
+                     "--max-new-tokens", "12"])  # fmt: skip
+    assert code == 0
+    result = json.loads(output.read_text(encoding="utf-8"))
+    assert len(result["rows"]) == 6
+    assert set(result["rows"][0]) == {"instruction", "input", "target", "base", "tuned"}
+    for name in ("base", "tuned"):
+        assert {"json_valid", "triple_precision", "triple_recall", "triple_f1", "exact_match"} <= set(result[name])
+    assert "exact_match" in capsys.readouterr().out
+
+
+def test_compare_prints_one_json_object(folder, capsys):
+    code = cli.main(["compare", "--base", str(folder / "base"), "--adapter", str(folder / "run" / "last"),
+                     "--instruction", "i", "--input", "x", "--max-new-tokens", "5", "--json"])  # fmt: skip
+    assert code == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [row["text"] for row in answer["rows"]] == [answer["base"], answer["tuned"]]
+
+
+def test_rows_come_in_and_go_out_unchanged(folder, tmp_path, capsys):
+    source, target = folder / "train.jsonl", tmp_path / "out.jsonl"
+    assert cli.main(["import", str(source), "--dataset", "mine", "--root", str(tmp_path)]) == 0
+    assert cli.main(["export", str(target), "--dataset", "mine", "--root", str(tmp_path)]) == 0
+    assert target.read_bytes() == source.read_bytes()
+    assert "24 rows" in capsys.readouterr().out
+
+
+def test_bad_lines_are_told_with_file_number_and_reason(folder, tmp_path, capsys):
+    path = tmp_path / "bad.jsonl"
+    path.write_text((folder / "train.jsonl").read_text(encoding="utf-8") + "{broken\n", encoding="utf-8")
+    assert cli.main(["import", str(path), "--dataset", "mine", "--root", str(tmp_path)]) == 0
+    assert f"{path}:25: " in capsys.readouterr().err
+
+
+def test_everything_wrong_with_the_settings_is_told_at_once(folder, capsys):
+    code = cli.main(["train", "--base", str(folder / "base"), "--train-path", str(folder / "train.jsonl"),
+                     "--output-dir", str(folder / "other"), "--learning-rate", "7",
+                     "--lora-rank", "0"])  # fmt: skip
+    told = capsys.readouterr().err
+    assert code == 2
+    assert "7" in told
+    assert told.count("error: ") == 2
+    assert not (folder / "other").exists()
