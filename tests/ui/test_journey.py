@@ -7,10 +7,10 @@ from tests.ui.program import box, opened, points, running, wait_for_text
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
-INSTRUCTION = "你现在是一个阅读理解器，严格按照要求回答。"
-INPUT = "找出句子里的三元组，用json回答：\n\n《霁川旧梦》是连载于青简文学网的网络小说，作者是闻人霁。"
-TARGET = '["霁川"]'
-CORRECTION = '["闻人霁的更正"]'
+INSTRUCTION = "请只按要求的格式作答。"
+INPUT = "找出句子里的三元组，用json回答：\n\n《清河旧梦》是连载于青简文学网的网络小说，作者是王小明。"
+TARGET = '["清河"]'
+CORRECTION = '["王小明的更正"]'
 
 
 def annotate_a_row(page: Page) -> None:
@@ -19,7 +19,7 @@ def annotate_a_row(page: Page) -> None:
     box(page, "annotate-target").fill(TARGET)
     page.locator("#annotate-save").click()
     expect(box(page, "annotate-target")).to_have_value("")
-    assert found_rows(page, "霁川") == 1
+    assert found_rows(page, "清河旧梦") == 1
 
 
 def found_rows(page: Page, text: str) -> int:
@@ -55,7 +55,7 @@ def refresh_keeps_the_run(page: Page) -> None:
     )
     start = page.locator("#train-start")
     assert not start.is_visible() or start.is_disabled()
-    wait_for_text(page, "train-status", "完成", seconds=240)
+    wait_for_text(page, "train-status", "完成", seconds=420)
 
 
 def compare_and_correct(page: Page) -> None:
@@ -80,11 +80,11 @@ def test_annotate_train_compare_and_back(browser, tmp_path):
         train_a_short_run(page)
         refresh_keeps_the_run(page)
         compare_and_correct(page)
-        assert found_rows(page, "闻人霁的更正") == 1
+        assert found_rows(page, "王小明的更正") == 1
 
     with running(tmp_path) as program, opened(browser, program) as page:
         page.locator("#tab-train-button").click()
         page.wait_for_function("() => document.querySelector('#train-chart .js-plotly-plot')?.data?.[0]?.x?.length > 8")
         page.locator("#tab-compare-button").click()
         assert "1" in box(page, "compare-run").input_value()
-        assert found_rows(page, "闻人霁的更正") == 1
+        assert found_rows(page, "王小明的更正") == 1
