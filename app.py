@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from glmstudio.environment import prepare
 from glmstudio.errors import StudioError
 from glmstudio.ui.address import Address, check_port, secured
 from glmstudio.ui.language import LANGUAGES, error_text
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace, language: str) -> None:
     # The page asks its own server whether it is up; a proxy of the system must not stand between.
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost")))
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    prepare()
 
     address = secured(
         Address(arguments.host, arguments.port, arguments.share, arguments.password, arguments.lang or "")

@@ -19,6 +19,7 @@ from typing import Any
 from glmstudio import terminal
 from glmstudio.data import formats, snapshot
 from glmstudio.data.example import SPLITS, Example, Reject
+from glmstudio.environment import prepare
 from glmstudio.errors import StudioError
 from glmstudio.settings import DTYPES, GenerationSettings, LoraSettings, TrainingSettings, flag_name, recommended
 from glmstudio.ui.language import t
@@ -37,6 +38,7 @@ ALIASES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code: 0 done, 1 the run failed, 2 the input is not right, 130 interrupted."""
+    prepare()
     parser = build_parser()
     args = parser.parse_args(normalised(sys.argv[1:] if arguments is None else arguments))
     try:

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from glmstudio.environment import prepare
+
 os.environ["HF_HUB_OFFLINE"] = "1"
+prepare()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "glmstudio"
 FLOORS = (
-    {"settings", "workspace", "errors"},
+    {"settings", "workspace", "errors", "environment"},
     {"models", "data"},
     {"training", "inference", "evaluation", "embedded"},
     {"studio", "run_thread"},

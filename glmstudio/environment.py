@@ -1,0 +1,14 @@
+"""What the process asks of its libraries before they load. Knows no library."""
+
+import os
+
+
+def prepare() -> None:
+    """Sets environment defaults; what the user has set stays.
+
+    Between two products the threads of OpenMP spin for milliseconds by default. Where anything else wants the cores (a
+    training step beside an answer, a browser) a small model then answers fifteen times slower; with a short spin it
+    loses a tenth where it has the cores to itself.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
