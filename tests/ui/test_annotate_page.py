@@ -250,7 +250,8 @@ def test_the_header_says_the_state_of_the_base(page):
 def log_in(page: Page, name: str, password: str) -> None:
     page.locator("input").nth(0).fill(name)
     page.locator("input").nth(1).fill(password)
-    page.get_by_role("button").first.click()
+    with page.expect_response("**/login"):
+        page.get_by_role("button").first.click()
 
 
 def test_with_a_password_each_row_carries_the_name_of_who_saved_it(browser, tmp_path):
@@ -260,6 +261,8 @@ def test_with_a_password_each_row_carries_the_name_of_who_saved_it(browser, tmp_
         page.goto(program.url)
         expect(page.locator("body")).to_contain_text("请用自己的名字登录")
         log_in(page, "li", "wrong")
+        # A refused login empties the fields once its answer is there.
+        expect(page.locator("input").nth(0)).to_have_value("")
         expect(page.locator("#annotate-table")).to_have_count(0)
         log_in(page, "li", "correct horse")
         expect(page.locator(ROWS)).to_have_count(20)
