@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from glmstudio.errors import StudioError
 from glmstudio.models import hub
+from glmstudio.models.adapters import load_adapter
 from glmstudio.models.chatglm.tokenization_chatglm import VOCAB_FILES_NAMES, ChatGLMTokenizer
-from glmstudio.models.chatglm.weights import load_chatglm, with_prefix
+from glmstudio.models.chatglm.weights import load_chatglm
 from glmstudio.models.checkpoint_files import (
     file_of_tensor,
     first_line,
@@ -27,6 +27,8 @@ from glmstudio.models.checkpoint_files import (
 )
 from glmstudio.models.families import CHATGLM, Family, family_of
 from glmstudio.workspace import repository_root
+
+__all__ = ["Base", "embedded_folder", "load_adapter", "load_base", "load_tokenizer"]
 
 EMBEDDED = "embedded"
 DTYPES = {
@@ -96,39 +98,6 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # Every tokenizer class reads its files in its own way and fails in its own way.
         raise StudioError("tokenizer-unreadable", folder=str(folder), reason=first_line(error)) from error
-
-
-def load_adapter(base: Base, folder: str | Path) -> torch.nn.Module:
-    """The base with an adapter: a PEFT folder (peft 0.3 or later), or a P-Tuning v2 folder of ChatGLM-6B.
-
-    Raises StudioError `adapter-missing` for a folder that is neither, `adapter-unfit` where it is not for this base,
-    which is then as it was before.
-    """
-    folder = Path(folder)
-    try:
-        if (folder / "adapter_config.json").is_file():
-            return _with_peft(base, folder)
-        if base.family is CHATGLM and (folder / "config.json").is_file():
-            return with_prefix(base.model, folder)
-    except StudioError:
-        raise
-    except Exception as error:  # A folder may hold anything, and every library in between has errors of its own.
-        raise StudioError("adapter-unfit", folder=str(folder), source=base.source, reason=first_line(error)) from error
-    raise StudioError("adapter-missing", folder=str(folder))
-
-
-def _with_peft(base: Base, folder: Path) -> PeftModelForCausalLM:
-    config = PeftConfig.from_pretrained(str(folder))
-    config.inference_mode = True
-    model = PeftModelForCausalLM(base.model, config)
-    try:
-        found = model.load_adapter(str(folder), "default", torch_device=str(base.device))
-        if found.missing_keys:
-            raise ValueError(f"{len(found.missing_keys)} weights are not in the file")
-    except Exception:
-        model.unload()
-        raise
-    return model.eval()
 
 
 def _folder(source: str) -> Path:
