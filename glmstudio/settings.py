@@ -9,6 +9,9 @@ from typing import Any
 from glmstudio.errors import StudioError
 
 DTYPES = ("auto", "bf16", "fp16", "fp32")
+METHODS = ("lora", "ptuning")
+PROMPT_STYLES = ("instruction", "chat")
+QUANTIZATIONS = ("none", "8bit", "4bit")
 SCHEDULERS = ("linear", "cosine", "constant")
 PRESETS = ("quick", "standard", "thorough")
 
@@ -31,8 +34,13 @@ class LoraSettings:
 @dataclass(frozen=True)
 class TrainingSettings:
     """TrainingArguments' names. Lengths are tokens, rates are per optimizer step; `eval_steps` 0 means each epoch,
-    `save_steps` 0 means together with each evaluation."""
+    `save_steps` 0 means together with each evaluation. `method` ptuning is P-Tuning v2, whose `pre_seq_len` virtual
+    tokens and `prefix_projection` are under their official names; LoRA leaves both alone."""
 
+    prompt_style: str = setting("instruction", choices=PROMPT_STYLES)
+    method: str = setting("lora", choices=METHODS)
+    pre_seq_len: int = setting(128, 1, 2048)
+    prefix_projection: bool = setting(False)
     num_train_epochs: float = setting(3.0, 0.01, 1000)
     learning_rate: float = setting(2e-4, 1e-7, 1.0)
     per_device_train_batch_size: int = setting(8, 1, 512)

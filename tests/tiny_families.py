@@ -1,6 +1,6 @@
 """Folders of tiny random models of every family that transformers has built in: real config keys, small numbers.
 
-The tokenizer is a byte-level BPE without merges beyond ASCII pairs, with the special tokens and a chat template of GLM-4's form.
+The tokenizer is a small byte-level BPE trained here, with the special tokens and a chat template of GLM-4's form.
 """
 
 import functools
