@@ -62,9 +62,10 @@ def run(arguments: argparse.Namespace, language: str) -> None:
     with without_stub_files():
         from glmstudio.ui import serve
         from glmstudio.ui.build import build_app
+    from glmstudio.base_slot import BaseWish
     from glmstudio.studio import Studio
 
-    studio = Studio(Workspace(arguments.root.resolve()), base_source=arguments.base)
+    studio = Studio(Workspace(arguments.root.resolve()), base=BaseWish(arguments.base))
     blocks = build_app(studio)
     try:
         studio.start(load_base=False)

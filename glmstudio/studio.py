@@ -5,13 +5,13 @@ Everything that outlives a click is here or on disk: the store, the resident bas
 
 import dataclasses
 import shlex
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glmstudio.base_slot import BaseSlot, BaseStatus, BaseWish
 from glmstudio.data import formats, quality, snapshot
 from glmstudio.data.example import Example, Reject
 from glmstudio.data.store import DatasetSummary, Page, Query, Store
@@ -32,24 +32,6 @@ DEMO_DATASET = "demo"
 def never() -> bool:
     """The `should_stop` of work that nothing stops."""
     return False
-
-
-@dataclass(frozen=True)
-class BaseStatus:
-    """`state` is loading, ready or failed. `memory_bytes` is what the process holds, `parameters` a count."""
-
-    state: str
-    source: str
-    family: str = ""
-    device: str = ""
-    dtype: str = ""
-    memory_bytes: int = 0
-    parameters: int = 0
-    error: StudioError | None = None
-
-    @property
-    def demonstration(self) -> bool:
-        return self.source == "embedded"
 
 
 @dataclass(frozen=True)
@@ -81,15 +63,10 @@ class ImportPreview:
 class Studio:
     """One workspace, one store, one resident base, one training thread. Safe to call from several threads."""
 
-    def __init__(
-        self, workspace: Workspace, *, base_source: str = "embedded", device: str = "auto", dtype: str = "auto"
-    ):
+    def __init__(self, workspace: Workspace, *, base: BaseWish | None = None) -> None:
         self.workspace = workspace.ensure()
         self.store = Store(workspace.database_url)
-        self._base_wish = (base_source, device, dtype)
-        self._resident: Resident | None = None
-        self._base_error: StudioError | None = None
-        self._base_settled = threading.Event()
+        self._base = BaseSlot(base or BaseWish())
         self._training = RunThread()
 
     def start(self, *, load_base: bool = True) -> None:
@@ -101,8 +78,8 @@ class Studio:
             self.load_base()
 
     def load_base(self) -> None:
-        """Loads the base on a thread of its own, with everything heavy that it imports."""
-        threading.Thread(target=self._load_base, name="load base", daemon=True).start()
+        """Loads the base on a thread of its own."""
+        self._base.load()
 
     def close(self) -> None:
         self._training.close(seconds=30)
@@ -110,53 +87,24 @@ class Studio:
 
     # The base
 
-    def _load_base(self) -> None:
-        source, device, dtype = self._base_wish
-        try:
-            from glmstudio.models.loading import load_base
-            from glmstudio.models.resident import Resident
-
-            self._resident = Resident(load_base(source, device=device, dtype=dtype))
-        except StudioError as error:
-            self._base_error = error
-        except Exception as error:
-            traceback.print_exc()
-            self._base_error = StudioError("base-failed", source=source, reason=f"{type(error).__name__}: {error}")
-        finally:
-            self._base_settled.set()
-
     def base_status(self) -> BaseStatus:
-        source = self._base_wish[0]
-        if self._base_error is not None:
-            return BaseStatus("failed", source, error=self._base_error)
-        if self._resident is None:
-            return BaseStatus("loading", source)
-        base = self._resident.base
-        return BaseStatus(
-            "ready",
-            source,
-            base.family.name,
-            str(base.device),
-            str(base.dtype).removeprefix("torch."),
-            self._resident.memory_bytes,
-            self._resident.parameters,
-        )
+        return self._base.status()
 
     def resident(self, *, wait: bool = False) -> "Resident":
         """The resident base. Raises StudioError `base-loading` (unless `wait`) or what made the loading fail."""
-        if wait:
-            self._base_settled.wait()
-        if self._base_error is not None:
-            raise self._base_error
-        if self._resident is None:
-            raise StudioError("base-loading", source=self._base_wish[0])
-        return self._resident
+        return self._base.resident(wait=wait)
+
+    def switch_base(self, wish: BaseWish) -> None:
+        """Puts another base in the place of the resident one. Raises StudioError `run-active` while a run trains."""
+        if run_id := self._training.active_id:
+            raise StudioError("run-active", run=run_id)
+        self._base.switch(wish)
 
     def count_tokens(self, text: str) -> int | None:
-        """Tokens of a text without special ones; None until the base is ready."""
-        if self._resident is None:
-            return None
-        return len(self._resident.base.tokenizer.encode(text, add_special_tokens=False))
+        """Tokens of a text without special ones; None until there is a base with a tokenizer."""
+        resident = self._base.peek()
+        tokenizer = resident.base.tokenizer if resident else None
+        return len(tokenizer.encode(text, add_special_tokens=False)) if tokenizer is not None else None
 
     # Annotate
 
@@ -239,8 +187,8 @@ class Studio:
         """Everything that is wrong or worth knowing before a start, at once."""
         from glmstudio.training.check import check
 
-        base = self._resident.base if self._resident is not None else None
-        return check(base, *self.training_rows(dataset), lora, settings)
+        resident = self._base.peek()
+        return check(resident.base if resident else None, *self.training_rows(dataset), lora, settings)
 
     def start_run(self, dataset: str, lora: LoraSettings, settings: TrainingSettings) -> runs.Run:
         """Freezes the rows, writes the run folder, starts the thread.
@@ -307,7 +255,7 @@ class Studio:
     def command_line(self, dataset: str, lora: LoraSettings, settings: TrainingSettings) -> str:
         """The command that trains the same run without the page."""
         words = ["python", "-m", "glmstudio", "train", "--root", str(self.workspace.root), "--dataset", dataset]
-        words += ["--base", self._base_wish[0], "--output-dir", str(self.workspace.checkpoints / "my-run")]
+        words += ["--base", self._base.wish.source, "--output-dir", str(self.workspace.checkpoints / "my-run")]
         for values, usual in ((lora, LoraSettings()), (settings, self.default_settings())):
             for item in dataclasses.fields(values):
                 value = getattr(values, item.name)

@@ -12,7 +12,8 @@ from glmstudio.ui.language import error_text, language_of, t
 from glmstudio.ui.page import Page
 
 if TYPE_CHECKING:
-    from glmstudio.studio import BaseStatus, Studio
+    from glmstudio.base_slot import BaseStatus
+    from glmstudio.studio import Studio
     from glmstudio.training.runs import Run
     from glmstudio.training.train import Progress
 

@@ -14,7 +14,7 @@ FLOORS = (
     {"settings", "workspace", "errors", "environment"},
     {"models", "data"},
     {"training", "inference", "evaluation", "embedded"},
-    {"studio", "run_thread"},
+    {"studio", "run_thread", "base_slot"},
     {"ui", "cli", "terminal", "__main__"},
 )
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from glmstudio.base_slot import BaseStatus
 from glmstudio.data.example import Example, Reject
 from glmstudio.data.store import Query
 from glmstudio.errors import StudioError
-from glmstudio.studio import BaseStatus
 from glmstudio.ui import gauges
 from glmstudio.ui.annotate_files import place_of, rejects_html
 from glmstudio.ui.annotate_list import pager_html, preview, table_html

@@ -1,0 +1,150 @@
+"""The place of the one resident base: which one is wished for, its download and loading on a thread, its state.
+Knows no page, no words and no run."""
+
+import gc
+import threading
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from glmstudio.errors import StudioError
+
+if TYPE_CHECKING:
+    from glmstudio.models.resident import Resident
+
+
+@dataclass(frozen=True)
+class BaseWish:
+    """What to load, as `load_base` takes it."""
+
+    source: str = "embedded"
+    device: str = "auto"
+    dtype: str = "auto"
+    quantization: str = "none"
+
+
+@dataclass(frozen=True)
+class BaseStatus:
+    """`state` is loading, ready or failed. `memory_bytes` is what the process holds, `parameters` a count."""
+
+    state: str
+    source: str
+    family: str = ""
+    device: str = ""
+    dtype: str = ""
+    memory_bytes: int = 0
+    parameters: int = 0
+    error: StudioError | None = None
+
+    @property
+    def demonstration(self) -> bool:
+        return self.source == "embedded"
+
+
+class _Loading:
+    """One wish on its way: the thread, and how it ended."""
+
+    def __init__(self, wish: BaseWish, former: "_Loading | None") -> None:
+        self.wish = wish
+        self.settled = threading.Event()
+        self.stop = threading.Event()
+        self.resident: Resident | None = None
+        self.error: StudioError | None = None
+        self._former = former
+        self._thread = threading.Thread(target=self._load, name="load base", daemon=True)
+
+    @property
+    def started(self) -> bool:
+        return self._thread.ident is not None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _load(self) -> None:
+        try:
+            self._make_room()
+            if not self.stop.is_set():
+                self.resident = self._loaded()
+        except StudioError as error:
+            self.error = error
+        except Exception as error:
+            traceback.print_exc()
+            self.error = StudioError("base-failed", source=self.wish.source, reason=f"{type(error).__name__}: {error}")
+        finally:
+            self.settled.set()
+
+    def _loaded(self) -> "Resident":
+        from glmstudio.models.loading import load_base
+        from glmstudio.models.resident import Resident
+
+        wish = self.wish
+        return Resident(load_base(wish.source, device=wish.device, dtype=wish.dtype))
+
+    def _make_room(self) -> None:
+        """Two bases at a time may be more than the machine holds: the former one goes first."""
+        former, self._former = self._former, None
+        if former is None or not former.started:
+            return
+        former.stop.set()
+        former.settled.wait()
+        former.resident = None
+        gc.collect()
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+class BaseSlot:
+    """Holds the base that was wished for last. Safe to call from several threads."""
+
+    def __init__(self, wish: BaseWish) -> None:
+        self._lock = threading.Lock()
+        self._now = _Loading(wish, None)
+
+    @property
+    def wish(self) -> BaseWish:
+        return self._now.wish
+
+    def load(self) -> None:
+        """Loads the first wish on a thread of its own, with everything heavy that it imports."""
+        self._now.start()
+
+    def switch(self, wish: BaseWish) -> None:
+        """Lets go of the base that is there, or of its loading, and loads another one; returns at once."""
+        with self._lock:
+            self._now = _Loading(wish, self._now)
+            self._now.start()
+
+    def status(self) -> BaseStatus:
+        now = self._now
+        if now.error is not None:
+            return BaseStatus("failed", now.wish.source, error=now.error)
+        resident = now.resident
+        if resident is None:
+            return BaseStatus("loading", now.wish.source)
+        base = resident.base
+        return BaseStatus(
+            "ready",
+            now.wish.source,
+            base.family.name,
+            str(base.device),
+            str(base.dtype).removeprefix("torch."),
+            resident.memory_bytes,
+            resident.parameters,
+        )
+
+    def peek(self) -> "Resident | None":
+        """The resident base where it is ready."""
+        return self._now.resident
+
+    def resident(self, *, wait: bool = False) -> "Resident":
+        """The resident base. Raises StudioError `base-loading` (unless `wait`) or what made the loading fail."""
+        now = self._now
+        if wait:
+            now.settled.wait()
+        if now.error is not None:
+            raise now.error
+        if now.resident is None:
+            raise StudioError("base-loading", source=now.wish.source)
+        return now.resident

@@ -1,0 +1,53 @@
+"""One resident base at a time: loading, failing, switching."""
+
+import gc
+import weakref
+
+import pytest
+
+from glmstudio.base_slot import BaseSlot, BaseWish
+from glmstudio.errors import StudioError
+from tests.tiny_families import native_folder
+
+
+@pytest.fixture
+def slot(tmp_path) -> BaseSlot:
+    made = BaseSlot(BaseWish(str(native_folder("llama", tmp_path / "llama")), "cpu", "fp32"))
+    made.load()
+    made.resident(wait=True)
+    return made
+
+
+def test_before_it_is_loaded_there_is_a_reason(tmp_path):
+    slot = BaseSlot(BaseWish(str(tmp_path)))
+    assert slot.status().state == "loading"
+    with pytest.raises(StudioError, match="base-loading"):
+        slot.resident()
+
+
+def test_a_switch_lets_go_of_the_former_base_first(slot, tmp_path):
+    former = weakref.ref(slot.resident().base.model)
+    assert slot.status().family == "llama"
+    slot.switch(BaseWish(str(native_folder("glm", tmp_path / "glm")), "cpu", "fp32"))
+    assert slot.resident(wait=True).base.family.name == "glm"
+    gc.collect()
+    assert former() is None
+    assert slot.status().state == "ready"
+
+
+def test_after_a_failure_another_base_can_be_taken(slot, tmp_path):
+    slot.switch(BaseWish(str(tmp_path / "nothing")))
+    with pytest.raises(StudioError, match="base-missing"):
+        slot.resident(wait=True)
+    assert slot.status().error.code == "base-missing"
+    slot.switch(BaseWish(str(tmp_path / "llama"), "cpu", "fp32"))
+    assert slot.resident(wait=True).base.family.name == "llama"
+
+
+def test_the_last_of_several_wishes_wins(slot, tmp_path):
+    for name in ("glm", "qwen2"):
+        native_folder(name, tmp_path / name)
+    slot.switch(BaseWish(str(tmp_path / "glm"), "cpu", "fp32"))
+    slot.switch(BaseWish(str(tmp_path / "qwen2"), "cpu", "fp32"))
+    assert slot.resident(wait=True).base.family.name == "qwen2"
+    assert slot.wish.source == str(tmp_path / "qwen2")
