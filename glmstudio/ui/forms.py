@@ -33,7 +33,8 @@ class Field:
             "interactive": True,
         }
         if self.choices:
-            return gr.Dropdown(list(self.choices), value=value, min_width=100, **common)
+            worded = [(label(f"choice.{choice}"), choice) for choice in self.choices]
+            return gr.Dropdown(worded, value=value, min_width=100, **common)
         if self.kind is bool:
             return gr.Checkbox(value, min_width=100, **common)
         if self.kind in (int, float):
@@ -77,6 +78,10 @@ class Form:
     def place_rest(self) -> None:
         """Puts every field that has no input yet."""
         self.place(*(name for name in self._fields if name not in self._placed))
+
+    def component(self, name: str) -> gr.components.Component:
+        """The input of one field."""
+        return self._placed[name]
 
     @property
     def inputs(self) -> list[gr.components.Component]:

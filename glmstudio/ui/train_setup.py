@@ -21,9 +21,15 @@ if TYPE_CHECKING:
     from glmstudio.ui.train_view import View
 
 _GRID = (
-    "num_train_epochs", "learning_rate", "per_device_train_batch_size", "r",
-    "max_source_length", "max_target_length", "eval_steps", "save_steps",
+    "prompt_style", "method", "num_train_epochs", "learning_rate",
+    "per_device_train_batch_size", "r", "pre_seq_len", "max_source_length", "max_target_length",
+    "eval_steps", "save_steps", "prefix_projection",
 )  # fmt: skip
+# The fields that only one method has.
+_OF_METHOD = {
+    "lora": ("r", "lora_alpha", "lora_dropout", "target_modules"),
+    "ptuning": ("pre_seq_len", "prefix_projection"),
+}
 # The events of one form come in bursts: while one look is under way only the last of the rest is kept.
 _DEBOUNCED: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 
@@ -78,6 +84,9 @@ class Setup:
         gr.on([component.change for component in asked], self.on_look, asked, looked, **_DEBOUNCED)
         opened = keep(page, "run", [self.preset, *asked])
         follow_datasets(self.dataset, self._studio, page, opened).then(self.on_look, asked, looked, **QUIET)
+        method = self.form.component("method")
+        own = [self.form.component(name) for names in _OF_METHOD.values() for name in names]
+        gr.on([method.change, page.blocks.load], self.on_method, method, own, **QUIET)
         self.preset.input(self.on_preset, self.preset, self.form.inputs, **QUIET)
         started = self.start.click(spoken(self.on_start), asked, [self.start, self.stop, *view.following], **QUIET)
         view.refresh_after(started)
@@ -93,6 +102,10 @@ class Setup:
     def _situation(self) -> str:
         active = self._studio.active_run()
         return f"{self._studio.base_status().state} {active.id if active else '-'} {active.status if active else '-'}"
+
+    def on_method(self, method: str) -> list[Any]:
+        """Shows the fields of the method, hides those of the other."""
+        return [gr.update(visible=name == method) for name, fields in _OF_METHOD.items() for _ in fields]
 
     def on_preset(self, preset: str) -> list[Any]:
         return self.form.updates(self._studio.default_settings(preset))
