@@ -90,6 +90,15 @@ def refuse_missing(folder: Path, names: set[str]) -> None:
         raise StudioError("tensors-missing", folder=str(folder), file=file, tensors=", ".join(first), count=len(names))
 
 
+def refuse_misfit(file: Path, name: str, value: torch.Tensor, shape: tuple[int, ...] | None) -> None:
+    """Raise StudioError `tensor-foreign` (no `shape`) or `tensor-shape` for a tensor that is no float of `shape`."""
+    if shape is None:
+        raise StudioError("tensor-foreign", file=str(file), tensor=name)
+    if not value.is_floating_point() or tuple(value.shape) != shape:
+        actual = f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+        raise StudioError("tensor-shape", file=str(file), tensor=name, expected=list(shape), actual=actual)
+
+
 def _refuse_partial(folder: Path) -> None:
     for path in folder.iterdir():
         # aria2 keeps its control file beside a target that already has its full size.

@@ -25,7 +25,8 @@ from glmstudio.models.checkpoint_files import (
     refuse_unreadable,
     weight_files,
 )
-from glmstudio.models.families import CHATGLM, Family, family_of
+from glmstudio.models.conversion import load_original
+from glmstudio.models.families import CHATGLM, Family, family_of, is_original
 from glmstudio.workspace import repository_root
 
 __all__ = ["Base", "embedded_folder", "load_adapter", "load_base", "load_tokenizer"]
@@ -72,8 +73,7 @@ def load_base(source: str | Path, *, device: str = "auto", dtype: str = "auto") 
     config = _read_config(folder)
     family = family_of(config, str(source))
     tokenizer = load_tokenizer(folder) if any((folder / name).is_file() for name in TOKENIZER_FILES) else None
-    load = load_chatglm if family is CHATGLM else _load_native
-    model = load(folder, config, where, kind)
+    model = _load_model(folder, config, family, where, kind)
     model.config.name_or_path = model.name_or_path = str(source)
     model.generation_config = _generation_config(model)
     return Base(model.eval(), tokenizer, family, str(source), where, kind)
@@ -140,7 +140,17 @@ def _dtype(wish: str, device: torch.device) -> torch.dtype:
     return DTYPES[wish]
 
 
-def _load_native(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def _load_model(
+    folder: Path, config: Mapping[str, Any], family: Family, device: torch.device, dtype: torch.dtype
+) -> PreTrainedModel:
+    if family is CHATGLM:
+        return load_chatglm(folder, config, device, dtype)
+    if is_original(config):
+        return load_original(folder, config, family, device, dtype)
+    return _load_native(folder, device, dtype)
+
+
+def _load_native(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """A causal model that transformers has built in, with every tensor found and fitting."""
     refuse_unreadable(weight_files(folder))
     try:

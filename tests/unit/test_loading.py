@@ -16,6 +16,7 @@ from glmstudio.models import loading
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
 from glmstudio.models.chatglm.tokenization_chatglm import ChatGLMTokenizer
 from glmstudio.models.families import CHATGLM as CHATGLM_FAMILY
+from glmstudio.models.families import FAMILIES
 from glmstudio.models.loading import load_base, load_tokenizer
 from tests.unit.golden_cases import CHATGLM, assert_forward, cases, tensor
 
@@ -149,7 +150,7 @@ def test_the_embedded_base_is_a_folder_of_the_program(monkeypatch, tmp_path, fol
 def test_a_native_family(llama):
     base = load_base(llama, device="cpu", dtype="bf16")
     assert isinstance(base.model, LlamaForCausalLM)
-    assert (base.family.name, base.family.target_modules, base.family.opens_answer) == ("llama", ("all-linear",), ())
+    assert base.family is FAMILIES["llama"]
     assert base.tokenizer.encode("hello") == [3]
     assert {parameter.dtype for parameter in base.model.parameters()} == {torch.bfloat16}
     config = base.model.generation_config
@@ -192,8 +193,7 @@ def test_a_config_that_describes_no_model(folder, changes):
         ({"model_type": "abacus"}, "abacus"),
         ({"model_type": "clip"}, "clip"),
         ({"model_type": ""}, "?"),
-        ({"multi_query_attention": True, "kv_channels": 128}, "ChatGLM2"),
-        ({"padded_vocab_size": 151552}, "GLM-4"),
+        ({"model_type": "chatglm2"}, "chatglm2"),
     ],
 )
 def test_a_family_that_is_not_supported(folder, changes, named):
@@ -202,6 +202,7 @@ def test_a_family_that_is_not_supported(folder, changes, named):
     assert error.code == "unsupported-family"
     assert named in error.params["family"]
     assert "ChatGLM-6B" in error.params["supported"]
+    assert "GLM-4-0414" in error.params["supported"]
     with pytest.raises(StudioError, match="unsupported-family"):
         load_tokenizer(folder)
 

@@ -10,7 +10,7 @@ import torch
 from glmstudio.errors import StudioError
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
-from glmstudio.models.checkpoint_files import read_json, refuse_missing, tensors, weight_files
+from glmstudio.models.checkpoint_files import read_json, refuse_misfit, refuse_missing, tensors, weight_files
 
 NOT_LOADED = re.compile(r"rotary_emb\.inv_freq$")
 # The head of merged checkpoints that were trained under a wrapper that casts its output to float32.
@@ -44,21 +44,13 @@ def load_chatglm(
             if NOT_LOADED.search(stored_name):
                 continue
             name = "lm_head.weight" if stored_name == WRAPPED_HEAD else stored_name
-            _refuse_misfit(file, stored_name, value, shapes.get(name))
+            refuse_misfit(file, stored_name, value, shapes.get(name))
             placed = value.to(device=device, dtype=dtype, copy=True)
             model.load_state_dict({name: placed}, strict=False, assign=True)
             missing.discard(name)
     refuse_missing(folder, missing)
     model.tie_weights()
     return model
-
-
-def _refuse_misfit(file: Path, name: str, value: torch.Tensor, shape: tuple[int, ...] | None) -> None:
-    if shape is None:
-        raise StudioError("tensor-foreign", file=str(file), tensor=name)
-    if not value.is_floating_point() or tuple(value.shape) != shape:
-        actual = f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-        raise StudioError("tensor-shape", file=str(file), tensor=name, expected=list(shape), actual=actual)
 
 
 def with_prefix(base: ChatGLMForConditionalGeneration, folder: Path) -> ChatGLMForConditionalGeneration:
