@@ -1,48 +1,123 @@
-"""Finished adapters from files onto a base: PEFT folders and P-Tuning v2 folders. Knows no training and no gate."""
+"""Finished adapters onto a base: LoRA in every form that is read, P-Tuning v2. Knows no training loop and no gate."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from peft import PeftConfig, PeftModelForCausalLM
+from peft import PeftModel, PeftModelForCausalLM, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import AuxiliaryTrainingWrapper
 
 from glmstudio.errors import StudioError
+from glmstudio.models.adapter_files import AdapterForm, Lora, adapter_form, read_lora
+from glmstudio.models.adapter_fit import fit
 from glmstudio.models.chatglm.weights import with_prefix
 from glmstudio.models.checkpoint_files import first_line
-from glmstudio.models.families import CHATGLM
 
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
 
+FUSED_ONCE = ("q_proj", "k_proj", "v_proj")
 
-def load_adapter(base: "Base", folder: str | Path) -> torch.nn.Module:
-    """The base with an adapter: a PEFT folder (peft 0.3 or later), or a P-Tuning v2 folder of ChatGLM-6B.
+# PEFT asks for a name that transformers is about to drop; nothing here depends on it.
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
-    Raises StudioError `adapter-missing` for a folder that is neither, `adapter-unfit` where it is not for this base,
-    which is then as it was before.
+
+def load_adapter(base: "Base", path: str | Path, *, trainable: bool = False) -> torch.nn.Module:
+    """The base with the adapter at `path` active, in evaluation mode: a PeftModel for LoRA, else the prefixed model.
+
+    An adapter that was loaded on `base` before is taken off. `trainable` makes the LoRA weights ask for gradients.
+    Raises StudioError `adapter-missing`, `adapter-unfit` and those of `lora_for`; no layer of the base is changed then.
     """
-    folder = Path(folder)
+    form = adapter_form(path)
+    if form.kind == "ptuning":
+        with unfit(form, base):
+            return with_prefix(base.model, form.path)
+    lora = lora_for(base, form)
+    _take_off(base.model)
     try:
-        if (folder / "adapter_config.json").is_file():
-            return _with_peft(base, folder)
-        if base.family is CHATGLM and (folder / "config.json").is_file():
-            return with_prefix(base.model, folder)
+        with unfit(form, base):
+            lora.config.inference_mode = not trainable
+            model = PeftModelForCausalLM(base.model, lora.config)
+            fill(model, "default", lora)
+    except StudioError:
+        _take_off(base.model)
+        raise
+    return model.eval()
+
+
+def lora_for(base: "Base", form: AdapterForm) -> Lora:
+    """The LoRA adapter of `form` with names and shapes that fit `base`, frozen. Reads files, changes nothing.
+
+    Raises StudioError: `adapter-unfit` and those of `read_lora` and `fit`.
+    """
+    with unfit(form, base):
+        lora = fit(read_lora(form), base)
+        lora.config.inference_mode = True
+        return lora
+
+
+def fill(model: PeftModel, name: str, lora: Lora) -> None:
+    """Put the tensors of `lora` into the adapter `name` of `model`, which was made from `lora.config`.
+
+    Where q, k and v have equal A, as those of a fused layer do, they share one Parameter: gradients then add up as they
+    did in the fused layer. Raises StudioError `adapter-incomplete` and `adapter-other-layers`.
+    """
+    found = set_peft_model_state_dict(model, lora.state, adapter_name=name)
+    missing = sorted(key for key in found.missing_keys if f".{name}." in key and ".base_layer." not in key)
+    (file,) = lora.form.weights
+    if missing:
+        raise StudioError("adapter-incomplete", file=str(file), tensor=missing[0], count=len(missing))
+    if found.unexpected_keys:
+        raise StudioError(
+            "adapter-other-layers",
+            folder=str(lora.form.path),
+            trained_on=lora.form.trained_on or "?",
+            source=str(model.get_base_model().name_or_path),
+            tensor=sorted(found.unexpected_keys)[0],
+        )
+    _share_equal_a(model, name)
+
+
+def _share_equal_a(model: PeftModel, name: str) -> None:
+    for attention in model.get_base_model().modules():
+        layers = [getattr(attention, part, None) for part in FUSED_ONCE]
+        if not all(isinstance(layer, LoraLayer) and name in layer.lora_A for layer in layers):
+            continue
+        first, *others = (layer.lora_A[name] for layer in layers)
+        if all(torch.equal(first.weight, other.weight) for other in others):
+            for other in others:
+                other.weight = first.weight
+
+
+@contextmanager
+def unfit(form: AdapterForm, base: "Base") -> Iterator[None]:
+    """Turns whatever a library raises within into StudioError `adapter-unfit`: it says that path and base differ."""
+    try:
+        yield
     except StudioError:
         raise
     except Exception as error:  # A folder may hold anything, and every library in between has errors of its own.
-        raise StudioError("adapter-unfit", folder=str(folder), source=base.source, reason=first_line(error)) from error
-    raise StudioError("adapter-missing", folder=str(folder))
+        raise StudioError(
+            "adapter-unfit", folder=str(form.path), source=base.source, reason=first_line(error)
+        ) from error
 
 
-def _with_peft(base: "Base", folder: Path) -> PeftModelForCausalLM:
-    config = PeftConfig.from_pretrained(str(folder))
-    config.inference_mode = True
-    model = PeftModelForCausalLM(base.model, config)
-    try:
-        found = model.load_adapter(str(folder), "default", torch_device=str(base.device))
-        if found.missing_keys:
-            raise ValueError(f"{len(found.missing_keys)} weights are not in the file")
-    except Exception:
-        model.unload()
-        raise
-    return model.eval()
+def _take_off(model: torch.nn.Module) -> None:
+    """Puts the base's own layers back in the place of PEFT's, also after PEFT stopped half-way."""
+    vars(model).pop("peft_config", None)
+    replaced: tuple[str, ...] = ()
+    for path, module in list(model.named_modules()):
+        if replaced and path.startswith(replaced):
+            continue
+        own = module
+        while isinstance(own, BaseTunerLayer | AuxiliaryTrainingWrapper):
+            own = own.get_base_layer() if isinstance(own, BaseTunerLayer) else own.original_module
+        if own is not module:
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, own)
+            replaced = (*replaced, f"{path}.")

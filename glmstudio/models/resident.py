@@ -3,7 +3,6 @@
 Training and answering meet here and take turns at the gate. Knows no text, no sampling and no training loop.
 """
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,8 @@ from peft import LoraConfig, PeftConfig, PeftModel, PeftModelForCausalLM
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from glmstudio.errors import StudioError
+from glmstudio.models.adapter_files import AdapterForm, adapter_form
+from glmstudio.models.adapters import fill, lora_for, unfit
 from glmstudio.models.gate import Gate
 from glmstudio.settings import LoraSettings
 
@@ -23,11 +24,10 @@ if TYPE_CHECKING:
 BASE_NAME = "__base__"
 IN_TRAINING = "default"
 KEPT_ADAPTERS = 4
+# Settings that PEFT cannot compute beside other adapters in one batch.
+ALONE = ("use_dora", "alora_invocation_tokens", "target_parameters")
 
 _Stamp = tuple[tuple[str, int, int], ...]
-
-# PEFT asks for a name that transformers is about to drop; nothing here depends on it.
-warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 def lora_targets(base: "Base", lora: LoraSettings) -> list[str]:
@@ -107,13 +107,15 @@ class Resident:
         self._drop(IN_TRAINING)
         self._model.eval()
 
-    def load(self, name: str, folder: Path) -> None:
-        """Puts the finished PEFT adapter of `folder` on the base under `name`, where its files are new or changed.
+    def load(self, name: str, path: str | Path) -> None:
+        """Puts the finished adapter at `path` on the base under `name`, where its files are new or changed.
 
-        Raises StudioError `adapter-missing` (no adapter there) and `adapter-unfit` (not for this base).
+        Raises StudioError `adapter-missing` (no adapter there), `adapter-unfit` and its kin (not for this base),
+        `adapter-alone` (PEFT cannot answer with it beside others in one batch).
         """
         with self.gate.turn():
-            stamp = _stamp(folder)
+            form = adapter_form(path)
+            stamp = _stamp(form)
             if self._stamps.get(name) == stamp:
                 self._touch(name)
                 return
@@ -121,7 +123,7 @@ class Resident:
             try:
                 # New LoRA layers draw random weights before the file's come in: a run's dropout must not see that.
                 with torch.random.fork_rng(devices=[self.base.device] if self.base.device.type == "cuda" else []):
-                    self._replace(name, folder)
+                    self._replace(name, form)
                 self._stamps[name] = stamp
                 while len(self._stamps) > KEPT_ADAPTERS:
                     self._drop(next(iter(self._stamps)))
@@ -167,20 +169,18 @@ class Resident:
             self._peft.add_adapter(name, config)
         return self._peft
 
-    def _replace(self, name: str, folder: Path) -> None:
+    def _replace(self, name: str, form: AdapterForm) -> None:
         self._drop(name)
+        lora = lora_for(self.base, form)
         try:
-            config = PeftConfig.from_pretrained(str(folder))
-            config.inference_mode = True
-            model = self._attach(name, config)
-            found = model.load_adapter(str(folder), name, is_trainable=False, torch_device=str(self.base.device))
-            if found.missing_keys:
-                raise ValueError(f"{len(found.missing_keys)} weights are not in the file")
-        except Exception as error:  # A folder may hold anything, and every library in between has errors of its own.
+            with unfit(form, self.base):
+                model = self._attach(name, lora.config)
+                fill(model, name, lora)
+            if setting := next((setting for setting in ALONE if getattr(lora.config, setting)), None):
+                raise StudioError("adapter-alone", folder=str(form.path), setting=setting)
+        except StudioError:
             self._drop(name)
-            raise StudioError(
-                "adapter-unfit", folder=str(folder), source=self.base.source, reason=str(error)
-            ) from error
+            raise
 
     def _drop(self, name: str) -> None:
         self._stamps.pop(name, None)
@@ -197,8 +197,6 @@ class Resident:
         self._peft.delete_adapter(name)
 
 
-def _stamp(folder: Path) -> _Stamp:
-    files = sorted(folder.glob("adapter_*"))
-    if {"adapter_config.json"} >= {file.name for file in files}:
-        raise StudioError("adapter-missing", folder=str(folder))
-    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+def _stamp(form: AdapterForm) -> _Stamp:
+    files = (*form.weights, form.config) if form.config else form.weights
+    return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
