@@ -42,6 +42,11 @@ def join_context(instruction: str, input: str) -> str:
     return f"{_INSTRUCTION}{instruction}{_INPUT}{input}{_ANSWER}"
 
 
+def join_message(instruction: str, input: str) -> str:
+    """What the user says in the `chat` style: the instruction, and on the next line the input where both are there."""
+    return f"{instruction}\n{input}" if instruction and input else instruction or input
+
+
 def split_context(context: str) -> tuple[str, str] | None:
     """(instruction, input) such that `join_context` gives `context` back exactly; None where no such pair exists."""
     if not context.startswith(_INSTRUCTION) or not context.endswith(_ANSWER):

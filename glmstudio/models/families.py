@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.models.chat_forms import CHATGLM2_FORM, CHATGLM3_FORM, CHATGLM_FORM, GLM4_FORM, ChatForm
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 GLM_LINEAR = (*ATTENTION, "gate_up_proj", "down_proj")
@@ -20,6 +21,7 @@ class Family:
     """`title` is the name that people know. `target_modules` are PEFT's names for LoRA; `opens_answer` the tokens
     between prompt and answer, empty where the tokenizer's own special tokens lead; `start_bears_loss` whether
     predicting the last of them counts in training. `stop_tokens` end an answer besides the config's end ids.
+    `chat` is the form of its dialogue, None where the tokenizer's chat template has it.
     `converted`: the original form becomes transformers' GlmForCausalLM while loading."""
 
     name: str
@@ -28,6 +30,7 @@ class Family:
     opens_answer: tuple[str, ...] = ()
     start_bears_loss: bool = False
     stop_tokens: tuple[str, ...] = ()
+    chat: ChatForm | None = None
     converted: bool = False
 
 
@@ -37,10 +40,18 @@ CHATGLM = Family(
     target_modules=("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
     opens_answer=("[gMASK]", "<sop>"),
     start_bears_loss=True,
+    chat=CHATGLM_FORM,
 )
-CHATGLM2 = Family("chatglm2", "ChatGLM2-6B", GLM_LINEAR, converted=True)
-CHATGLM3 = Family("chatglm3", "ChatGLM3-6B", GLM_LINEAR, stop_tokens=("<|user|>", "<|observation|>"), converted=True)
-GLM_4 = Family("glm-4", "GLM-4-9B", GLM_LINEAR, stop_tokens=GLM_STOPS, converted=True)
+CHATGLM2 = Family("chatglm2", "ChatGLM2-6B", GLM_LINEAR, chat=CHATGLM2_FORM, converted=True)
+CHATGLM3 = Family(
+    "chatglm3",
+    "ChatGLM3-6B",
+    GLM_LINEAR,
+    stop_tokens=("<|user|>", "<|observation|>"),
+    chat=CHATGLM3_FORM,
+    converted=True,
+)
+GLM_4 = Family("glm-4", "GLM-4-9B", GLM_LINEAR, stop_tokens=GLM_STOPS, chat=GLM4_FORM, converted=True)
 FAMILIES = {
     family.name: family
     for family in (

@@ -8,7 +8,7 @@ import pytest
 
 from glmstudio.data.example import split_context
 from glmstudio.models.chat_format import Rendered, render_example, render_prompt
-from glmstudio.models.families import CHATGLM, Family
+from glmstudio.models.families import CHATGLM, FAMILIES, Family
 from glmstudio.models.loading import load_tokenizer
 from tests.scripted import FIRST_BYTE, SPECIAL, ByteTokenizer
 from tests.unit.golden_cases import CHATGLM as GOLDEN
@@ -49,7 +49,7 @@ def test_a_row_is_prompt_opening_target_end() -> None:
 
 
 @pytest.mark.parametrize("source", [8, 20, TEXT_BYTES, TEXT_BYTES + 1, 400])
-@pytest.mark.parametrize("family", [CHATGLM, Family("glm")])
+@pytest.mark.parametrize("family", [CHATGLM, FAMILIES["glm"]])
 def test_training_and_use_share_the_prompt(family: Family, source: int) -> None:
     tokenizer = LeadingTokenizer(closes=False)
     row = rendered(tokenizer, family, source=source)
@@ -82,7 +82,7 @@ def test_an_empty_target_is_an_end() -> None:
 
 @pytest.mark.parametrize("closes", [False, True])
 def test_a_family_without_an_opening_takes_the_tokenizers_special_tokens(closes: bool) -> None:
-    row = rendered(LeadingTokenizer(closes=closes), Family("glm"))
+    row = rendered(LeadingTokenizer(closes=closes), FAMILIES["glm"])
     assert row.ids == [7, 8, *bytes_of("Instruction: a\nInput: b\nAnswer: "), *bytes_of("cd"), END]
     assert row.bears_loss == [False] * row.prompt_length + [True] * 3
 
