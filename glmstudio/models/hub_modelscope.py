@@ -1,0 +1,84 @@
+"""Downloads from ModelScope through its own client, which is installed only where it is wanted. Knows no model.
+
+The client resumes broken downloads and checks every sha256 itself; here its bytes are counted and its errors named.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from glmstudio.errors import StudioError
+from glmstudio.models.checkpoint_files import first_line
+from glmstudio.models.hub_transfer import HubFile, OnProgress, ShouldStop, Transfer, require_space, wanted
+
+
+def download(name: str, on_progress: OnProgress | None, should_stop: ShouldStop | None) -> Path:
+    """The local folder of the model `name` (owner/name), as `hub.fetch` says."""
+    try:
+        import modelscope_hub as client
+    except ImportError as error:
+        raise StudioError("modelscope-missing", source=name) from error
+    hub, kept = client.HubApi(), _kept(client, name)
+    try:
+        listed = [HubFile(file.path, file.size, file.sha256) for file in hub.list_repo_files(name, "model")]
+        files = wanted(name, listed, lambda index: Path(hub.download_file(name, "model", index)))
+    except StudioError:
+        raise
+    except Exception as error:  # The client lets errors of its HTTP library through.
+        if kept is not None:
+            return kept
+        raise _refusal(client, name, error, "hub-unreachable") from error
+    absent = [file for file in files if kept is None or not _has(kept, file)]
+    if not absent:
+        # The client would read every byte again to check it.
+        return kept
+    require_space(name, Path(client.get_default_config().cache_dir), sum(file.size for file in absent))
+    transfer = Transfer(sum(file.size for file in files), on_progress, should_stop)
+    transfer.add(sum(file.size for file in files if file not in absent), "")
+    names = [file.name for file in absent]
+    try:
+        return Path(hub.download_repo(name, "model", allow_patterns=names, progress_callbacks=[_counting(transfer)]))
+    except Exception as error:
+        raise _refusal(client, name, error, "download-broken") from error
+
+
+def _kept(client: Any, name: str) -> Path | None:
+    """The folder of an earlier download, whole or not."""
+    try:
+        return Path(client.HubApi().download_repo(name, "model", local_files_only=True))
+    except client.HubError:
+        return None
+
+
+def _has(folder: Path, file: HubFile) -> bool:
+    path = folder / file.name
+    return path.is_file() and path.stat().st_size == file.size
+
+
+def _counting(transfer: Transfer) -> type:
+    """The client makes one object of this class a file."""
+
+    class Counting:
+        def __init__(self, filename: str, file_size: int) -> None:
+            self._file = filename
+
+        def update(self, size: int) -> None:
+            transfer.add(size, self._file)
+
+        def end(self) -> None:
+            pass
+
+    return Counting
+
+
+def _refusal(client: Any, name: str, error: Exception, otherwise: str) -> StudioError:
+    where = {"source": name, "endpoint": client.get_default_config().endpoint}
+    failed: dict[str, BaseException] = getattr(error, "failed_files", {})
+    for file, cause in failed.items():
+        if isinstance(cause, client.FileIntegrityError):
+            return StudioError("download-checksum", **where, file=file, reason=first_line(cause))
+    cause = next(iter(failed.values()), error)
+    if isinstance(cause, client.AuthenticationError | client.PermissionDeniedError):
+        return StudioError("hub-gated", **where)
+    if isinstance(cause, client.NotExistError):
+        return StudioError("hub-unknown", **where)
+    return StudioError(otherwise, **where, reason=first_line(cause))
