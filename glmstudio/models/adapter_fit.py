@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
 from peft.utils.other import get_pattern_key
 from transformers import GlmConfig
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from glmstudio.models.loading import Base
 
 PREFIX = "base_model.model."
-_KEY = re.compile(r"base_model\.model\.(.+?)\.((?:lora_|modules_to_save\b).+)")
+_KEY = re.compile(r"base_model\.model\.(.+?)\.(lora_.+)")
 # ChatGLM2 and ChatGLM3 have equal shapes: only the name tells their adapters apart.
 _CHATGLM = re.compile(r"chatglm([23]?)-?6b", re.IGNORECASE)
 # Ways to begin that rewrite the base's own weights; their adapters are right on those only.
@@ -45,7 +44,7 @@ def fit(lora: Lora, base: "Base") -> Lora:
         # How it began no longer matters: every weight comes from the file.
         config.init_lora_weights = True
     if config.target_modules is None:
-        config.target_modules = _short_targets(lora, base)
+        config.target_modules = _short({_parts(key)[0] for key in lora.state}, base)
     return lora
 
 
@@ -76,46 +75,41 @@ def _with_native_names(lora: Lora, base: "Base") -> Lora:
     names = GlmNames.of(base.model.config)
     fused_rows = names.query_rows + 2 * names.key_rows
     state: dict[str, torch.Tensor] = {}
-    renamed: dict[str, list[str]] = {}
+    renamed = False
     for key, value in lora.state.items():
         module, rest = _parts(key)
         native = names.native(module)
         if not native:
             state[key] = value
             continue
-        renamed[module] = list(native)
+        renamed = True
         by_output = not rest.startswith("lora_A")
-        if by_output and len(native) > 1 and value.shape[0] != fused_rows:
-            expected = [fused_rows, *value.shape[1:]]
-            raise StudioError(
-                "adapter-other-base", **_bases(lora, base), tensor=key, actual=list(value.shape), expected=expected
-            )
+        if by_output and len(native) > 1:
+            _refuse_shape(lora, base, key, [fused_rows, *value.shape[1:]])
         for name, rows in native.items():
             state[f"{PREFIX}{name}.{rest}"] = (value[rows] if by_output else value).clone()
     if renamed:
-        _rename_in_config(lora.config, renamed)
+        modules = (path for path, _ in base.model.named_modules())
+        _rename_in_config(lora, base, {path: old for path in modules if (old := names.official(path))})
     return replace(lora, state=state)
 
 
-def _rename_in_config(config: LoraConfig, renamed: dict[str, list[str]]) -> None:
-    """Put the new names where the config has old ones. The layers are named in full where it chose among them."""
-    short: dict[str, set[str]] = {}
-    for old, new in renamed.items():
-        short.setdefault(_leaf(old), set()).update(_leaf(name) for name in new)
-    targets = config.target_modules
-    if targets is not None:
-        plain = not isinstance(targets, str) and set(targets) <= set(short) and not config.exclude_modules
-        names = [short[name] for name in targets] if plain else renamed.values()
-        config.target_modules = {name for some in names for name in some}
-        config.exclude_modules = None
-        if not plain:
-            config.layers_to_transform = config.layers_pattern = None
+def _rename_in_config(lora: Lora, base: "Base", olds: dict[str, str]) -> None:
+    """Put new names where the config has old ones; `olds` maps every module of the base to its old name."""
+    config = lora.config
+    if config.target_modules is not None:
+        chosen = {new for new, old in olds.items() if check_target_module_exists(config, old)}
+        config.target_modules = _short(chosen, base) or config.target_modules
+        config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
     if config.modules_to_save:
-        config.modules_to_save = sorted({new for old in config.modules_to_save for new in short.get(old, {old})})
+        kept = {new for new, old in olds.items() if _leaf(old) in config.modules_to_save}
+        config.modules_to_save = sorted(_short(kept, base)) or config.modules_to_save
     for patterns in (config.rank_pattern, config.alpha_pattern):
-        by_old = {old: patterns[key] for old in renamed if (key := get_pattern_key(patterns, old)) in patterns}
+        values = {
+            new: patterns[key] for new, old in olds.items() if (key := get_pattern_key(patterns, old)) in patterns
+        }
         patterns.clear()
-        patterns.update({name: value for old, value in by_old.items() for name in renamed[old]})
+        patterns.update(values)
 
 
 def _refuse_other_shapes(lora: Lora, base: "Base") -> None:
@@ -134,18 +128,20 @@ def _refuse_other_shapes(lora: Lora, base: "Base") -> None:
         if not lora.config.rank_pattern and rank != lora.config.r:
             raise ValueError(f"{key} has rank {rank}, its config says r = {lora.config.r}")
         expected = [rank, layer.in_features] if is_a else [layer.out_features, rank]
-        if list(value.shape) != expected:
-            raise StudioError(
-                "adapter-other-base", **_bases(lora, base), tensor=key, actual=list(value.shape), expected=expected
-            )
+        _refuse_shape(lora, base, key, expected)
 
 
-def _short_targets(lora: Lora, base: "Base") -> set[str]:
-    """The modules of the file: by their last names where the file has all modules of these names, else in full."""
-    modules = {_parts(key)[0] for key in lora.state}
+def _refuse_shape(lora: Lora, base: "Base", key: str, expected: list[int]) -> None:
+    actual = list(lora.state[key].shape)
+    if actual != expected:
+        raise StudioError("adapter-other-base", **_bases(lora, base), tensor=key, actual=actual, expected=expected)
+
+
+def _short(modules: set[str], base: "Base") -> set[str]:
+    """The last names of `modules` where the base has no other modules of these names, else the modules in full."""
     leaves = {_leaf(module) for module in modules}
-    inside = [path for path, module in base.model.named_modules() if _leaf(path) in leaves]
-    return leaves if set(inside) == modules else modules
+    inside = {path for path, _ in base.model.named_modules() if _leaf(path) in leaves}
+    return leaves if inside == modules else modules
 
 
 def _layer(model: torch.nn.Module, path: str) -> Any:

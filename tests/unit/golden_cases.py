@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import GlmForCausalLM
 
@@ -65,13 +67,15 @@ def inputs_of(case: dict[str, Any]) -> dict[str, torch.Tensor | None]:
 
 
 def gradients(model: Any) -> dict[str, torch.Tensor]:
-    """Gradients under the original's names: those of q, k and v are one tensor again."""
+    """Gradients under the original's names: those of q, k and v are one tensor again, LoRA's too."""
     found: dict[str, list[torch.Tensor]] = {}
-    official = GlmNames.of(model.config).official if isinstance(model, GlmForCausalLM) else str
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    official = GlmNames.of(base.config).official if isinstance(base, GlmForCausalLM) else str
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
-            module, _, kind = name.rpartition(".")
-            found.setdefault(f"{official(module)}.{kind}", []).append(parameter.grad)
+            prefix, path = re.fullmatch(r"(base_model\.model\.)?(.+)", name).groups("")
+            module, kind = re.fullmatch(r"(.+?)\.(lora_.+|\w+)", path).groups()
+            found.setdefault(f"{prefix}{official(module)}.{kind}", []).append(parameter.grad)
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
