@@ -4,9 +4,11 @@ Reads safetensors and pickled shards (tensors only). Knows no model class; every
 """
 
 import json
+import math
 import pickle
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,38 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from glmstudio.errors import StudioError
+from glmstudio.models.pickled_names import code_in_pickle
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+# Whatever torch and safetensors say of rubbish.
+UNREADABLE = (
+    SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, AttributeError, LookupError,
+    TypeError, AssertionError,
+)  # fmt: skip
+# torch's names of the numbers that safetensors has letters for.
+NUMBERS = {
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "BOOL": "bool",
+}
 PARTIAL_SUFFIXES = (".incomplete", ".part", ".crdownload", ".aria2")
+
+
+@dataclass(frozen=True)
+class Header:
+    """Form of a stored tensor. `dtype` is torch's name: float16, int8 …"""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
 
 
 def first_line(error: Exception) -> str:
@@ -90,11 +120,15 @@ def refuse_missing(folder: Path, names: set[str]) -> None:
         raise StudioError("tensors-missing", folder=str(folder), file=file, tensors=", ".join(first), count=len(names))
 
 
-def refuse_misfit(file: Path, name: str, value: torch.Tensor, shape: tuple[int, ...] | None) -> None:
-    """Raise StudioError `tensor-foreign` (no `shape`) or `tensor-shape` for a tensor that is no float of `shape`."""
+def refuse_misfit(
+    file: Path, name: str, value: torch.Tensor, shape: tuple[int, ...] | None, *, packed: bool = False
+) -> None:
+    """Raise StudioError `tensor-foreign` (no `shape`) or `tensor-shape` for a tensor that is no float of `shape`, or no
+    int8 of it where it holds `packed` values."""
     if shape is None:
         raise StudioError("tensor-foreign", file=str(file), tensor=name)
-    if not value.is_floating_point() or tuple(value.shape) != shape:
+    fits = value.dtype == torch.int8 if packed else value.is_floating_point()
+    if not fits or tuple(value.shape) != shape:
         actual = f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
         raise StudioError("tensor-shape", file=str(file), tensor=name, expected=list(shape), actual=actual)
 
@@ -113,18 +147,51 @@ def refuse_unreadable(files: list[Path]) -> None:
 
 
 def tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, tensor on the CPU) of one weight file, one at a time. Raises StudioError `shard-unreadable`."""
+    """(name, tensor on the CPU) of one weight file, one at a time.
+
+    Raises StudioError `shard-unreadable`, `pickle-runs-code`.
+    """
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as shard:
                 for name in shard.keys():  # noqa: SIM118 - safe_open has no iterator
                     yield name, shard.get_tensor(name)
         else:
-            mapped = zipfile.is_zipfile(file)
-            state = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-            if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-                raise ValueError("not a table of tensors")
+            state = _pickled(file)
             for name in list(state):
                 yield name, state.pop(name)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
-        raise StudioError("shard-unreadable", file=str(file), reason=first_line(error)) from error
+    except UNREADABLE as error:
+        raise _unreadable(file, error) from error
+
+
+def tensor_headers(file: Path) -> dict[str, Header]:
+    """The form of every tensor in one weight file; their numbers are not read.
+
+    Raises StudioError `shard-unreadable`, also for a file that is cut short, `pickle-runs-code`.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as shard:
+                parts = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 - as above
+                return {
+                    name: Header(tuple(part.get_shape()), NUMBERS.get(part.get_dtype(), part.get_dtype()))
+                    for name, part in parts.items()
+                }
+        state = _pickled(file)
+        return {name: Header(tuple(value.shape), str(value.dtype)[6:]) for name, value in state.items()}
+    except UNREADABLE as error:
+        raise _unreadable(file, error) from error
+
+
+def _pickled(file: Path) -> dict[str, torch.Tensor]:
+    # Mapped, the numbers stay on the disk until they are used.
+    state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError("not a table of tensors")
+    return state
+
+
+def _unreadable(file: Path, error: Exception) -> StudioError:
+    if isinstance(error, pickle.UnpicklingError) and (names := code_in_pickle(file)):
+        return StudioError("pickle-runs-code", file=str(file), names=", ".join(names[:3]))
+    return StudioError("shard-unreadable", file=str(file), reason=first_line(error))

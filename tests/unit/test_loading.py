@@ -12,7 +12,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from glmstudio.embedded.vocabulary import build_model
 from glmstudio.errors import StudioError
-from glmstudio.models import loading
+from glmstudio.models import devices, loading
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
 from glmstudio.models.chatglm.tokenization_chatglm import ChatGLMTokenizer
 from glmstudio.models.families import CHATGLM as CHATGLM_FAMILY
@@ -99,13 +99,13 @@ def test_a_folder_becomes_a_base(dtype):
 def test_the_auto_choices_follow_the_machine(monkeypatch):
     for names, dtype in ((["avx512_bf16"], torch.bfloat16), (["amx_bf16"], torch.bfloat16), ([], torch.float32)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda names=names: dict.fromkeys(names, True))
-        assert loading._dtype("auto", torch.device("cpu")) == dtype
+        assert devices.chosen_dtype("auto", torch.device("cpu")) == dtype
     for able, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, able=able: able)
-        assert loading._dtype("auto", torch.device("cuda")) == dtype
+        assert devices.chosen_dtype("auto", torch.device("cuda")) == dtype
     for able, device in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda able=able: able)
-        assert loading._device("auto") == torch.device(device)
+        assert devices.chosen_device("auto") == torch.device(device)
 
 
 def test_safetensors_shards_and_a_wrapped_head(folder):
@@ -253,14 +253,14 @@ def test_a_pointer_instead_of_the_file(folder, name):
     assert (error.code, error.params["file"]) == ("lfs-pointer", str(folder / name))
 
 
-@pytest.mark.parametrize("kind", ["cut short", "text", "empty", "code", "list", "no tensors"])
+@pytest.mark.parametrize("kind", ["cut short", "text", "empty", "list", "no tensors"])
 def test_a_shard_that_cannot_be_read(folder, kind):
     path = folder / SECOND
     data = path.read_bytes()
     if kind in ("cut short", "text", "empty"):
         path.write_bytes({"cut short": data[: len(data) // 2], "text": b"<html>not found</html>", "empty": b""}[kind])
     else:
-        torch.save({"code": {"a": GenerationConfig()}, "list": [torch.ones(1)], "no tensors": {"a": 1}}[kind], path)
+        torch.save({"list": [torch.ones(1)], "no tensors": {"a": 1}}[kind], path)
     error = refusal(folder)
     assert (error.code, error.params["file"]) == ("shard-unreadable", str(path))
     assert error.params["reason"]
