@@ -14,16 +14,28 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glmstudio import terminal
 from glmstudio.data import formats, snapshot
 from glmstudio.data.example import SPLITS, Example, Reject
+from glmstudio.data.quality import Finding
 from glmstudio.environment import prepare
 from glmstudio.errors import StudioError
-from glmstudio.settings import DTYPES, GenerationSettings, LoraSettings, TrainingSettings, flag_name, recommended
+from glmstudio.settings import (
+    DTYPES,
+    PROMPT_STYLES,
+    GenerationSettings,
+    LoraSettings,
+    TrainingSettings,
+    flag_name,
+    recommended,
+)
 from glmstudio.ui.language import t
 from glmstudio.workspace import Workspace, repository_root
+
+if TYPE_CHECKING:
+    from glmstudio.training.runs import AdapterPrompt
 
 # Flags of the project that this one grew from, and names that people type from habit.
 ALIASES = {
@@ -211,20 +223,35 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 def _adapter_flags(parser: argparse.ArgumentParser) -> None:
     _base_flags(parser)
     parser.add_argument("--adapter", type=Path, help="a PEFT folder, for example checkpoints/run-0001/best")
+    words = "how the base alone, or an adapter that does not say how it was trained, is asked [instruction]"
+    parser.add_argument("--prompt-style", choices=PROMPT_STYLES, help=words)
     add_settings(parser, GenerationSettings)
 
 
-def _loaded(args: argparse.Namespace) -> tuple[Any, list[str], int]:
-    """(resident base, names of the rows to ask, the adapter's prompt length)."""
+def _loaded(args: argparse.Namespace) -> tuple[Any, list[str], "AdapterPrompt"]:
+    """(resident base, names of the rows to ask, how to ask them)."""
     from glmstudio.models.loading import load_base
     from glmstudio.models.resident import BASE_NAME, Resident
-    from glmstudio.training.runs import adapter_source_length
 
     resident = Resident(load_base(args.base, device=args.device, dtype=args.dtype))
     if args.adapter is None:
-        return resident, [BASE_NAME], TrainingSettings().max_source_length
+        return resident, [BASE_NAME], _prompt(args)
     resident.load("tuned", args.adapter)
-    return resident, [BASE_NAME, "tuned"], adapter_source_length(args.adapter)
+    return resident, [BASE_NAME, "tuned"], _prompt(args)
+
+
+def _prompt(args: argparse.Namespace) -> "AdapterPrompt":
+    """As the adapter's record says, which a flag that contradicts it does not change: it is told instead."""
+    from glmstudio.training.runs import AdapterPrompt, adapter_prompt
+
+    prompt = adapter_prompt(args.adapter) if args.adapter else AdapterPrompt()
+    wish = args.prompt_style or prompt.style
+    if not prompt.recorded:
+        return dataclasses.replace(prompt, style=wish)
+    if wish != prompt.style:
+        params = {"adapter": str(args.adapter), "style": prompt.style, "wish": wish}
+        terminal.print_finding(Finding("prompt-style-recorded", "warning", params=params))
+    return prompt
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -241,11 +268,12 @@ def evaluate_command(args: argparse.Namespace) -> int:
     rows = read_rows(args.dev_path, "dev")
     if not rows:
         raise StudioError("rows-missing", path=str(args.dev_path))
-    resident, names, length = _loaded(args)
+    resident, names, prompt = _loaded(args)
     with stop_on_interrupt() as should_stop:
         result = evaluate(
             resident, names, rows, chosen(args, GenerationSettings()),
-            max_source_length=length, on_progress=terminal.print_count, should_stop=should_stop,
+            max_source_length=prompt.max_source_length, style=prompt.style,
+            on_progress=terminal.print_count, should_stop=should_stop,
         )  # fmt: skip
     terminal.print_scores(result)
     args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -266,12 +294,13 @@ def _add_compare(commands: Any) -> None:
 def compare_command(args: argparse.Namespace) -> int:
     from glmstudio.inference.compare import compare
 
-    resident, names, length = _loaded(args)
+    resident, names, prompt = _loaded(args)
     settings = chosen(args, GenerationSettings())
     with stop_on_interrupt() as should_stop:
         *_, last = compare(
-            resident, names, args.instruction, args.input, settings, max_source_length=length, should_stop=should_stop
-        )
+            resident, names, args.instruction, args.input, settings,
+            max_source_length=prompt.max_source_length, style=prompt.style, should_stop=should_stop,
+        )  # fmt: skip
     if args.json:
         asked = {"instruction": args.instruction, "input": args.input}
         answers = dict(itertools.zip_longest(("base", "tuned"), (row.text for row in last.rows)))

@@ -23,6 +23,7 @@ from glmstudio.workspace import Workspace, repository_root
 
 if TYPE_CHECKING:
     from glmstudio.inference.compare import Comparison
+    from glmstudio.models.preview import Preview
     from glmstudio.models.resident import Resident
     from glmstudio.training.train import Progress
 
@@ -105,6 +106,13 @@ class Studio:
         resident = self._base.peek()
         tokenizer = resident.base.tokenizer if resident else None
         return len(tokenizer.encode(text, add_special_tokens=False)) if tokenizer is not None else None
+
+    def preview(self, instruction: str, input: str, target: str, settings: TrainingSettings) -> "Preview":
+        """A row token by token as the resident base is shown it. Raises StudioError as `resident` and rendering do."""
+        from glmstudio.models.preview import preview_row
+
+        base = self.resident().base
+        return preview_row(base.tokenizer, base.family, instruction, input, target, settings)
 
     # Annotate
 
@@ -269,12 +277,15 @@ class Studio:
         """Every finished checkpoint, the newest run first, `best` before `last` before the numbered ones."""
         return [AdapterRef(run.id, name) for run in self.runs() for name in self.checkpoints(run.id)]
 
-    def _loaded(self, resident: "Resident", ref: AdapterRef | None) -> tuple[list[str], int]:
-        """(adapter names of the rows to ask, the prompt length that the run was trained with)."""
+    def _loaded(
+        self, resident: "Resident", ref: AdapterRef | None, style: str
+    ) -> tuple[list[str], "runs.AdapterPrompt"]:
+        """(adapter names of the rows to ask, how: as the adapter was trained, the base alone in `style`)."""
         if ref is None:
-            return ["__base__"], TrainingSettings().max_source_length
-        resident.load(ref.name, self.workspace.run_folder(ref.run_id) / ref.checkpoint)
-        return ["__base__", ref.name], self.run(ref.run_id).settings.max_source_length
+            return ["__base__"], runs.AdapterPrompt(style)
+        folder = self.workspace.run_folder(ref.run_id) / ref.checkpoint
+        resident.load(ref.name, folder)
+        return ["__base__", ref.name], runs.adapter_prompt(folder)
 
     def compare(
         self,
@@ -283,15 +294,19 @@ class Studio:
         ref: AdapterRef | None,
         settings: GenerationSettings,
         should_stop: Callable[[], bool] = never,
+        *,
+        prompt_style: str = "instruction",
     ) -> Iterator["Comparison"]:
-        """Streams base and tuned answers from one batch."""
+        """Streams base and tuned answers from one batch. Both are asked in the style that the adapter was trained with;
+        `prompt_style` is for the base alone."""
         from glmstudio.inference.compare import compare
 
         resident = self.resident()
-        names, length = self._loaded(resident, ref)
+        names, prompt = self._loaded(resident, ref, prompt_style)
         yield from compare(
-            resident, names, instruction, input, settings, max_source_length=length, should_stop=should_stop
-        )
+            resident, names, instruction, input, settings,
+            max_source_length=prompt.max_source_length, style=prompt.style, should_stop=should_stop,
+        )  # fmt: skip
 
     def save_feedback(
         self, *, instruction: str, input: str, target: str, correct: bool, dataset: str, annotator: str = ""
@@ -309,13 +324,16 @@ class Studio:
         settings: GenerationSettings,
         on_progress: Callable[[int, int], None] | None = None,
         should_stop: Callable[[], bool] = never,
+        *,
+        prompt_style: str = "instruction",
     ) -> dict[str, Any]:
-        """Scores and whole answers of base and adapter on the examples."""
+        """Scores and whole answers of base and adapter on the examples, asked as `compare` asks."""
         from glmstudio.evaluation.evaluate import evaluate
 
         resident = self.resident()
-        names, length = self._loaded(resident, ref)
+        names, prompt = self._loaded(resident, ref, prompt_style)
         return evaluate(
             resident, names, examples, settings,
-            max_source_length=length, on_progress=on_progress, should_stop=should_stop,
+            max_source_length=prompt.max_source_length, style=prompt.style,
+            on_progress=on_progress, should_stop=should_stop,
         )  # fmt: skip

@@ -30,6 +30,7 @@ def evaluate(
     settings: GenerationSettings,
     *,
     max_source_length: int,
+    style: str = "instruction",
     on_progress: Callable[[int, int], None] | None,
     should_stop: Callable[[], bool],
     batch_rows: int | None = None,
@@ -45,10 +46,13 @@ def evaluate(
     if not examples:
         raise StudioError("evaluate-empty")
     base = resident.base
-    prompts = [
-        render_prompt(base.tokenizer, base.family, e.instruction, e.input, max_source_length=max_source_length).ids
-        for e in examples
+    rendered = [
+        render_prompt(
+            base.tokenizer, base.family, row.instruction, row.input, max_source_length=max_source_length, style=style
+        )
+        for row in examples
     ]
+    prompts, head = [prompt.ids for prompt in rendered], rendered[0].answer_head
     limit = batch_rows or _rows_that_fit(resident, max(map(len, prompts)) + settings.max_new_tokens)
     answers: dict[int, list[tuple[str, str]]] = {}
     for batch in _batches(prompts, max(1, limit // len(adapters))):
@@ -56,7 +60,7 @@ def evaluate(
         ids, reasons = _answers(resident, rows, settings, should_stop)
         if "cancelled" in reasons:
             break
-        texts = [(answer_text(base.tokenizer, row), reason) for row, reason in zip(ids, reasons, strict=True)]
+        texts = [(answer_text(base.tokenizer, row, head), reason) for row, reason in zip(ids, reasons, strict=True)]
         for index, place in enumerate(batch):
             answers[place] = texts[index * len(adapters) : (index + 1) * len(adapters)]
         if on_progress is not None:

@@ -55,15 +55,17 @@ def compare(
     settings: GenerationSettings,
     *,
     max_source_length: int,
+    style: str = "instruction",
     should_stop: Callable[[], bool],
 ) -> Iterator[Comparison]:
     """Asks every adapter the same prompt in one batch; one snapshot per token, the last one with all finish reasons.
 
-    A text never ends in half a character. Raises StudioError as `render_prompt` and `engine.generate` do.
+    `style` and `max_source_length` are those of `render_prompt`. A text never ends in half a character.
+    Raises StudioError as `render_prompt` and `engine.generate` do.
     """
     tokenizer, family = resident.base.tokenizer, resident.base.family
     started = time.perf_counter()
-    prompt = render_prompt(tokenizer, family, instruction, input, max_source_length=max_source_length)
+    prompt = render_prompt(tokenizer, family, instruction, input, max_source_length=max_source_length, style=style)
     ids: list[list[int]] = [[] for _ in adapters]
     answers = [Answer(name) for name in adapters]
     rows = [Row(prompt.ids, name) for name in adapters]
@@ -76,11 +78,13 @@ def compare(
                 answers[row] = replace(answers[row], seconds=seconds, finish_reason=reason)
                 if token is not None:
                     ids[row].append(token)
-                    text = answer_text(tokenizer, ids[row])
+                    text = answer_text(tokenizer, ids[row], prompt.answer_head)
                     answers[row] = replace(answers[row], text=text, tokens=len(ids[row]))
             yield Comparison(tuple(answers), prompt.prompt_length, prompt.cut_prompt)
 
 
-def answer_text(tokenizer: Any, ids: list[int]) -> str:
-    """The text of an answer without special tokens and without the half character that it may end in."""
-    return tokenizer.decode(ids, skip_special_tokens=True).rstrip(HALF_CHARACTER)
+def answer_text(tokenizer: Any, ids: list[int], head: Sequence[int] = ()) -> str:
+    """The text of an answer without special tokens, without the half character that it may end in and without the
+    `head` that its style puts in front."""
+    said = ids[len(head) :] if ids[: len(head)] == list(head) else ids
+    return tokenizer.decode(said, skip_special_tokens=True).rstrip(HALF_CHARACTER)

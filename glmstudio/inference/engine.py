@@ -14,6 +14,7 @@ from glmstudio.inference.cache import roomy_cache
 from glmstudio.inference.sampling import Sampler
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.modeling_chatglm import next_position_ids, position_ids_for
+from glmstudio.models.dialogue import stop_ids
 from glmstudio.settings import GenerationSettings
 
 if TYPE_CHECKING:
@@ -76,10 +77,13 @@ def generate(
 
 
 def end_ids(base: "Base") -> set[int]:
-    """The tokens that end an answer: those of the model's generation config and the one that training rows end with."""
+    """The tokens that end an answer: those of the model's generation config, those that training rows end with, and
+    those with which a dialogue goes on to somebody else."""
     ids = base.model.generation_config.eos_token_id
     ends = set(ids) if isinstance(ids, list) else {ids}
-    return (ends | {getattr(base.tokenizer, "eos_token_id", None)}) - {None}
+    if base.tokenizer is not None:
+        ends |= {base.tokenizer.eos_token_id} | stop_ids(base.tokenizer, base.family)
+    return ends - {None}
 
 
 def repeats(ids: Sequence[int], times: int) -> bool:

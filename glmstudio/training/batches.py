@@ -19,7 +19,7 @@ STEPS_IN_POOL = 16
 
 
 def render_rows(base: "Base", examples: Sequence[Example], settings: TrainingSettings) -> list[Rendered]:
-    """Token ids and loss mask of every example, cut to the settings' lengths."""
+    """Token ids and loss mask of every example in the settings' prompt style, cut to their lengths."""
     return [
         render_example(
             base.tokenizer,
@@ -29,6 +29,7 @@ def render_rows(base: "Base", examples: Sequence[Example], settings: TrainingSet
             example.target,
             max_source_length=settings.max_source_length,
             max_target_length=settings.max_target_length,
+            style=settings.prompt_style,
         )
         for example in examples
     ]

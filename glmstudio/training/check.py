@@ -27,9 +27,9 @@ def check(
     """Findings, errors first: with one of those the run would fail. Without a base, lengths and layers are not checked.
 
     Rows are told by id, or by their 1-based place among train and then dev rows. Codes of errors: `setting-bounds`,
-    `setting-choice`, `train-empty`, `base-not-ready`, `no-tokenizer`, `lora-targets`; of warnings: `no-dev`,
-    `prompt-cut`, `target-cut`, `batch-beyond-rows` and those of `dataset_findings`; of the rest: `plan` (rows,
-    steps and, with a base, the tokens of the longest row).
+    `setting-choice`, `train-empty`, `base-not-ready`, `no-tokenizer`, `no-chat-template`, `chat-template-unfit`,
+    `lora-targets`; of warnings: `no-dev`, `prompt-cut`, `target-cut`, `batch-beyond-rows` and those of
+    `dataset_findings`; of the rest: `plan` (rows, steps and, with a base, the tokens of the longest row).
     """
     found = [_of_error(error) for error in (*out_of_bounds(lora), *out_of_bounds(settings))]
     in_bounds = not found
@@ -37,8 +37,10 @@ def check(
     found += [Finding("train-empty", "error")] if not train else []
     found += [Finding("no-dev", "warning")] if train and not dev else []
     found += _of_base(base, lora)
+    unreadable = list(_of_prompts(base, settings)) if base is not None else []
+    found += unreadable
     if train and in_bounds:
-        found += _of_rows(base if base is not None and base.tokenizer is not None else None, train, dev, settings)
+        found += _of_rows(None if unreadable else base, train, dev, settings)
     return sorted(found, key=lambda finding: ORDER.index(finding.severity))
 
 
@@ -71,12 +73,21 @@ def _of_base(base: "Base | None", lora: LoraSettings) -> Iterator[Finding]:
     if base is None:
         yield Finding("base-not-ready", "error")
         return
-    if base.tokenizer is None:
-        yield Finding("no-tokenizer", "error", params={"source": base.source})
     from glmstudio.models.resident import lora_targets
 
     try:
         lora_targets(base, lora)
+    except StudioError as error:
+        yield _of_error(error)
+
+
+def _of_prompts(base: "Base", settings: TrainingSettings) -> Iterator[Finding]:
+    """What keeps this base from being asked in the chosen style."""
+    from glmstudio.models.chat_format import render_prompt
+
+    try:
+        limit, style = settings.max_source_length, settings.prompt_style
+        render_prompt(base.tokenizer, base.family, "", "", max_source_length=limit, style=style)
     except StudioError as error:
         yield _of_error(error)
 
@@ -103,7 +114,7 @@ class _Size:
 
 
 def _sizes(base: "Base", examples: Sequence[Example], settings: TrainingSettings) -> list[_Size]:
-    limits = settings.max_source_length, settings.max_target_length
+    limits = settings.max_source_length, settings.max_target_length, settings.prompt_style
     texts = ((example.instruction, example.input, example.target) for example in examples)
     return [_size(base.tokenizer, base.family, *text, *limits) for text in texts]
 
@@ -111,12 +122,26 @@ def _sizes(base: "Base", examples: Sequence[Example], settings: TrainingSettings
 # Kept, because a form asks again with every change.
 @functools.lru_cache(maxsize=200_000)
 def _size(
-    tokenizer: Any, family: Any, instruction: str, input: str, target: str, source_limit: int, target_limit: int
+    tokenizer: Any,
+    family: Any,
+    instruction: str,
+    input: str,
+    target: str,
+    source_limit: int,
+    target_limit: int,
+    style: str,
 ) -> _Size:
     from glmstudio.models.chat_format import render_example
 
     row = render_example(
-        tokenizer, family, instruction, input, target, max_source_length=source_limit, max_target_length=target_limit
+        tokenizer,
+        family,
+        instruction,
+        input,
+        target,
+        max_source_length=source_limit,
+        max_target_length=target_limit,
+        style=style,
     )
     return _Size(
         prompt=row.prompt_length + row.cut_prompt,

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from glmstudio.errors import StudioError
-from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.settings import PROMPT_STYLES, LoraSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
 
 LIVE = ("queued", "running", "stopping")
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "sentencepiece")
-PROMPT_STYLE = "instruction"
 ABOUT_ADAPTER = "glmstudio.json"
 _NUMBERED_RUN = re.compile(r"run-(\d+)")
 _NUMBERED_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
@@ -66,7 +65,6 @@ class Run:
     error: dict[str, Any] | None = None
     best_step: int = 0
     best_eval_loss: float | None = None
-    prompt_style: str = PROMPT_STYLE
     versions: dict[str, str] = field(default_factory=dict)
     process: dict[str, float] = field(default_factory=dict)
 
@@ -222,7 +220,7 @@ def is_alive(run: Run) -> bool:
 def write_about(folder: Path, run: Run, step: int) -> None:
     """Writes `glmstudio.json` beside an adapter: what it was trained on and how its prompts are made."""
     about = {
-        "prompt_style": run.prompt_style,
+        "prompt_style": run.settings.prompt_style,
         "base": run.base.source,
         "family": run.base.family,
         "max_source_length": run.settings.max_source_length,
@@ -235,12 +233,24 @@ def write_about(folder: Path, run: Run, step: int) -> None:
     (folder / ABOUT_ADAPTER).write_text(text, encoding="utf-8")
 
 
-def adapter_source_length(folder: Path) -> int:
-    """The longest prompt, in tokens, that an adapter was trained with; the default for adapters from elsewhere."""
+@dataclass(frozen=True)
+class AdapterPrompt:
+    """How a model is asked: the prompt style and the longest prompt in tokens. `recorded` says whether an adapter's
+    own record says so; without one they are the defaults, which is what older adapters were trained with."""
+
+    style: str = TrainingSettings().prompt_style
+    max_source_length: int = TrainingSettings().max_source_length
+    recorded: bool = False
+
+
+def adapter_prompt(adapter: Path) -> AdapterPrompt:
+    """What the record beside an adapter says about its prompts; the defaults for adapters from elsewhere."""
     try:
-        return int(json.loads((folder / ABOUT_ADAPTER).read_text(encoding="utf-8"))["max_source_length"])
+        about = json.loads((adapter / ABOUT_ADAPTER).read_text(encoding="utf-8"))
+        found = AdapterPrompt(about["prompt_style"], int(about["max_source_length"]), recorded=True)
     except (OSError, ValueError, KeyError, TypeError):
-        return TrainingSettings().max_source_length
+        return AdapterPrompt()
+    return found if found.style in PROMPT_STYLES else AdapterPrompt()
 
 
 def _this_process() -> dict[str, float]:

@@ -12,10 +12,12 @@ from transformers import GlmConfig, GlmForCausalLM, PreTrainedModel
 
 from glmstudio.errors import StudioError
 from glmstudio.inference.engine import Column, Row, end_ids, generate, repeats
+from glmstudio.models.families import FAMILIES
 from glmstudio.models.loading import load_base
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.settings import GenerationSettings, LoraSettings
-from tests.scripted import FIRST_BYTE, ScriptedResident
+from tests.scripted import FIRST_BYTE, ByteTokenizer, ScriptedResident
+from tests.tiny_families import tiny_tokenizer
 from tests.unit.golden_cases import CHATGLM as GOLDEN
 from tests.unit.golden_cases import cases
 
@@ -202,9 +204,21 @@ def test_numbers_that_overflow_name_the_adapter(tmp_path: Path) -> None:
     [(5, 5, {5}), ([5, 6], 7, {5, 6, 7}), (None, 7, {7}), ([5], None, {5})],
 )
 def test_every_end_that_is_known_counts(ends: object, tokenizer_end: int | None, expected: set[int]) -> None:
-    tokenizer = None if tokenizer_end is None else SimpleNamespace(eos_token_id=tokenizer_end)
+    tokenizer = None
+    if tokenizer_end is not None:
+        tokenizer = ByteTokenizer()
+        tokenizer.eos_token_id = tokenizer_end
     model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=ends))
-    assert end_ids(SimpleNamespace(model=model, tokenizer=tokenizer)) == expected
+    assert end_ids(SimpleNamespace(model=model, tokenizer=tokenizer, family=FAMILIES["chatglm"])) == expected
+
+
+def test_another_roles_token_ends_an_answer() -> None:
+    """<|user|> and <|observation|> beside the end of the text; tokens that a vocabulary lacks are nothing."""
+    tokenizer = tiny_tokenizer()
+    model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=0))
+    ends = end_ids(SimpleNamespace(model=model, tokenizer=tokenizer, family=FAMILIES["glm4"]))
+    assert tokenizer.convert_ids_to_tokens(sorted(ends)) == ["<|endoftext|>", "<|user|>", "<|observation|>"]
+    assert end_ids(SimpleNamespace(model=model, tokenizer=tokenizer, family=FAMILIES["qwen2"])) == {0}
 
 
 PHRASE = list(range(100, 112))

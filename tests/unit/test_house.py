@@ -15,7 +15,7 @@ FLOORS = (
     {"models", "data"},
     {"training", "inference", "evaluation", "embedded"},
     {"studio", "run_thread", "base_slot"},
-    {"ui", "cli", "terminal", "__main__"},
+    {"ui", "cli", "cli_preview", "terminal", "__main__"},
 )
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

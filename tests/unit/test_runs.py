@@ -1,5 +1,6 @@
 """Run folders: what is written is read back, damaged folders do no harm, dead runs are told from live ones."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,8 +14,9 @@ import pytest
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training.runs import (
+    AdapterPrompt,
     RunFolder,
-    adapter_source_length,
+    adapter_prompt,
     is_alive,
     list_runs,
     mark_interrupted,
@@ -149,12 +151,32 @@ def test_runs_of_dead_processes_become_interrupted(tmp_path: Path) -> None:
     assert is_alive(RunFolder(tmp_path / "run-0001").read())
 
 
-def test_an_adapter_says_how_long_its_prompts_were(tmp_path: Path) -> None:
+def test_an_adapter_says_how_it_is_asked(tmp_path: Path) -> None:
     run = create(tmp_path / "run")
     adapter(tmp_path / "run" / "best")
-    assert adapter_source_length(tmp_path / "run" / "best") == TrainingSettings().max_source_length
+    assert adapter_prompt(tmp_path / "run" / "best") == AdapterPrompt("instruction", 400, recorded=False)
     write_about(tmp_path / "run" / "best", run, step=4)
-    assert adapter_source_length(tmp_path / "run" / "best") == 123
+    assert adapter_prompt(tmp_path / "run" / "best") == AdapterPrompt("instruction", 123, recorded=True)
+    in_chat = dataclasses.replace(run, settings=dataclasses.replace(SETTINGS, prompt_style="chat"))
+    write_about(tmp_path / "run" / "best", in_chat, step=4)
+    assert adapter_prompt(tmp_path / "run" / "best") == AdapterPrompt("chat", 123, recorded=True)
+
+
+@pytest.mark.parametrize(
+    "record", ["{", "[]", '{"prompt_style": "chat"}', '{"prompt_style": "x", "max_source_length": 9}']
+)
+def test_a_record_that_says_nothing_usable_is_none(record: str, tmp_path: Path) -> None:
+    (tmp_path / "glmstudio.json").write_text(record, encoding="utf-8")
+    assert adapter_prompt(tmp_path) == AdapterPrompt()
+    assert adapter_prompt(tmp_path / "chatglm-lora.pt") == AdapterPrompt()
+
+
+def test_a_run_from_before_the_styles_is_instruction(tmp_path: Path) -> None:
+    create(tmp_path / "run")
+    values = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    del values["settings"]["prompt_style"], values["settings"]["method"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(values | {"prompt_style": "instruction"}), encoding="utf-8")
+    assert RunFolder(tmp_path / "run").read().settings == SETTINGS
 
 
 def test_a_reader_beside_the_writer_always_finds_a_whole_file(tmp_path: Path) -> None:
