@@ -118,8 +118,8 @@ def _refuse_other_shapes(lora: Lora, base: "Base") -> None:
         if rest not in ("lora_A.weight", "lora_B.weight"):
             continue
         layer = _layer(base.model, module)
-        if layer is None and ".experts." in module:
-            # Experts stand in one tensor today; PEFT fuses the adapters of single ones itself.
+        if layer is None and ".experts" in module:
+            # Experts stand in one tensor today; PEFT itself fuses the adapters of single ones.
             continue
         if layer is None:
             raise StudioError("adapter-other-layers", **_bases(lora, base), tensor=module)

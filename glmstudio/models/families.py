@@ -61,7 +61,8 @@ FAMILIES = {
         GLM_4,
         Family("glm", "GLM-4-9B-hf, GLM-Edge", GLM_LINEAR, stop_tokens=GLM_STOPS),
         Family("glm4", "GLM-4-0414, GLM-Z1", GLM_LINEAR, stop_tokens=GLM_STOPS),
-        Family("glm4_moe", "GLM-4.5-Air", LLAMA_LINEAR, stop_tokens=GLM_STOPS),
+        # PEFT puts an adapter on "gate_proj" and its kin on the fused experts too, and such a one answers alone only.
+        Family("glm4_moe", "GLM-4.5-Air", ATTENTION, stop_tokens=GLM_STOPS),
         Family("qwen2", "Qwen2, Qwen2.5", LLAMA_LINEAR, stop_tokens=("<|im_end|>", "<|endoftext|>")),
         Family("qwen3", "Qwen3", LLAMA_LINEAR, stop_tokens=("<|im_end|>", "<|endoftext|>")),
         Family("llama", "Llama", LLAMA_LINEAR, stop_tokens=("<|eot_id|>",)),

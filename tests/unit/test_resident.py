@@ -8,9 +8,11 @@ import torch
 from peft import PeftModel
 
 from glmstudio.errors import StudioError
+from glmstudio.models.loading import load_base
 from glmstudio.models.resident import KEPT_ADAPTERS, Resident, lora_targets
 from glmstudio.settings import LoraSettings
 from tests.tiny_base import tiny_base, tiny_model
+from tests.tiny_families import native_folder
 
 IDS = torch.tensor([[10, 11, 12, 3, 4, 20], [30, 31, 32, 3, 4, 21]])
 
@@ -170,3 +172,26 @@ def test_parameters_are_the_base_alone(resident: Resident) -> None:
         resident.begin_training(LoraSettings())
     assert resident.parameters == alone
     assert resident.memory_bytes > 0
+
+
+def test_an_adapter_on_a_mixture_of_experts_stays_off_the_experts(tmp_path: Path) -> None:
+    folder = native_folder("glm4_moe", tmp_path / "base")
+    resident = Resident(load_base(folder, device="cpu", dtype="float32"))
+    attention = ["k_proj", "o_proj", "q_proj", "v_proj"]
+    assert lora_targets(resident.base, LoraSettings()) == attention
+    assert lora_targets(resident.base, LoraSettings(target_modules=("all-linear",))) == attention
+    with pytest.raises(StudioError, match="lora-targets"):
+        lora_targets(resident.base, LoraSettings(target_modules=("gate_proj",)))
+    with resident.gate.turn():
+        model = resident.begin_training(LoraSettings(r=4))
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if ".lora_B." in name:
+                    weight.normal_(std=0.3)
+            expected = model.eval()(input_ids=IDS).logits
+        model.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+        resident.end_training()
+    resident.load("run@1", tmp_path / "adapter")
+    mixed = resident.forward(["run@1", "__base__"], input_ids=IDS).logits
+    torch.testing.assert_close(mixed[0], expected[0], atol=1e-5, rtol=0)
+    assert (mixed[1] - expected[1]).abs().max() > 0.01
