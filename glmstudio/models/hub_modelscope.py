@@ -3,6 +3,7 @@
 The client resumes broken downloads and checks every sha256 itself; here its bytes are counted and its errors named.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,16 @@ def _has(folder: Path, file: HubFile) -> bool:
 
 
 def _counting(transfer: Transfer) -> type:
-    """The client makes one object of this class a file."""
+    """A class of which the client makes one object for every try at a file, and another one when it begins anew."""
+    counted: Counter[str] = Counter()
 
     class Counting:
         def __init__(self, filename: str, file_size: int) -> None:
             self._file = filename
+            self.update(-counted[filename])
 
         def update(self, size: int) -> None:
+            counted[self._file] += size
             transfer.add(size, self._file)
 
         def end(self) -> None:
