@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmstudio.errors import StudioError
-from glmstudio.models.checkpoint_files import read_json, tensors, weight_files
+from glmstudio.models.checkpoint_files import read_json, refuse_pointer, tensors, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -60,14 +60,16 @@ def adapter_form(path: str | Path) -> AdapterForm:
     Raises StudioError `adapter-missing`, `adapter-no-weights`, and those of an unreadable config.
     """
     path = Path(path)
-    folder = path if path.is_dir() else path.parent
+    folder = path.parent if path.is_file() else path
     config = folder / PEFT_CONFIG if (folder / PEFT_CONFIG).is_file() else None
-    if path.is_file() and path != config:
+    if config and path.name in (PEFT_CONFIG, *PEFT_WEIGHTS):
+        path = folder
+    if path.is_file():
         return _single_file(path, path, config)
     if weights := next((folder / name for name in PEFT_WEIGHTS if config and (folder / name).is_file()), None):
         return AdapterForm("peft", path, config, (weights,), _trained_on(config))
     singles = sorted(file for pattern in SINGLE_FILES for file in folder.glob(pattern))
-    if path.is_dir() and len(singles) == 1:
+    if len(singles) == 1:
         return _single_file(path, singles[0], config)
     if config:
         raise StudioError("adapter-no-weights", folder=str(folder), names=", ".join(PEFT_WEIGHTS))
@@ -80,8 +82,8 @@ def adapter_form(path: str | Path) -> AdapterForm:
 def read_lora(form: AdapterForm) -> Lora:
     """The LoRA adapter of `form`, with peft 0.2's adapters on parts of a fused layer made plain.
 
-    Raises StudioError `adapter-kind`, `adapter-foreign-tensor`, `adapter-missing`, `shard-unreadable`, and ValueError
-    or TypeError where the config holds values that PEFT does not take.
+    Raises StudioError `adapter-kind`, `adapter-foreign-tensor`, `adapter-missing`, `lfs-pointer` and those of
+    `tensors`; ValueError or TypeError where the config holds values that PEFT does not take.
     """
     from peft import LoraConfig, PeftConfig
 
@@ -114,6 +116,7 @@ def _trained_on(config: Path | None) -> str | None:
 
 def _state(form: AdapterForm) -> "dict[str, torch.Tensor]":
     (file,) = form.weights
+    refuse_pointer(file)
     state, foreign = {}, []
     for name, value in tensors(file):
         if matched := _LORA.fullmatch(name):

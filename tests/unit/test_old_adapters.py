@@ -92,6 +92,7 @@ def test_the_originals_numbers(golden):
     model = load_adapter(base, golden / "lora_adapter", trainable=True)
     assert isinstance(model, PeftModel)
     assert model.active_adapters == ["default"]
+    assert adapter_form(golden / "lora_adapter" / "adapter_model.bin").kind == "peft"
     assert not model.training
     for name in names("forward", golden, adapter=True):
         assert_forward(model, cases(golden)[name])
@@ -454,6 +455,17 @@ def test_rank_stabilised_scaling_is_kept(tmp_path):
     assert_close(logits_of(load_adapter(base_of(CHATGLM2), path)), logits_of(changed.model))
 
 
+def test_a_setting_of_a_later_peft_is_left_out_with_a_warning_and_a_wrong_one_refused(tmp_path):
+    path = written(tmp_path / "a", fused(), target_modules=["query_key_value"], of_next_year=True)
+    with pytest.warns(UserWarning, match="of_next_year"):
+        load_adapter(base_of(CHATGLM2), path)
+    path = written(tmp_path / "b", fused(), target_modules=["query_key_value"], bias="sometimes")
+    assert refusal(base_of(CHATGLM2), path).code == "adapter-changes-base"
+    path = written(tmp_path / "c", fused(), target_modules=["query_key_value"], target_parameters="experts")
+    assert refusal(base_of(CHATGLM2), path).code == "adapter-unfit"
+    assert refusal(base_of(CHATGLM2), path / "not-there").code == "adapter-missing"
+
+
 def test_other_kinds_of_adapters_are_named(tmp_path):
     path = written(tmp_path / "a", fused(), target_modules=["query_key_value"], peft_type="IA3")
     told = refusal(base_of(CHATGLM2), path)
@@ -468,6 +480,8 @@ def test_a_single_file_that_holds_something_else(tmp_path):
     assert refusal(base_of(CHATGLM2), tmp_path).code == "adapter-missing"
     (tmp_path / "chatglm-lora.pt").write_bytes(b"PK\x03\x04 cut short")
     assert refusal(base_of(CHATGLM2), tmp_path).code == "shard-unreadable"
+    (tmp_path / "chatglm-lora.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0")
+    assert refusal(base_of(CHATGLM2), tmp_path).code == "lfs-pointer"
 
 
 def test_two_single_files_in_a_folder_must_be_chosen_from(tmp_path):
@@ -486,3 +500,18 @@ def test_the_next_adapter_takes_the_place_of_the_one_before(tmp_path):
         load_adapter(base, tmp_path)
     with pytest.raises(StudioError):
         load_adapter(base, CHATGLM3 / "lora_adapter")
+
+
+def test_a_pickled_module_is_refused_unread(tmp_path):
+    file = tmp_path / "model.pt"
+    torch.save(torch.nn.Linear(2, 2), file)
+    told = refusal(base_of(CHATGLM2), file)
+    assert (told.code, told.params["file"]) == ("pickle-runs-code", str(file))
+    assert "torch.nn.modules.linear.Linear" in told.params["names"]
+    # A merged model that was saved in this way has no other weights.
+    shutil.copy(CHATGLM / "config.json", tmp_path)
+    with pytest.raises(StudioError, match="base-no-weights"):
+        base_of(tmp_path)
+    file.rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(StudioError, match="pickle-runs-code"):
+        base_of(tmp_path)
