@@ -80,23 +80,44 @@ def weight_files(folder: Path) -> list[Path]:
 
     Raises StudioError `base-incomplete`, `base-no-weights`, `lfs-pointer`, `file-unreadable`.
     """
-    _refuse_partial(folder)
+    files, problems = survey_weights(folder)
+    if problems:
+        raise problems[0]
+    return files
+
+
+def survey_weights(folder: Path) -> tuple[list[Path], list[StudioError]]:
+    """(the weight files that are there and no pointers, everything that is wrong with them), as `weight_files` says."""
+    problems = _partial(folder)
+    try:
+        named = _named_files(folder)
+    except StudioError as error:
+        return [], [*problems, error]
+    files = []
+    for file in named:
+        try:
+            refuse_pointer(file)
+        except StudioError as error:
+            problems.append(error)
+        else:
+            if file.is_file():
+                files.append(file)
+            elif all(problem.params.get("file") != file.name for problem in problems):
+                problems.append(StudioError("base-incomplete", folder=str(folder), file=file.name))
+    return files, problems
+
+
+def _named_files(folder: Path) -> list[Path]:
+    """The weight files that should be there."""
     for name in SINGLE_FILES:
         index = folder / f"{name}.index.json"
         if (folder / name).is_file():
-            files = [folder / name]
-        elif index.is_file():
+            return [folder / name]
+        if index.is_file():
             weight_map = read_json(index).get("weight_map")
             if not isinstance(weight_map, dict) or not weight_map:
                 raise StudioError("file-unreadable", file=str(index), reason="no weight_map")
-            files = [folder / shard for shard in dict.fromkeys(weight_map.values())]
-        else:
-            continue
-        for file in files:
-            if not file.is_file():
-                raise StudioError("base-incomplete", folder=str(folder), file=file.name)
-            refuse_pointer(file)
-        return files
+            return [folder / shard for shard in dict.fromkeys(weight_map.values())]
     raise StudioError("base-no-weights", folder=str(folder), names=", ".join(SINGLE_FILES))
 
 
@@ -133,11 +154,15 @@ def refuse_misfit(
         raise StudioError("tensor-shape", file=str(file), tensor=name, expected=list(shape), actual=actual)
 
 
-def _refuse_partial(folder: Path) -> None:
-    for path in folder.iterdir():
-        # aria2 keeps its control file beside a target that already has its full size.
-        if path.suffix == ".aria2" or (path.suffix in PARTIAL_SUFFIXES and not path.with_suffix("").exists()):
-            raise StudioError("base-incomplete", folder=str(folder), file=path.with_suffix("").name)
+def _partial(folder: Path) -> list[StudioError]:
+    """A `base-incomplete` for every file that is still on its way."""
+    # aria2 keeps its control file beside a target that already has its full size.
+    waiting = [
+        path.with_suffix("").name
+        for path in sorted(folder.iterdir())
+        if path.suffix == ".aria2" or (path.suffix in PARTIAL_SUFFIXES and not path.with_suffix("").exists())
+    ]
+    return [StudioError("base-incomplete", folder=str(folder), file=name) for name in dict.fromkeys(waiting)]
 
 
 def refuse_unreadable(files: list[Path]) -> None:
