@@ -8,6 +8,7 @@ from pathlib import Path
 
 from glmstudio.environment import prepare
 from glmstudio.errors import StudioError
+from glmstudio.settings import QUANTIZATIONS
 from glmstudio.ui.address import Address, check_port, secured
 from glmstudio.ui.language import LANGUAGES, error_text
 from glmstudio.ui.quick_import import without_stub_files
@@ -34,6 +35,12 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--base", default="embedded", help="embedded (the demonstration base), a model folder or a Hugging Face id"
+    )
+    parser.add_argument(
+        "--quantization",
+        choices=QUANTIZATIONS,
+        default="none",
+        help="hold the base's linear layers in 8 or 4 bits (default none)",
     )
     parser.add_argument("--share", action="store_true", help="make a public link (with a password)")
     parser.add_argument("--password", default="", help="password; each person logs in with a name of their own")
@@ -65,7 +72,9 @@ def run(arguments: argparse.Namespace, language: str) -> None:
     from glmstudio.base_slot import BaseWish
     from glmstudio.studio import Studio
 
-    studio = Studio(Workspace(arguments.root.resolve()), base=BaseWish(arguments.base))
+    studio = Studio(
+        Workspace(arguments.root.resolve()), base=BaseWish(arguments.base, quantization=arguments.quantization)
+    )
     blocks = build_app(studio)
     try:
         studio.start(load_base=False)

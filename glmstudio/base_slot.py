@@ -25,7 +25,8 @@ class BaseWish:
 
 @dataclass(frozen=True)
 class BaseStatus:
-    """`state` is loading, ready or failed. `memory_bytes` is what the process holds, `parameters` a count."""
+    """`state` is loading, ready or failed. `memory_bytes` is what the process holds, `weight_bytes` what the base's
+    weights take of it, `parameters` a count, `quantization` "none", "8bit" or "4bit"."""
 
     state: str
     source: str
@@ -34,6 +35,8 @@ class BaseStatus:
     dtype: str = ""
     memory_bytes: int = 0
     parameters: int = 0
+    quantization: str = "none"
+    weight_bytes: int = 0
     error: StudioError | None = None
 
     @property
@@ -78,7 +81,7 @@ class _Loading:
         from glmstudio.models.resident import Resident
 
         wish = self.wish
-        return Resident(load_base(wish.source, device=wish.device, dtype=wish.dtype))
+        return Resident(load_base(wish.source, device=wish.device, dtype=wish.dtype, quantization=wish.quantization))
 
     def _make_room(self) -> None:
         """Two bases at a time may be more than the machine holds: the former one goes first."""
@@ -132,6 +135,8 @@ class BaseSlot:
             str(base.dtype).removeprefix("torch."),
             resident.memory_bytes,
             resident.parameters,
+            base.quantization,
+            resident.weight_bytes,
         )
 
     def peek(self) -> "Resident | None":

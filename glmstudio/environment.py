@@ -1,5 +1,6 @@
 """What the process asks of its libraries before they load. Knows no library."""
 
+import logging
 import os
 
 
@@ -10,5 +11,7 @@ def prepare() -> None:
     training step beside an answer, a browser) a small model then answers fifteen times slower; with a short spin it
     loses a tenth where it has the cores to itself.
     """
+    # It recommends a package that fetches code from a hub, and repeats with every product how LLM.int8 works.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")

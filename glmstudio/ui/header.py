@@ -69,7 +69,8 @@ def _base(status: "BaseStatus", language: str) -> str:
     facts = []
     if status.state == "ready":
         dtype = _DTYPES.get(status.dtype, status.dtype)
-        facts = [f"{status.device.upper()} {dtype}", gigabytes(status.memory_bytes)]
+        kind = [] if status.quantization == "none" else [status.quantization]
+        facts = [" · ".join([f"{status.device.upper()} {dtype}", *kind]), gigabytes(status.memory_bytes)]
     hint = t("header.demonstration-hint", language) if status.demonstration else status.source
     return (
         f'<span class="glm-base" title="{escape(hint)}">{t("header.base", language)} <b>{escape(name)}</b></span>'

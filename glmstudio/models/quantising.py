@@ -1,0 +1,148 @@
+"""Full-precision layers become 8-bit and 4-bit ones while a model loads. Knows no files and no family.
+
+8 bits are bitsandbytes' LLM.int8 on CUDA and elsewhere the form of the official int8 folders: it comes closer to the
+full numbers there, and no row of a batch changes another. 4 bits are bitsandbytes' NF4 with doubly quantised scales, as
+in QLoRA. Embeddings, norms and head stay as they are.
+"""
+
+import copy
+import importlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from glmstudio.errors import StudioError
+from glmstudio.models.checkpoint_files import first_line
+from glmstudio.models.quantised import PackedLinear, plain_layers
+from glmstudio.settings import QUANTIZATIONS
+
+LIBRARY, REQUIREMENT = "bitsandbytes", "bitsandbytes==0.50.2"
+DEVICES = ("cpu", "cuda")
+# LLM.int8 computes columns of the input that hold larger values in the full number type.
+OUTLIER = 6.0
+# What bitsandbytes' fast order of 4-bit weights asks of a layer's rows and columns.
+FAST_ROWS, FAST_COLUMNS = 32, 64
+
+Shrink = Callable[[Any], None]
+
+
+def leave(model: Any) -> None:
+    """The `Shrink` that changes nothing."""
+
+
+def shrink_to(quantization: str, device: torch.device, dtype: torch.dtype) -> Shrink:
+    """A function that quantises those layers of a model, one at a time, whose weights are no longer on "meta".
+
+    Called after every shard it leaves one shard in full precision; a layer comes to rest on `device`, where it computes
+    in `dtype`. Raises StudioError `quantization-unknown`, `quantization-missing`, `quantization-device`.
+    """
+    if quantization not in QUANTIZATIONS:
+        raise StudioError("quantization-unknown", quantization=quantization, choices=", ".join(QUANTIZATIONS))
+    if quantization == "none":
+        return leave
+    if quantization == "8bit" and device.type != "cuda":
+        return lambda model: _replace(model, int8_rows)
+    library = _library(quantization, device)
+
+    def shrink(model: Any) -> None:
+        try:
+            if quantization == "8bit":
+                _replace(model, lambda layer: llm_int8(library, layer, device))
+            else:
+                _replace(model, lambda layer: nf4(library, layer, device, dtype))
+        except (RuntimeError, AttributeError) as error:  # Its compiled part does not serve this machine.
+            reason = first_line(error)
+            raise StudioError(
+                "quantization-device", quantization=quantization, device=str(device), reason=reason
+            ) from error
+        # PEFT takes the library's layers for what they are by these names.
+        setattr(model, f"is_loaded_in_{quantization}", True)
+
+    return shrink
+
+
+def _library(quantization: str, device: torch.device) -> ModuleType:
+    if device.type not in DEVICES:
+        reason = f"{LIBRARY}: {', '.join(DEVICES)}"
+        raise StudioError("quantization-device", quantization=quantization, device=str(device), reason=reason)
+    try:
+        return importlib.import_module(LIBRARY)
+    except ImportError as error:
+        raise StudioError("quantization-missing", quantization=quantization, package=REQUIREMENT) from error
+
+
+def _replace(model: Any, quantise: Callable[[nn.Linear], nn.Linear]) -> None:
+    for path, layer in plain_layers(model):
+        if not any(weight.is_meta for weight in layer.parameters()):
+            model.set_submodule(path, quantise(layer).train(layer.training))
+
+
+def int8_rows(layer: nn.Linear) -> PackedLinear:
+    """The layer in the form of the official int8 folders: scale = max |w| / 127 by row, q = round(w / scale)."""
+    packed = PackedLinear(layer.in_features, layer.out_features, 8, bias=layer.bias is not None)
+    weight = layer.weight.data.float()
+    # A row of zeros has any scale but 0.
+    scale = (weight.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+    packed.weight = nn.Parameter((weight / scale[:, None]).round_().to(torch.int8), requires_grad=False)
+    packed.weight_scale, packed.bias = scale, layer.bias
+    return packed
+
+
+def llm_int8(library: ModuleType, layer: nn.Linear, device: torch.device) -> nn.Linear:
+    """bitsandbytes' 8-bit layer; the weights are quantised on their way to `device`."""
+    own = library.nn.Linear8bitLt(
+        layer.in_features,
+        layer.out_features,
+        bias=layer.bias is not None,
+        has_fp16_weights=False,
+        threshold=OUTLIER,
+        device="meta",
+    )
+    own.weight = library.nn.Int8Params(layer.weight.data, requires_grad=False, has_fp16_weights=False).to(device)
+    own.bias = _moved(layer.bias, device)
+    return own
+
+
+def nf4(library: ModuleType, layer: nn.Linear, device: torch.device, dtype: torch.dtype) -> nn.Linear:
+    """bitsandbytes' 4-bit layer, computing in `dtype`; the weights are quantised on their way to `device`."""
+    own = library.nn.Linear4bit(
+        layer.in_features,
+        layer.out_features,
+        bias=layer.bias is not None,
+        compute_dtype=dtype,
+        quant_type="nf4",
+        device="meta",
+    )
+    weight = library.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4", module=own)
+    own.weight = weight.to(device)
+    own.bias = _moved(layer.bias, device)
+    # Left to itself the library turns a weight round when it first answers, and a training step then fails.
+    able = own.support_avx512bf16_for_cpu and device.type == "cpu" and dtype == torch.bfloat16
+    own.can_be_fast = able and layer.out_features % FAST_ROWS == 0 and layer.in_features % FAST_COLUMNS == 0
+    own.support_avx512bf16_for_cpu = False
+    return own
+
+
+def _moved(bias: nn.Parameter | None, device: torch.device) -> nn.Parameter | None:
+    return None if bias is None else nn.Parameter(bias.data.to(device), requires_grad=False)
+
+
+def prefer_answers(model: nn.Module, wish: bool) -> None:
+    """Whether 4-bit weights on the CPU may stand in the order that answers four times as fast but cannot train.
+
+    They are turned round by the first answer, where the machine has instructions for it, and come back unchanged.
+    """
+    for layer in model.modules():
+        if not getattr(layer, "can_be_fast", False) or layer.support_avx512bf16_for_cpu == wish:
+            continue
+        layer.support_avx512bf16_for_cpu = wish
+        if wish:
+            # Turning round rounds the scales: these are kept for the way back.
+            layer.kept_state = copy.copy(layer.weight.quant_state)
+        else:
+            # The library turns a weight back when it is asked for a layer's state.
+            layer.state_dict()
+            layer.weight.quant_state = layer.quant_state = layer.kept_state
