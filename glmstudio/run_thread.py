@@ -1,4 +1,4 @@
-"""The background thread that trains: one run at a time, its latest progress, and the wish to stop. Knows no page."""
+"""A thread for long work, training above all: one run at a time, its progress, the wish to stop. Knows no page."""
 
 import threading
 from collections.abc import Callable
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 class RunThread:
-    """Runs one `work(should_stop, on_progress)` at a time."""
+    """Runs one `work(should_stop, on_progress)` at a time; `busy` is the code of the error where one is under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, busy: str = "run-active") -> None:
+        self._busy = busy
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -31,10 +32,10 @@ class RunThread:
 
     def start(self, prepare: Callable[[], tuple[str, Callable[..., Any]]]) -> str:
         """`prepare` gives (run id, work) and is called only when no run is active, under the lock, so that two clicks
-        or two tabs start one run. Raises StudioError `run-active`."""
+        or two tabs start one run. Raises StudioError `busy`."""
         with self._lock:
             if self.active_id:
-                raise StudioError("run-active", run=self.active_id)
+                raise StudioError(self._busy, run=self.active_id)
             run_id, work = prepare()
             self._stop.clear()
             self._run_id, self._progress = run_id, None

@@ -17,8 +17,9 @@ from glmstudio.data.example import Example, Reject
 from glmstudio.data.store import DatasetSummary, Page, Query, Store
 from glmstudio.errors import StudioError
 from glmstudio.run_thread import RunThread
+from glmstudio.scoreboards import Scoreboards
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings, flag_name, flag_value, recommended
-from glmstudio.training import metrics, runs
+from glmstudio.training import metrics, resume, runs
 from glmstudio.workspace import Workspace, repository_root
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Studio:
         self.store = Store(workspace.database_url)
         self._base = BaseSlot(base or BaseWish())
         self._training = RunThread()
+        self.scoreboards = Scoreboards(self.workspace.checkpoints, self.evaluate)
 
     def start(self, *, load_base: bool = True) -> None:
         """Demo rows on the first start, dead runs marked, and (unless it is to wait) `load_base`."""
@@ -83,6 +85,7 @@ class Studio:
         self._base.load()
 
     def close(self) -> None:
+        self.scoreboards.close(seconds=5)
         self._training.close(seconds=30)
         self.store.close()
 
@@ -217,7 +220,16 @@ class Studio:
 
         return self.run(self._training.start(prepare))
 
-    def _work(self, resident: "Resident", folder: Any, frozen: snapshot.Snapshot, lora: Any, settings: Any) -> Any:
+    def _work(
+        self,
+        resident: "Resident",
+        folder: runs.RunFolder,
+        frozen: snapshot.Snapshot,
+        lora: LoraSettings,
+        settings: TrainingSettings,
+        *,
+        go_on: bool = False,
+    ) -> Callable[..., None]:
         def work(should_stop: Callable[[], bool], on_progress: Callable[["Progress"], None]) -> None:
             from glmstudio.training.train import train
 
@@ -225,12 +237,28 @@ class Studio:
             try:
                 train(
                     resident, folder, frozen.train, frozen.dev, lora, settings,
-                    should_stop=should_stop, on_progress=on_progress,
+                    should_stop=should_stop, on_progress=on_progress, resume=go_on,
                 )  # fmt: skip
             except Exception:
                 traceback.print_exc()
 
         return work
+
+    def resume_run(self, run_id: str) -> runs.Run:
+        """Goes on with a run that was stopped, failed or broke off, from its newest checkpoint.
+
+        Raises StudioError `base-loading`, `run-active`, `snapshot-missing`, `snapshot-changed` and those of `reopen`.
+        """
+        resident = self.resident()
+
+        def prepare() -> tuple[str, Callable[..., Any]]:
+            folder = runs.RunFolder(self.workspace.run_folder(run_id))
+            snapshot_id = resume.last_sitting(folder).snapshot_id
+            frozen = snapshot.find(snapshot_id, folder.path / "snapshots", self.workspace.snapshots)
+            run = resume.reopen(folder, resident.base)
+            return run_id, self._work(resident, folder, frozen, run.lora, run.settings, go_on=True)
+
+        return self.run(self._training.start(prepare))
 
     def stop_run(self, run_id: str) -> None:
         self._training.stop(run_id)
@@ -264,6 +292,8 @@ class Studio:
         """The command that trains the same run without the page."""
         words = ["python", "-m", "glmstudio", "train", "--root", str(self.workspace.root), "--dataset", dataset]
         words += ["--base", self._base.wish.source, "--output-dir", str(self.workspace.checkpoints / "my-run")]
+        if self._base.wish.quantization != "none":
+            words += ["--quantization", self._base.wish.quantization]
         for values, usual in ((lora, LoraSettings()), (settings, self.default_settings())):
             for item in dataclasses.fields(values):
                 value = getattr(values, item.name)
@@ -279,7 +309,7 @@ class Studio:
 
     def _loaded(
         self, resident: "Resident", ref: AdapterRef | None, style: str
-    ) -> tuple[list[str], "runs.AdapterPrompt"]:
+    ) -> "tuple[list[str], runs.AdapterPrompt]":
         """(adapter names of the rows to ask, how: as the adapter was trained, the base alone in `style`)."""
         if ref is None:
             return ["__base__"], runs.AdapterPrompt(style)
@@ -337,3 +367,17 @@ class Studio:
             max_source_length=prompt.max_source_length, style=prompt.style,
             on_progress=on_progress, should_stop=should_stop,
         )  # fmt: skip
+
+    def start_evaluation(self, dataset: str, adapter: str, settings: GenerationSettings) -> str:
+        """Scores base and adapter (an `AdapterRef.name`) on the dataset's dev rows in the background.
+
+        Gives the scoreboard's name. Raises StudioError `adapter-missing`, `evaluate-no-dev`, `evaluation-active`.
+        """
+        ref = next((ref for ref in self.adapters() if ref.name == adapter), None)
+        if ref is None:
+            raise StudioError("adapter-missing", folder=adapter)
+        _, dev = self.training_rows(dataset)
+        if not dev:
+            raise StudioError("evaluate-no-dev", dataset=dataset)
+        self.resident()
+        return self.scoreboards.start(dataset, dev, ref, settings)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from glmstudio.ui import annotate, compare, header, train
+from glmstudio.ui import annotate, compare, evaluate, header, train
 from glmstudio.ui.language import label
 from glmstudio.ui.page import QUIET, Page, signal_field
 
@@ -12,15 +12,18 @@ if TYPE_CHECKING:
     from glmstudio.studio import Studio
 
 
+TABS = {"annotate": annotate, "train": train, "compare": compare, "evaluate": evaluate}
+
+
 def build_app(studio: "Studio") -> gr.Blocks:
     """The page over one Studio. Launch it with `serve.launch`, which gives it colours, words and icon."""
     with gr.Blocks(title="GLM Studio", analytics_enabled=False, fill_width=True, elem_id="studio") as blocks:
         timer = gr.Timer(1.0)
-        signals = [signal_field("loading"), *(signal_field() for _ in range(3))]
+        signals = [signal_field("loading"), *(signal_field() for _ in range(4))]
         header_slot = header.place()
         with gr.Tabs(selected="annotate", elem_id="tabs") as tabs:
             page = Page(blocks, tabs, timer, *signals)
-            for name, module in (("annotate", annotate), ("train", train), ("compare", compare)):
+            for name, module in TABS.items():
                 with gr.Tab(label(f"tab.{name}"), id=name, elem_id=f"tab-{name}"):
                     module.build(studio, page)
         header.wire(header_slot, studio, page)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from glmstudio.settings import GenerationSettings
+from glmstudio.ui.adapter_choice import AdapterChoice
 from glmstudio.ui.answers import VIEWS
 from glmstudio.ui.choice import Choice
 from glmstudio.ui.compare_answers import Answering
@@ -12,6 +13,7 @@ from glmstudio.ui.compare_prompt import Prompting
 from glmstudio.ui.compare_verdict import Judging
 from glmstudio.ui.forms import Form
 from glmstudio.ui.language import label
+from glmstudio.ui.page import slot
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -43,17 +45,16 @@ class Compare:
                     container=False,
                     elem_id="compare-view",
                 )
-                self.message = html("compare-message")
+                self.message = slot("compare-message")
             with gr.Row(elem_id="compare-panes", equal_height=True):
                 self.base_head, self.base = _place_pane("base")
                 self.tuned_head, self.tuned = _place_pane("tuned")
-            self.expected = html("compare-expected")
+            self.expected = slot("compare-expected")
             self._place_verdict()
 
     def _place_settings(self) -> None:
-        self.run = Choice(
-            [], label=label("compare.run"), elem_id="compare-run", elem_classes="glm-field", interactive=True
-        )
+        self.adapters = AdapterChoice(self._studio, "compare-run", elem_classes="glm-field")
+        self.run = self.adapters.choice
         with gr.Row(elem_id="compare-form", elem_classes="settings-grid"):
             self.form = Form("compare", GenerationSettings())
             self.form.place("temperature", "max_new_tokens")
@@ -93,7 +94,7 @@ class Compare:
                     self.right = _button("right")
                     self.wrong = _button("wrong")
                     self.feedback = _button("feedback")
-                self.verdict = html("compare-verdict-message")
+                self.verdict = slot("compare-verdict-message")
 
     def wire(self, page: "Page") -> None:
         prompting = Prompting(self, self._studio)
@@ -105,16 +106,11 @@ class Compare:
 
         # One request a second for the whole tab.
         def on_tick(request: gr.Request, run: str | None, last: tuple[Any, ...], picked: bool, *prompt: str) -> Any:
-            return [*prompting.on_runs(request, run, last, picked), *answering.on_tick(request, *prompt)]
+            return [*self.adapters.look(request, run, last, picked), *answering.on_tick(request, *prompt)]
 
         seen = gr.State("")
-        asked = [*prompting.ticking, seen, self.instruction, self.input]
-        page.on_tick(on_tick, asked, [*prompting.ticked, seen, *answering.buttons])
-
-
-def html(elem_id: str, **more: Any) -> gr.HTML:
-    """A place for HTML of our own, without gradio's style."""
-    return gr.HTML("", elem_id=elem_id, apply_default_css=False, js_on_load=None, **more)
+        asked = [*self.adapters.asked, seen, self.instruction, self.input]
+        page.on_tick(on_tick, asked, [*self.adapters.shown, seen, *answering.buttons])
 
 
 def _text(name: str, lines: int) -> gr.Textbox:
@@ -136,4 +132,4 @@ def _button(name: str) -> gr.Button:
 
 def _place_pane(name: str) -> tuple[gr.HTML, gr.HTML]:
     with gr.Column(min_width=300, elem_classes="compare-pane"):
-        return html(f"compare-{name}-head"), html(f"compare-{name}")
+        return slot(f"compare-{name}-head"), slot(f"compare-{name}")

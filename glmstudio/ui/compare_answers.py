@@ -184,7 +184,7 @@ class Answering:
         return next((ref for ref in self._studio.adapters() if ref.name == name), None)
 
     def _title(self, ref: "AdapterRef", lang: str) -> str:
-        from glmstudio.ui.compare_prompt import adapter_label
+        from glmstudio.ui.adapter_choice import adapter_label
 
         return t("compare.tuned", lang, run=adapter_label(self._studio.run(ref.run_id), ref, lang))
 

@@ -17,11 +17,12 @@ from glmstudio.ui.language import error_text, language_of, t
 class Page:
     """Handed to each tab's `build(studio, page)`, which is called inside its `gr.Tab`.
 
-    `tabs` holds the ids "annotate", "train", "compare". `timer` ticks once a second at top level (a timer inside a tab
-    starts late). Three hidden fields are signals, heard with `.change`: `base_state` is "loading", "ready" or "failed";
+    `tabs` holds the ids of `build.TABS`. `timer` ticks once a second at top level (a timer inside a tab
+    starts late). Hidden fields are signals, heard with `.change`: `base_state` is "loading", "ready" or "failed";
     `refresh_examples` says "rows changed" (Annotate and Compare send `signal()`, Annotate's list listens);
     `refresh_datasets` says "datasets or their sizes changed" (Train, Compare and Annotate listen). Annotate sends it
     through `unseen_changes`, which waits until a tab is opened: looking at a large dataset after each row is slow.
+    `ask` carries a prompt to Compare: a JSON list of instruction, input and a `signal()`.
     The language of a request is `language_of(request)`, who sends it is `annotator_of(request)`."""
 
     blocks: gr.Blocks
@@ -31,6 +32,7 @@ class Page:
     refresh_examples: gr.Textbox
     refresh_datasets: gr.Textbox
     unseen_changes: gr.Textbox
+    ask: gr.Textbox
 
     def on_load(self, handler: Callable[..., Any], outputs: Sequence[Any], inputs: Sequence[Any] = ()) -> Any:
         """Run `handler` (it may take a `gr.Request`) when a browser opens the page. Past the queue, as all below."""
@@ -47,6 +49,19 @@ QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibil
 def signal_field(value: str = "") -> gr.Textbox:
     """A field for signals. A `gr.State` would not do: its `.change` is silent for handlers that run past the queue."""
     return gr.Textbox(value, visible="hidden", show_label=False)
+
+
+def slot(elem_id: str, js_on_load: str | None = None, **more: Any) -> gr.HTML:
+    """A place for HTML of our own, without Gradio's style."""
+    return gr.HTML("", elem_id=elem_id, apply_default_css=False, js_on_load=js_on_load, **more)
+
+
+def picks(selector: str, name: str) -> str:
+    """The script of a slot whose `.pick` event carries, as `name`, that data attribute of the clicked `selector`."""
+    return (
+        f"element.addEventListener('click', event => {{ const found = event.target.closest('{selector}');"
+        f" if (found) trigger('pick', {{ {name}: found.dataset.{name} }}); }});"
+    )
 
 
 def signal() -> str:

@@ -1,0 +1,51 @@
+"""A dropdown of every checkpoint there is, the newest run's best one chosen until a person picks another.
+Knows no tab."""
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from glmstudio.ui.choice import Choice
+from glmstudio.ui.language import label, language_of, t
+from glmstudio.ui.page import QUIET
+from glmstudio.ui.train_status import run_name
+
+if TYPE_CHECKING:
+    from glmstudio.studio import AdapterRef, Studio
+    from glmstudio.training.runs import Run
+    from glmstudio.ui.page import Page
+
+
+class AdapterChoice:
+    """`choice` is placed where the layout stands; `look` takes `asked` and fills `shown`, on every tick of its tab."""
+
+    def __init__(self, studio: "Studio", elem_id: str, **more: Any) -> None:
+        self._studio = studio
+        self.choice = Choice([], label=label("compare.run"), elem_id=elem_id, interactive=True, **more)
+        self._choices, self._picked = gr.State(()), gr.State(False)
+        self.shown = [self.choice, self._choices]
+        self.asked = [*self.shown, self._picked]
+
+    def wire(self, page: "Page") -> None:
+        page.on_load(self.look, self.shown, inputs=self.asked)
+        self.choice.input(lambda: True, None, self._picked, **QUIET)
+
+    def look(self, request: gr.Request, value: str | None, last: tuple[Any, ...], picked: bool) -> list[Any]:
+        """Every checkpoint there is; sent only when the list has changed."""
+        lang = language_of(request)
+        runs = {run.id: run for run in self._studio.runs()}
+        choices = tuple((adapter_label(runs[ref.run_id], ref, lang), ref.name) for ref in self._studio.adapters())
+        if choices == last:
+            return [gr.skip(), gr.skip()]
+        names = [name for _, name in choices]
+        kept = value if picked and value in names else names[0] if names else None
+        return [gr.update(choices=list(choices), value=kept), choices]
+
+
+def adapter_label(run: "Run", ref: "AdapterRef", lang: str) -> str:
+    """ "run 3 · best (step 300)"."""
+    name, _, number = ref.checkpoint.partition("-")
+    # A run without dev rows has no best step: its best is its last.
+    steps = {"best": run.best_step or run.step, "last": run.step}
+    where = t(f"compare.checkpoint.{name}", lang, step=f"{int(number) if number else steps[name]:,}")
+    return f"{run_name(run, lang)} · {where}"

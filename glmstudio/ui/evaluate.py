@@ -1,0 +1,148 @@
+"""The Evaluate tab: dev rows answered by the base and a run, their scores, the rows that went wrong. Knows no model."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from glmstudio.settings import GenerationSettings, out_of_bounds
+from glmstudio.ui.adapter_choice import AdapterChoice
+from glmstudio.ui.choice import Choice, follow_datasets
+from glmstudio.ui.evaluate_words import FILTERS, boards_html, progress_html, row_html, rows_html, scores_html
+from glmstudio.ui.forms import Form
+from glmstudio.ui.language import label, language_of
+from glmstudio.ui.page import QUIET, picks, signal, slot, spoken
+from glmstudio.ui.train_status import run_name
+
+if TYPE_CHECKING:
+    from glmstudio.scoreboards import Scoreboard
+    from glmstudio.studio import Studio
+    from glmstudio.ui.page import Page
+
+
+def build(studio: "Studio", page: "Page") -> None:
+    """Called inside the tab."""
+    Evaluating(studio).wire(page)
+
+
+class Evaluating:
+    """Shows the newest scoreboard until another one is picked."""
+
+    def __init__(self, studio: "Studio") -> None:
+        self._studio = studio
+        with gr.Row(elem_id="evaluate-columns", equal_height=True):
+            with gr.Column(scale=38, min_width=320, elem_id="evaluate-left"):
+                self._place_question()
+                self.scores = slot("evaluate-scores")
+                self.boards = slot("evaluate-boards", picks("tr[data-board]", "board"))
+            with gr.Column(scale=62, min_width=320, elem_id="evaluate-right"):
+                with gr.Row(elem_classes="glm-line", elem_id="evaluate-bar"):
+                    self.filter = gr.Radio(
+                        [(label(f"evaluate.filter.{name}"), name) for name in FILTERS], value=FILTERS[0],
+                        show_label=False, container=False, elem_id="evaluate-filter",
+                    )  # fmt: skip
+                    self.ask = gr.Button(label("evaluate.ask"), size="sm", interactive=False, elem_id="evaluate-ask")
+                self.rows = slot("evaluate-rows", picks("tr[data-place]", "place"))
+                self.row = slot("evaluate-row")
+        self.chosen, self.place, self.seen = gr.State(""), gr.State(-1), gr.State("")
+
+    def _place_question(self) -> None:
+        with gr.Row(elem_classes="glm-line"):
+            self.dataset = Choice(
+                [], label=label("evaluate.dataset"), elem_id="evaluate-dataset", interactive=True, min_width=110
+            )
+            self.adapters = AdapterChoice(self._studio, "evaluate-run", min_width=160, scale=2)
+        with gr.Row(elem_classes="settings-grid", elem_id="evaluate-form"):
+            self.form = Form("evaluate", GenerationSettings())
+            self.form.place("temperature", "max_new_tokens")
+        with gr.Row(elem_classes="glm-line"):
+            self.start = gr.Button(
+                label("evaluate.start"), variant="primary", size="sm", interactive=False, elem_id="evaluate-start"
+            )
+            self.stop = gr.Button(label("evaluate.stop"), size="sm", interactive=False, elem_id="evaluate-stop")
+        self.progress = slot("evaluate-status")
+
+    def wire(self, page: "Page") -> None:
+        asked = [self.chosen, self.place, self.filter]
+        shown = [self.scores, self.boards, self.rows, self.row, self.ask]
+        opened = page.on_load(self.on_show, shown, inputs=asked)
+        follow_datasets(self.dataset, self._studio, page, opened)
+        self.adapters.wire(page)
+        picked = self.boards.pick(self.on_board, None, [self.chosen, self.place], **QUIET)
+        pointed = self.rows.pick(self.on_row, None, self.place, **QUIET)
+        for event in (picked, pointed, self.filter.input(None, None, None, **QUIET)):
+            event.then(self.on_show, asked, shown, **QUIET)
+        question = [self.dataset, self.adapters.choice, *self.form.inputs]
+        begun = self.start.click(spoken(self.on_start), question, [self.start, self.chosen, self.place], **QUIET)
+        begun.success(self.on_show, asked, shown, **QUIET)
+        self.stop.click(self.on_stop, None, self.stop, **QUIET)
+        self.ask.click(self.on_ask, [self.chosen, self.place], [page.ask, page.tabs], **QUIET)
+
+        # One request a second for the whole tab.
+        def on_tick(request: gr.Request, run: str | None, last: Any, picked: bool, *rest: Any) -> list[Any]:
+            return [*self.adapters.look(request, run, last, picked), *self.on_tick(request, run, *rest)]
+
+        ticked = [*self.adapters.shown, self.seen, self.progress, self.start, self.stop, *shown]
+        page.on_tick(on_tick, [*self.adapters.asked, self.seen, *asked], ticked)
+
+    # Handlers
+
+    def on_tick(self, request: gr.Request, run: str | None, seen: str, *asked: Any) -> list[Any]:
+        """Progress and buttons; the scores when an evaluation has ended or another page has made one."""
+        lang = language_of(request)
+        now = self._studio.scoreboards.now()
+        ready = self._studio.base_status().state == "ready"
+        state = f"{now.state} {now.name} {now.done} {ready} {run} {lang}"
+        if state == seen:
+            return [gr.skip()] * 9
+        running = now.state == "running"
+        return [
+            state,
+            progress_html(now, lang),
+            gr.update(interactive=ready and bool(run) and not running),
+            gr.update(interactive=running),
+            # A short evaluation may begin and end between two looks.
+            *([gr.skip()] * 5 if running else self.on_show(request, *asked)),
+        ]
+
+    def on_show(self, request: gr.Request, chosen: str, place: int, wanted: str) -> list[Any]:
+        lang = language_of(request)
+        boards = self._studio.scoreboards.all()
+        board = _chosen(boards, chosen)
+        names = {run.id: run_name(run, lang) for run in self._studio.runs()}
+        return [
+            scores_html(board, lang),
+            boards_html(boards, board.name if board else "", names, lang),
+            rows_html(board, wanted, place, lang),
+            row_html(board, place, lang),
+            gr.update(interactive=board is not None and place >= 0),
+        ]
+
+    def on_board(self, event: gr.EventData) -> tuple[str, int]:
+        return event.board, -1
+
+    def on_row(self, event: gr.EventData) -> int:
+        return int(event.place)
+
+    def on_start(self, request: gr.Request, dataset: str | None, run: str | None, *typed: Any) -> list[Any]:
+        (settings,), problems = self.form.read(typed)
+        for problem in [*problems, *out_of_bounds(settings)]:
+            raise problem
+        name = self._studio.start_evaluation(dataset or "", run or "", settings)
+        return [gr.update(interactive=False), name, -1]
+
+    def on_stop(self) -> Any:
+        self._studio.scoreboards.stop()
+        return gr.update(interactive=False)
+
+    def on_ask(self, chosen: str, place: int) -> list[Any]:
+        """Takes the row's prompt to Compare."""
+        board = _chosen(self._studio.scoreboards.all(), chosen)
+        if board is None or place < 0:
+            return [gr.skip(), gr.skip()]
+        row = board.scores["rows"][place]
+        return [json.dumps([row["instruction"], row["input"], signal()]), gr.Tabs(selected="compare")]
+
+
+def _chosen(boards: "list[Scoreboard]", name: str) -> "Scoreboard | None":
+    return next((board for board in boards if board.name == name), boards[0] if boards else None)

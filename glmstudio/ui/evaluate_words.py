@@ -1,0 +1,142 @@
+"""What the Evaluate tab says, as HTML: how far an evaluation is, its scores, its rows, one row. Pure and escaped."""
+
+import time
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from glmstudio.evaluation.scores import verdict
+from glmstudio.inference.difference import difference
+from glmstudio.ui.answers import marked
+from glmstudio.ui.header import clock
+from glmstudio.ui.language import error_text, t
+
+if TYPE_CHECKING:
+    from glmstudio.scoreboards import Evaluation, Scoreboard
+
+# (share, rows that have part in it): a line is shown where there are such rows.
+METRICS = (
+    ("json_valid", "json_rows"),
+    ("format_match", "json_rows"),
+    ("triple_precision", "triple_rows"),
+    ("triple_recall", "triple_rows"),
+    ("triple_f1", "triple_rows"),
+    ("label_accuracy", "label_rows"),
+    ("exact_match", "rows"),
+)
+FILTERS = ("all", "wrong", "better", "worse")
+SHOWN_ROWS = 300
+
+
+def progress_html(now: "Evaluation", lang: str) -> str:
+    """How far the evaluation is, or why it failed."""
+    if now.state == "failed" and now.error is not None:
+        return f'<p class="glm-bad">✗ {escape(error_text(now.error, lang))}</p>'
+    if now.state != "running":
+        return ""
+    share = 100 * now.done / now.total
+    left = t("header.left", lang, time=clock(now.seconds_left)) if now.seconds_left is not None else ""
+    counted = t("evaluate.progress", lang, done=f"{now.done:,}", total=f"{now.total:,}")
+    return (
+        f'<div class="run-status"><div class="bar"><i style="width:{share:.1f}%"></i></div>'
+        f'<p><span class="fact">{counted}</span><span class="fact">{left}</span></p></div>'
+    )
+
+
+def scores_html(board: "Scoreboard | None", lang: str) -> str:
+    """Base beside tuned, a line a metric, with the rows that it counts."""
+    if board is None:
+        return f'<p class="empty-hint">{t("evaluate.empty", lang)}</p>'
+    base, tuned = board.scores["base"], board.scores["tuned"]
+    lines = [_line(name, rows, base, tuned, lang) for name, rows in METRICS if tuned[rows]]
+    lines += [_reasons(base, tuned, lang)]
+    columns = "".join(f"<th>{t(f'evaluate.column.{name}', lang)}</th>" for name in ("metric", "base", "tuned", "rows"))
+    stopped = f'<p class="glm-warn">{t("evaluate.stopped", lang)}</p>' if board.scores["cancelled"] else ""
+    return f"<table><thead><tr>{columns}</tr></thead><tbody>{''.join(lines)}</tbody></table>{stopped}"
+
+
+def _line(name: str, rows: str, base: dict[str, Any], tuned: dict[str, Any], lang: str) -> str:
+    change = (tuned[name] or 0) - (base[name] or 0)
+    kind = "ok" if change > 0 else "bad" if change < 0 else ""
+    return (
+        f"<tr><td>{t(f'metric.{name}', lang)}</td><td>{_share(base[name])}</td>"
+        f'<td class="{kind}"><b>{_share(tuned[name])}</b></td><td>{tuned[rows]:,}</td></tr>'
+    )
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _reasons(base: dict[str, Any], tuned: dict[str, Any], lang: str) -> str:
+    cells = "".join(f"<td>{totals['finish_reasons'].get('stop', 0):,}</td>" for totals in (base, tuned))
+    return f"<tr><td>{t('metric.ended', lang)}</td>{cells}<td>{tuned['rows']:,}</td></tr>"
+
+
+def boards_html(boards: "Sequence[Scoreboard]", chosen: str, names: dict[str, str], lang: str) -> str:
+    """The scoreboards there are; a click shows one. `names` are the runs' names by id."""
+    if not boards:
+        return ""
+    rows = "".join(
+        f'<tr data-board="{escape(board.name)}"{" class=chosen" if board.name == chosen else ""}>'
+        f"<td><button>{escape(names.get(board.run_id, board.run_id))}</button></td><td>{escape(board.checkpoint)}</td>"
+        f"<td>{escape(board.dataset)}</td><td>{_share(board.scores['tuned']['exact_match'])}</td>"
+        f"<td>{time.strftime('%m-%d %H:%M', time.localtime(board.created_at))}</td></tr>"
+        for board in boards
+    )
+    columns = ("run", "checkpoint", "data", "exact", "time")
+    header = "".join(f"<th>{t(f'evaluate.column.{name}', lang)}</th>" for name in columns)
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def rows_of(board: "Scoreboard", wanted: str) -> list[tuple[int, dict[str, Any], bool, bool]]:
+    """(place, row, base right, tuned right) of the rows that one of `FILTERS` lets through."""
+    found = []
+    for place, row in enumerate(board.scores["rows"]):
+        base, tuned = (verdict(row["target"], row[name]).right for name in ("base", "tuned"))
+        shown = {"all": True, "wrong": not tuned, "better": tuned and not base, "worse": base and not tuned}
+        if shown[wanted]:
+            found.append((place, row, base, tuned))
+    return found
+
+
+def rows_html(board: "Scoreboard | None", wanted: str, chosen: int, lang: str) -> str:
+    """The rows with both verdicts; a click shows one whole."""
+    if board is None:
+        return ""
+    rows = rows_of(board, wanted)
+    if not rows:
+        return f'<div class="glm-empty">{t("evaluate.no-rows", lang)}</div>'
+    body = "".join(_row(*row, row[0] == chosen) for row in rows[:SHOWN_ROWS])
+    more = len(rows) - SHOWN_ROWS
+    rest = f'<p class="empty-hint">{t("evaluate.more", lang, count=f"{more:,}")}</p>' if more > 0 else ""
+    columns = '<colgroup><col class="v"><col class="v"><col class="n"><col class="i"><col></colgroup>'
+    names = ("base", "tuned", "row", "input", "answer")
+    header = "".join(f"<th>{t(f'evaluate.column.{name}', lang)}</th>" for name in names)
+    return f'<table class="glm-rows">{columns}<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>{rest}'
+
+
+def _row(place: int, row: dict[str, Any], base: bool, tuned: bool, chosen: bool) -> str:
+    marks = "".join(f'<td class="m {"ok" if right else "bad"}">{"✓" if right else "✗"}</td>' for right in (base, tuned))
+    return (
+        f'<tr data-place="{place}"{" aria-selected=true" if chosen else ""}>{marks}<td class="n">{place + 1}</td>'
+        f'<td>{_start(row["input"] or row["instruction"])}</td><td class="t">{_start(row["tuned"])}</td></tr>'
+    )
+
+
+def _start(text: str, most: int = 90) -> str:
+    line = " ".join(text.split())
+    return escape(line[:most] + ("…" if len(line) > most else ""))
+
+
+def row_html(board: "Scoreboard | None", place: int, lang: str) -> str:
+    """One row whole: prompt, target, both answers with what differs from the target marked."""
+    if board is None or not 0 <= place < len(board.scores["rows"]):
+        return f'<p class="empty-hint">{t("evaluate.pick-row", lang)}</p>' if board is not None else ""
+    row = board.scores["rows"][place]
+    parts = [("annotate.instruction", escape(row["instruction"])), ("annotate.input", escape(row["input"]))]
+    parts = [(key, text) for key, text in parts if text] + [("annotate.target", escape(row["target"]))]
+    for key, name in (("compare.base", "base"), ("compare.tuned-title", "tuned")):
+        text = marked(difference(row["target"], row[name])[1]) or escape(t("compare.empty-answer", lang))
+        parts.append((key, text))
+    return "<dl>" + "".join(f"<dt>{t(key, lang)}</dt><dd>{text}</dd>" for key, text in parts) + "</dl>"
