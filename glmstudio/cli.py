@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmstudio import terminal
+from glmstudio.cli_rows import read_rows, training_rows
 from glmstudio.data import formats, snapshot
-from glmstudio.data.example import SPLITS, Example, Reject
+from glmstudio.data.example import SPLITS
 from glmstudio.data.quality import Finding
 from glmstudio.environment import prepare
 from glmstudio.errors import StudioError
 from glmstudio.settings import (
     DTYPES,
     PROMPT_STYLES,
+    QUANTIZATIONS,
     GenerationSettings,
     LoraSettings,
     TrainingSettings,
@@ -35,7 +37,8 @@ from glmstudio.ui.language import t
 from glmstudio.workspace import Workspace, repository_root
 
 if TYPE_CHECKING:
-    from glmstudio.training.runs import AdapterPrompt
+    from glmstudio.models.loading import Base
+    from glmstudio.training.runs import AdapterPrompt, RunFolder
 
 # Flags of the project that this one grew from, and names that people type from habit.
 ALIASES = {
@@ -109,6 +112,8 @@ def _base_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", default="embedded", help="`embedded`, a model folder or a hub id [embedded]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0 … [auto]")
     parser.add_argument("--dtype", default="auto", choices=DTYPES, help="numbers of the base [auto]")
+    words = "load the base's linear layers in 8 or 4 bits [none]"
+    parser.add_argument("--quantization", default="none", choices=QUANTIZATIONS, help=words)
 
 
 def _root_flag(parser: argparse.ArgumentParser) -> None:
@@ -129,41 +134,33 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--overwrite-output-dir", action="store_true", help="replace the run that is there")
     parser.add_argument("--img-log-dir", type=Path, help="write the loss picture into this folder")
     parser.add_argument("--img-log-name", default="loss", help="file name of the loss picture [loss]")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --output-dir, as it was begun")
     add_settings(parser, LoraSettings)
     add_settings(parser, TrainingSettings)
-    parser.set_defaults(command=train_command)
+    # None tells a flag that was not given, which matters to a run that goes on.
+    parser.set_defaults(command=train_command, base=None, device=None, dtype=None, quantization=None)
 
 
 def train_command(args: argparse.Namespace) -> int:
-    from glmstudio.models.loading import load_base
+    from glmstudio.cli_resume import reopened
     from glmstudio.models.resident import Resident
-    from glmstudio.training.check import check
     from glmstudio.training.picture import write_picture
-    from glmstudio.training.runs import RunFolder
     from glmstudio.training.train import train
 
-    lora = chosen(args, LoraSettings())
-    settings = chosen(args, recommended(demonstration=args.base == "embedded"))
-    train_rows, dev_rows = _training_rows(args)
-    base = load_base(args.base, device=args.device, dtype=args.dtype)
-    findings = check(base, train_rows, dev_rows, lora, settings)
-    for finding in findings:
-        terminal.print_finding(finding)
-    if any(finding.severity == "error" for finding in findings):
+    if args.resume:
+        begun = reopened(args, training_rows(args) if args.dataset or args.train_path else None)
+    else:
+        begun = _begun(args)
+    if begun is None:
         return 2
-
-    folder = RunFolder(args.output_dir)
-    frozen = snapshot.freeze(train_rows, dev_rows, args.output_dir / "snapshots")
-    folder.create(
-        snapshot_id=frozen.id, dataset=args.dataset or args.train_path.stem, base=base, lora=lora, settings=settings,
-        overwrite=args.overwrite_output_dir,
-    )  # fmt: skip
+    base, folder, frozen = begun
+    run = folder.read()
     printer = terminal.RunPrinter(folder, every=getattr(args, "logging_steps", None))
     try:
         with stop_on_interrupt() as should_stop:
             run = train(
-                Resident(base), folder, frozen.train, frozen.dev, lora, settings,
-                should_stop=should_stop, on_progress=printer,
+                Resident(base), folder, frozen.train, frozen.dev, run.lora, run.settings,
+                should_stop=should_stop, on_progress=printer, resume=args.resume,
             )  # fmt: skip
     except StudioError as error:
         terminal.print_error(error)
@@ -174,29 +171,35 @@ def train_command(args: argparse.Namespace) -> int:
     return 0
 
 
-def _training_rows(args: argparse.Namespace) -> tuple[list[Example], list[Example]]:
-    if args.dataset:
-        from glmstudio.studio import Studio
+def _begun(args: argparse.Namespace) -> "tuple[Base, RunFolder, snapshot.Snapshot] | None":
+    """(base, folder, frozen rows) of a new run; None where the check found mistakes, which are told."""
+    from glmstudio.models.loading import load_base
+    from glmstudio.training.check import check
+    from glmstudio.training.runs import RunFolder
 
-        studio = Studio(Workspace(args.root))
-        try:
-            return studio.training_rows(args.dataset)
-        finally:
-            studio.close()
-    if args.train_path is None:
-        raise StudioError("train-path-missing")
-    return read_rows(args.train_path, "train"), read_rows(args.dev_path, "dev") if args.dev_path else []
+    source = args.base or "embedded"
+    lora = chosen(args, LoraSettings())
+    settings = chosen(args, recommended(demonstration=source == "embedded"))
+    train_rows, dev_rows = training_rows(args)
+    base = load_base(
+        source,
+        device=args.device or "auto",
+        dtype=args.dtype or "auto",
+        quantization=args.quantization or "none",
+    )
+    findings = check(base, train_rows, dev_rows, lora, settings)
+    for finding in findings:
+        terminal.print_finding(finding)
+    if any(finding.severity == "error" for finding in findings):
+        return None
 
-
-def read_rows(path: Path, split: str) -> list[Example]:
-    """The good rows of a file; each bad line is told on stderr with its number and reason."""
-    good = []
-    for row in formats.read(path, dataset=path.stem, split=split):
-        if isinstance(row, Reject):
-            terminal.print_reject(path, row)
-        else:
-            good.append(row)
-    return good
+    folder = RunFolder(args.output_dir)
+    frozen = snapshot.freeze(train_rows, dev_rows, args.output_dir / "snapshots")
+    folder.create(
+        snapshot_id=frozen.id, dataset=args.dataset or args.train_path.stem, base=base, lora=lora, settings=settings,
+        overwrite=args.overwrite_output_dir,
+    )  # fmt: skip
+    return base, folder, frozen
 
 
 @contextmanager
@@ -233,7 +236,7 @@ def _loaded(args: argparse.Namespace) -> tuple[Any, list[str], "AdapterPrompt"]:
     from glmstudio.models.loading import load_base
     from glmstudio.models.resident import BASE_NAME, Resident
 
-    resident = Resident(load_base(args.base, device=args.device, dtype=args.dtype))
+    resident = Resident(load_base(args.base, device=args.device, dtype=args.dtype, quantization=args.quantization))
     if args.adapter is None:
         return resident, [BASE_NAME], _prompt(args)
     resident.load("tuned", args.adapter)

@@ -29,6 +29,10 @@ class RunPrinter:
         self._printed = 0.0
 
     def __call__(self, progress: "Progress") -> None:
+        if progress.phase == "preparing":
+            # A run that goes on has records that were printed when it was begun.
+            _, self._offset = metrics.read_from(self._path)
+            return
         records, self._offset = metrics.read_from(self._path, self._offset)
         for record in records:
             if record.kind == "train":

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ def freeze(train: Iterable[Example], dev: Iterable[Example], snapshots: Path) ->
     Ids, annotators and times are no part of it: they do not change what is learned.
     """
     rows = {"train": list(train), "dev": list(dev)}
-    files = {split: "".join(map(_line, rows[split])).encode() for split in SPLITS}
+    files = _files(rows)
     snapshot_id = _identity(files)
     folder = snapshots / snapshot_id
     if not folder.exists():
@@ -60,6 +60,21 @@ def load(folder: Path) -> Snapshot:
         raise StudioError("snapshot-changed", folder=str(folder))
     rows = {split: [_row(line, split) for line in files[split].decode().split("\n")[:-1]] for split in SPLITS}
     return Snapshot(snapshot_id, folder, **rows)
+
+
+def find(snapshot_id: str, *places: Path) -> Snapshot:
+    """The rows that were frozen under that id in the first of the folders that has them. Raises as `load` does."""
+    folders = [place / snapshot_id for place in places]
+    return load(next((folder for folder in folders if folder.is_dir()), folders[0]))
+
+
+def identity(train: Iterable[Example], dev: Iterable[Example]) -> str:
+    """The id that the rows would be frozen under."""
+    return _identity(_files({"train": train, "dev": dev}))
+
+
+def _files(rows: Mapping[str, Iterable[Example]]) -> dict[str, bytes]:
+    return {split: "".join(map(_line, rows[split])).encode() for split in SPLITS}
 
 
 def _identity(files: dict[str, bytes]) -> str:

@@ -53,6 +53,20 @@ class LetOthersIn(TrainerCallback):
     on_step_end = on_prediction_step = on_substep_end
 
 
+class StepStart(TrainerCallback):
+    """Calls `remember` before each optimizer step, and `forget` behind it."""
+
+    def __init__(self, remember: Callable[[], None], forget: Callable[[], None]) -> None:
+        self._remember = remember
+        self._forget = forget
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self._remember()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self._forget()
+
+
 class StopWhenAsked(TrainerCallback):
     """Ends the loop where a stop is asked for; the Trainer then evaluates and saves nothing more."""
 
@@ -80,7 +94,7 @@ class StopWhenAsked(TrainerCallback):
 class Recorder(TrainerCallback):
     """Writes metric records, the best dev loss and `run.json`, and tells the progress.
 
-    `keep_best` saves the adapter of this moment; `memory_bytes` measures.
+    `keep_best` saves the adapter of this moment; `memory_bytes` measures; `progress` is what is known at the start.
     """
 
     def __init__(
@@ -91,6 +105,7 @@ class Recorder(TrainerCallback):
         on_progress: Callable[[Progress], None],
         keep_best: Callable[[], None],
         memory_bytes: Callable[[], int],
+        progress: Progress,
     ) -> None:
         self._folder = folder
         self._pace = pace
@@ -99,7 +114,7 @@ class Recorder(TrainerCallback):
         self._keep_best = keep_best
         self._memory_bytes = memory_bytes
         self._memory_written = self._run_updated = float("-inf")
-        self.progress = Progress(0, 0, phase="preparing")
+        self.progress = progress
 
     def close(self) -> None:
         self._metrics.close()
@@ -109,13 +124,9 @@ class Recorder(TrainerCallback):
         self.progress = dataclasses.replace(self.progress, memory_bytes=self._memory_bytes(), **changes)
         self._on_progress(self.progress)
 
-    def event(self, code: str, **details: Any) -> None:
-        """Writes an event record at the current step."""
-        self._metrics.write("event", step=self.progress.step, epoch=self.progress.epoch, code=code, **details)
-
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._folder.update(total=state.max_steps)
-        self.tell(total=state.max_steps, phase="training")
+        self.tell(step=state.global_step, epoch=state.epoch, total=state.max_steps, phase="training")
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         self._pace.begin_step()
@@ -149,13 +160,15 @@ class Recorder(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
         loss, former = metrics["eval_loss"], self.progress.best_eval_loss
-        self._metrics.write("eval", step=state.global_step, epoch=state.epoch, loss=loss)
+        records: list[tuple[str, dict[str, Any]]] = [("eval", {"loss": loss})]
         best: dict[str, Any] = {}
         if former is None or loss < former:
             self._keep_best()
             best = {"best_step": state.global_step, "best_eval_loss": loss}
             self._folder.update(step=state.global_step, **best)
-            self.event("best", loss=loss, former=former)
+            records.append(("event", {"code": "best", "loss": loss, "former": former}))
+        # Last of all: a run that goes on takes the record as the sign that everything before it was done.
+        self._metrics.write_together(*records, step=state.global_step, epoch=state.epoch)
         self.tell(phase="training", eval_loss=loss, **best)
 
     def _tell_step(self, state: Any, **changes: Any) -> None:

@@ -1,6 +1,7 @@
 """Metric records of a run: appended to a JSONL file as whole lines, read back by offset. Knows files, no training."""
 
 import json
+import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,8 +35,14 @@ class MetricWriter:
 
     def write(self, kind: str, *, step: int, epoch: float, **values: Any) -> None:
         """Appends one record with the time of now."""
-        record = MetricRecord(kind, step, round(epoch, 6), round(time.time(), 3), values)
-        self._file.write((json.dumps(asdict(record), ensure_ascii=False) + "\n").encode())
+        self.write_together((kind, values), step=step, epoch=epoch)
+
+    def write_together(self, *records: tuple[str, dict[str, Any]], step: int, epoch: float) -> None:
+        """Appends records, each (kind, values), all of them or none."""
+        now = round(time.time(), 3)
+        self._file.write(
+            b"".join(_line(MetricRecord(kind, step, round(epoch, 6), now, values)) for kind, values in records)
+        )
 
     def close(self) -> None:
         self._file.close()
@@ -54,6 +61,20 @@ def read_from(path: Path, offset: int = 0) -> tuple[list[MetricRecord], int]:
         return [], offset
     lines = whole.split(b"\n") if newline else []
     return [record for line in lines if (record := _parse(line)) is not None], offset + len(whole) + len(newline)
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Leaves the records up to `step`, in a new file that takes the place of the old one, where there is one."""
+    if not path.exists():
+        return
+    records, _ = read_from(path)
+    new = path.with_suffix(".jsonl.new")
+    new.write_bytes(b"".join(_line(record) for record in records if record.step <= step))
+    os.replace(new, path)
+
+
+def _line(record: MetricRecord) -> bytes:
+    return (json.dumps(asdict(record), ensure_ascii=False) + "\n").encode()
 
 
 def _parse(line: bytes) -> MetricRecord | None:

@@ -1,6 +1,6 @@
 """Run folders: what a run is, its `run.json`, its checkpoints, which runs died. Knows files and processes, no model.
 
-A folder holds `run.json`, `metrics.jsonl`, the PEFT folders `best`, `last`, `checkpoint-N`; after a failure `run.log`.
+A folder holds `run.json`, `metrics.jsonl`, the adapters `best`, `last`, `checkpoint-N`; after a failure `run.log`.
 """
 
 import dataclasses
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 LIVE = ("queued", "running", "stopping")
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "sentencepiece")
 ABOUT_ADAPTER = "glmstudio.json"
+# PEFT's, and that of P-Tuning v2 in the official form.
+ADAPTER_CONFIGS = ("adapter_config.json", "config.json")
 _NUMBERED_RUN = re.compile(r"run-(\d+)")
 _NUMBERED_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_OLD = "-old"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,17 @@ class BaseFacts:
     family: str
     dtype: str
     device: str
+    quantization: str = "none"
+
+    @classmethod
+    def of(cls, base: "Base") -> "BaseFacts":
+        dtype = str(base.dtype).removeprefix("torch.")
+        return cls(base.source, base.family.name, dtype, str(base.device), base.quantization)
+
+    @property
+    def numbers(self) -> str:
+        """What the weights are held in, for people: "bfloat16", "bfloat16 4bit"."""
+        return self.dtype if self.quantization == "none" else f"{self.dtype} {self.quantization}"
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,7 @@ class Run:
 
     `number` is that of `run-0007`, 0 for other folder names. `step` and `total` count optimizer steps; times are
     seconds since 1970; `error` is a code with its params. `process` tells whether whoever wrote this is still there.
+    A run that was gone on with started when it did so last; `earlier_seconds` were trained before.
     """
 
     id: str
@@ -62,11 +77,18 @@ class Run:
     created_at: float = 0.0
     started_at: float | None = None
     finished_at: float | None = None
+    earlier_seconds: float = 0.0
     error: dict[str, Any] | None = None
     best_step: int = 0
     best_eval_loss: float | None = None
     versions: dict[str, str] = field(default_factory=dict)
     process: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """How long the run trained until it ended; of one that is under way, what was trained before it went on."""
+        ended = self.started_at is not None and self.finished_at is not None
+        return self.earlier_seconds + (self.finished_at - self.started_at if ended else 0.0)
 
 
 class RunFolder:
@@ -118,12 +140,12 @@ class RunFolder:
             number=int(numbered[1]) if numbered else 0,
             dataset=dataset,
             snapshot_id=snapshot_id,
-            base=BaseFacts(base.source, base.family.name, str(base.dtype).removeprefix("torch."), str(base.device)),
+            base=BaseFacts.of(base),
             lora=lora,
             settings=settings,
             created_at=time.time(),
-            versions=_versions(),
-            process=_this_process(),
+            versions=versions(),
+            process=this_process(),
         )
         self.path.mkdir(parents=True, exist_ok=True)
         self._write(run)
@@ -151,25 +173,50 @@ class RunFolder:
         """The adapters that are there: best, last, then the numbered ones, the newest first."""
         numbers = _numbers(self.path, _NUMBERED_CHECKPOINT)
         names = ["best", "last", *(f"checkpoint-{number}" for number in sorted(numbers, reverse=True))]
-        return [name for name in names if (self.path / name / "adapter_config.json").is_file()]
+        return [name for name in names if any((self.path / name / config).is_file() for config in ADAPTER_CONFIGS)]
 
     def put(self, name: str, write: Callable[[Path], None]) -> None:
         """Lets `write` fill a folder aside, then moves it to `name`, in the place of what was there."""
-        new, old = self.aside / name, self.aside / f"{name}-old"
-        for left_over in (new, old):
-            shutil.rmtree(left_over, ignore_errors=True)
+        new = self.aside / name
+        shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         write(new)
-        if (self.path / name).exists():
-            os.replace(self.path / name, old)
+        old = self._move_aside(name)
         os.replace(new, self.path / name)
         shutil.rmtree(old, ignore_errors=True)
 
     def keep_newest(self, count: int) -> None:
         """Removes all numbered checkpoints but the newest ones."""
-        numbered = [name for name in self.checkpoints() if _NUMBERED_CHECKPOINT.fullmatch(name)]
-        for name in numbered[count:]:
-            shutil.rmtree(self.path / name)
+        for number in self.numbered()[count:]:
+            shutil.rmtree(self._move_aside(f"checkpoint-{number}"))
+
+    def numbered(self) -> list[int]:
+        """The steps of the numbered checkpoints, the newest first."""
+        names = (_NUMBERED_CHECKPOINT.fullmatch(name) for name in self.checkpoints())
+        return [int(name[1]) for name in names if name]
+
+    def discard_half_written(self) -> None:
+        """Removes what a run that broke off left aside; what `put` had moved away for a newer one comes back first."""
+        for old in self.aside.glob(f"*{_OLD}"):
+            place = self.path / old.name.removesuffix(_OLD)
+            # A numbered checkpoint that lies aside was on its way out.
+            if not place.exists() and not _NUMBERED_CHECKPOINT.fullmatch(place.name):
+                os.replace(old, place)
+        shutil.rmtree(self.aside, ignore_errors=True)
+
+    def mark_interrupted(self) -> Run:
+        """For a run whose process died: it ended when something of it was written last."""
+        self.discard_half_written()
+        files = (path for path in (self._run_path, self.metrics_path) if path.exists())
+        return self.update(status="interrupted", finished_at=max(path.stat().st_mtime for path in files))
+
+    def _move_aside(self, name: str) -> Path:
+        old = self.aside / f"{name}{_OLD}"
+        shutil.rmtree(old, ignore_errors=True)
+        if (self.path / name).exists():
+            self.aside.mkdir(exist_ok=True)
+            os.replace(self.path / name, old)
+        return old
 
     def _write(self, run: Run) -> None:
         new = self._run_path.with_suffix(".json.new")
@@ -202,7 +249,7 @@ def list_runs(checkpoints: Path) -> list[Run]:
 def mark_interrupted(checkpoints: Path) -> list[Run]:
     """Runs that were queued or under way when their process died become `interrupted`; gives those."""
     dead = [run for run in list_runs(checkpoints) if run.status in LIVE and not is_alive(run)]
-    return [RunFolder(checkpoints / run.id).update(status="interrupted", finished_at=time.time()) for run in dead]
+    return [RunFolder(checkpoints / run.id).mark_interrupted() for run in dead]
 
 
 def is_alive(run: Run) -> bool:
@@ -253,7 +300,7 @@ def adapter_prompt(adapter: Path) -> AdapterPrompt:
     return found if found.style in PROMPT_STYLES else AdapterPrompt()
 
 
-def _this_process() -> dict[str, float]:
+def this_process() -> dict[str, float]:
     return {"pid": os.getpid(), "started": psutil.Process().create_time()}
 
 
@@ -268,5 +315,5 @@ def _numbers(folder: Path, name: re.Pattern[str]) -> list[int]:
     return [int(found[1]) for path in folder.glob("*") if (found := name.fullmatch(path.name))]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}

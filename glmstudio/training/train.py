@@ -1,7 +1,6 @@
 """THE training function: page, command line and tests call this one. Knows no page, no words and no data file."""
 
 import gc
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from glmstudio.training.batches import collate, render_rows
 from glmstudio.training.callbacks import LetOthersIn, Progress, Recorder, StopWhenAsked
 from glmstudio.training.loss import agrees_with_model
 from glmstudio.training.pace import Pace
+from glmstudio.training.resume import Standing, evaluation_due, standing
 from glmstudio.training.runs import Run, RunFolder
 from glmstudio.training.thin import use_thin_products
 from glmstudio.training.trainer import AdapterTrainer, training_arguments
@@ -39,10 +39,12 @@ def train(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[Progress], None] | None = None,
+    resume: bool = False,
 ) -> Run:
     """Trains one adapter on the resident base and gives the run as it ended, finished or stopped.
 
-    `folder` holds a run made by `RunFolder.create`. The run keeps a turn of the gate and lets others in between steps.
+    `folder` holds a run made by `RunFolder.create`; with `resume` one that `reopen` cut back, which then goes on as if
+    nothing had happened: the same bytes come out. The run keeps a turn of the gate and lets others in between steps.
     `best` has the lowest dev loss; without one it is `last`. Raises StudioError after status, code and traceback
     (`run.log`) were written into the folder: `train-empty`, `lora-targets`, `family-loss`, `loss-not-finite`,
     `out-of-memory`, `disk-full`, `run-failed`.
@@ -50,18 +52,19 @@ def train(
     tell = on_progress or (lambda progress: None)
     folder.update(status="running", started_at=time.time())
     try:
-        tell(Progress(0, 0, phase="preparing", memory_bytes=resident.memory_bytes))
+        start = standing(folder) if resume else Standing()
+        tell(_progress_at(start, resident.memory_bytes))
         if not train:
             raise StudioError("train-empty")
         rows, dev_rows = (render_rows(resident.base, examples, settings) for examples in (train, dev))
         with resident.gate.turn():
             try:
-                asked = _train(resident, folder, rows, dev_rows, lora, settings, should_stop, tell)
+                asked = _train(resident, folder, rows, dev_rows, lora, settings, start, should_stop, tell)
             finally:
                 resident.end_training()
                 resident.base.model.activation_checkpointing_disable()
                 _free_memory()
-        _discard_half_written(folder)
+        folder.discard_half_written()
         return folder.update(status="stopped" if asked else "finished", finished_at=time.time())
     except Exception as error:
         failure = _failure(error, folder)
@@ -80,6 +83,7 @@ def _train(
     dev_rows: Sequence[Rendered],
     lora: LoraSettings,
     settings: TrainingSettings,
+    start: Standing,
     should_stop: Callable[[], bool],
     tell: Callable[[Progress], None],
 ) -> bool:
@@ -93,8 +97,14 @@ def _train(
     if not agrees_with_model(model, {name: _on(value, base.device) for name, value in collate(rows[:1]).items()}):
         raise StudioError("family-loss", family=base.family.name, source=base.source)
     pace = Pace()
-    use_cache = getattr(base.model.config, "use_cache", True)
-    arguments = training_arguments(settings, folder, base.device, dev=bool(dev_rows), use_cache=use_cache)
+    arguments = training_arguments(
+        settings,
+        folder,
+        base.device,
+        dev=bool(dev_rows),
+        use_cache=getattr(base.model.config, "use_cache", True),
+        evaluate_first=start.step > 0 and not start.evaluated and evaluation_due(start.step, len(rows), settings),
+    )
     trainer = AdapterTrainer(
         model,
         arguments,
@@ -110,15 +120,18 @@ def _train(
         on_progress=tell,
         keep_best=lambda: trainer.keep("best"),
         memory_bytes=lambda: resident.memory_bytes,
+        progress=_progress_at(start, 0),
     )
     stop = StopWhenAsked(should_stop, folder)
     # The order counts: what a stop changes is recorded, and the time that others take is no time of the step.
     for callback in (stop, recorder, LetOthersIn(resident.gate)):
         trainer.add_callback(callback)
     try:
-        trainer.train()
+        trainer.train(resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
+        trainer.keep_state()
         trainer.keep("last")
-        if recorder.progress.best_eval_loss is None:
+        # The folder knows the best of an earlier sitting that got further than its newest checkpoint.
+        if folder.read().best_eval_loss is None:
             trainer.keep("best")
         folder.update(step=trainer.state.global_step)
     finally:
@@ -126,13 +139,21 @@ def _train(
     return stop.asked
 
 
-def _discard_half_written(folder: RunFolder) -> None:
-    shutil.rmtree(folder.aside, ignore_errors=True)
+def _progress_at(start: Standing, memory_bytes: int) -> Progress:
+    return Progress(
+        start.step,
+        0,
+        phase="preparing",
+        memory_bytes=memory_bytes,
+        eval_loss=start.eval_loss,
+        best_step=start.best_step,
+        best_eval_loss=start.best_eval_loss,
+    )
 
 
 def _record_end(folder: RunFolder, **facts: object) -> None:
     # A full disk has room again for the report once the half-written checkpoint is gone.
-    _discard_half_written(folder)
+    folder.discard_half_written()
     folder.log_path.write_text(traceback.format_exc(), encoding="utf-8")
     folder.update(finished_at=time.time(), **facts)
 

@@ -18,15 +18,26 @@ from glmstudio.models.chat_format import Rendered
 from glmstudio.models.resident import IN_TRAINING
 from glmstudio.settings import TrainingSettings
 from glmstudio.training.batches import LikeLengths, collate, dev_batches
+from glmstudio.training.callbacks import StepStart
 from glmstudio.training.loss import target_loss
 from glmstudio.training.pace import Pace
 from glmstudio.training.runs import RunFolder, write_about
 
+# The key of trainer_state.json under which a checkpoint keeps the loss since the record before.
+UNRECORDED = "unrecorded"
+
 
 def training_arguments(
-    settings: TrainingSettings, folder: RunFolder, device: torch.device, *, dev: bool, use_cache: bool
+    settings: TrainingSettings,
+    folder: RunFolder,
+    device: torch.device,
+    *,
+    dev: bool,
+    use_cache: bool,
+    evaluate_first: bool = False,
 ) -> TrainingArguments:
-    """The settings under the Trainer's names; without dev rows nothing is evaluated."""
+    """The settings under the Trainer's names; without dev rows nothing is evaluated, and with `evaluate_first` also
+    before the first step."""
     eval_strategy = "steps" if settings.eval_steps else "epoch"
     save_steps = settings.save_steps or settings.eval_steps
     arguments = TrainingArguments(
@@ -42,6 +53,7 @@ def training_arguments(
         logging_steps=settings.logging_steps,
         eval_strategy=eval_strategy if dev else "no",
         eval_steps=settings.eval_steps or None,
+        eval_on_start=dev and evaluate_first,
         save_strategy="steps" if save_steps else "epoch",
         save_steps=save_steps or 500,
         seed=settings.seed,
@@ -84,6 +96,8 @@ class AdapterTrainer(Trainer):
     ) -> None:
         super().__init__(model, arguments, data_collator=collate, train_dataset=train, eval_dataset=dev or None)
         self.remove_callback(PrinterCallback)
+        self.add_callback(StepStart(self._remember, self._forget))
+        self._before_step: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor] | None = None
         self._folder = folder
         self._pace = pace
         self._save_total_limit = save_total_limit
@@ -165,11 +179,48 @@ class AdapterTrainer(Trainer):
         (folder / "README.md").unlink()
         write_about(folder, self._folder.read(), self.state.global_step)
 
+    def keep_state(self) -> None:
+        """Sees to it that the last whole step has a checkpoint to go on from, also where training ended inside one."""
+        step = self.state.global_step
+        if not step or step in self._folder.numbered():
+            return
+        if self._before_step is not None:
+            random, random_cuda, self._tr_loss = self._before_step
+            torch.set_rng_state(random)
+            if random_cuda is not None:
+                torch.cuda.set_rng_state(random_cuda)
+        self._save_checkpoint(self.model, None)
+
+    def _remember(self) -> None:
+        random_cuda = torch.cuda.get_rng_state() if self.args.device.type == "cuda" else None
+        self._before_step = torch.get_rng_state(), random_cuda, self._tr_loss.clone()
+
+    def _forget(self) -> None:
+        self._before_step = None
+
+    def _run_epoch(self, **parts: Any) -> None:
+        # Behind the last step of all, or a stop in the evaluation before the first, the Trainer would make one more.
+        self.control.should_training_stop |= self.state.global_step >= self.state.max_steps
+        if self.control.should_training_stop:
+            return
+        # The loss that no record has yet; the Trainer begins every sitting with none.
+        if unrecorded := self.state.stateful_callbacks.pop(UNRECORDED, None):
+            self._tr_loss += unrecorded["loss"]
+            self._globalstep_last_logged = unrecorded["since"]
+        super()._run_epoch(**parts)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        device = str(self.args.device)
+        self.model.load_adapter(resume_from_checkpoint, IN_TRAINING, is_trainable=True, torch_device=device)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         name = f"checkpoint-{self.state.global_step}"
+        unrecorded = {"loss": self._tr_loss.item(), "since": self._globalstep_last_logged}
+        self.state.stateful_callbacks[UNRECORDED] = unrecorded
         # The Trainer writes to the same folder by itself, because its output directory is where `put` writes aside.
         self._folder.put(name, lambda path: super(AdapterTrainer, self)._save_checkpoint(model, trial))
         self._folder.keep_newest(self._save_total_limit)
+        del self.state.stateful_callbacks[UNRECORDED]
 
     def _refuse(self) -> None:
         rate = f"{self._get_learning_rate():.2g}"

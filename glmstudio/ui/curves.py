@@ -18,6 +18,7 @@ class Tail:
     curve: Curve
     latest: dict[str, "MetricRecord"] = field(default_factory=dict)
     offset: int = 0
+    started_at: float | None = None
 
 
 class Curves:
@@ -31,7 +32,11 @@ class Curves:
     def tail(self, run_id: str) -> Tail:
         """The run's tail, up to date."""
         with self.lock:
-            tail = self._tails.setdefault(run_id, Tail(Curve(run_id)))
+            started_at = self._studio.run(run_id).started_at
+            tail = self._tails.get(run_id)
+            # A run that goes on was cut back to its checkpoint: what was read of it is read anew.
+            if tail is None or tail.started_at != started_at:
+                tail = self._tails[run_id] = Tail(Curve(run_id), started_at=started_at)
             records, tail.offset = self._studio.metrics(run_id, tail.offset)
             tail.curve.extend(records)
             tail.latest.update({record.kind: record for record in records})

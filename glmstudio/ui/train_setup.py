@@ -140,7 +140,7 @@ class Setup:
                 and run.step
                 and (run.base.source, run.base.device) == (base.source, base.device)
             ):
-                row = (run.finished_at - run.started_at) / (run.step * _rows_a_step(run.settings))
+                row = run.seconds / (run.step * _rows_a_step(run.settings))
                 return (row * plan["steps"] * _rows_a_step(settings) if "steps" in plan else None), run
         return None, None
 

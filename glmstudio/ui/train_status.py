@@ -58,8 +58,8 @@ def _going_facts(
 
 def _ended_facts(run: "Run", lang: str) -> list[str]:
     facts = []
-    if run.started_at and run.finished_at:
-        facts.append(t("train.took", lang, time=clock(run.finished_at - run.started_at)))
+    if run.seconds:
+        facts.append(t("train.took", lang, time=clock(run.seconds)))
     if run.best_eval_loss is not None:
         facts.append(t("train.best", lang, loss=f"{run.best_eval_loss:.3f}", step=f"{run.best_step:,}"))
     return facts

@@ -141,7 +141,7 @@ def test_stop_keeps_what_is_there(tmp_path: Path) -> None:
     assert (run.status, run.step, run.error) == ("stopped", 3, None)
     assert [record.step for record in records(tmp_path / "run", "train")] == [1, 2, 3]
     assert records(tmp_path / "run", "eval") == []
-    assert RunFolder(tmp_path / "run").checkpoints() == ["best", "last"]
+    assert RunFolder(tmp_path / "run").checkpoints() == ["best", "last", "checkpoint-3"]
     assert any(
         weight.abs().max() > 0 for name, weight in weights(tmp_path / "run" / "last").items() if "lora_B" in name
     )

@@ -24,7 +24,13 @@ from glmstudio.training.runs import (
     write_about,
 )
 
-BASE = SimpleNamespace(source="embedded", family=SimpleNamespace(name="chatglm"), dtype="torch.float32", device="cpu")
+BASE = SimpleNamespace(
+    source="embedded",
+    family=SimpleNamespace(name="chatglm"),
+    dtype="torch.float32",
+    device="cpu",
+    quantization="none",
+)
 LORA = LoraSettings(r=4, target_modules=("dense", "query_key_value"))
 SETTINGS = TrainingSettings(max_source_length=123)
 

@@ -1,0 +1,63 @@
+"""`train --resume`: everything is read from the run's folder; flags that say otherwise are refused by name."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from glmstudio.data import snapshot
+from glmstudio.data.example import Example
+from glmstudio.errors import StudioError
+from glmstudio.settings import flag_name
+from glmstudio.training.resume import last_sitting, reopen
+from glmstudio.training.runs import Run, RunFolder
+from glmstudio.workspace import Workspace
+
+if TYPE_CHECKING:
+    from glmstudio.models.loading import Base
+
+
+def reopened(
+    args: argparse.Namespace, rows: tuple[Sequence[Example], Sequence[Example]] | None
+) -> "tuple[Base, RunFolder, snapshot.Snapshot]":
+    """(base, folder, frozen rows) of the run in `--output-dir`, ready to go on. `rows` are (train, dev) where files or
+    a dataset were named. Raises StudioError `resume-contradicts` and those of `reopen`, `load_base` and `snapshot`."""
+    from glmstudio.models.loading import load_base
+
+    folder = RunFolder(args.output_dir)
+    run = last_sitting(folder)
+    if flags := contradictions(args, run, rows):
+        raise StudioError("resume-contradicts", flags=", ".join(flags))
+    frozen = snapshot.find(run.snapshot_id, folder.path / "snapshots", Workspace(args.root).snapshots)
+    base = load_base(
+        run.base.source,
+        device=args.device or run.base.device,
+        dtype=run.base.dtype,
+        quantization=run.base.quantization,
+    )
+    reopen(folder, base)
+    return base, folder, frozen
+
+
+def contradictions(
+    args: argparse.Namespace, run: Run, rows: tuple[Sequence[Example], Sequence[Example]] | None
+) -> list[str]:
+    """The flags whose values are not those of the run. The device may be another one."""
+    from glmstudio.models.devices import DTYPES
+
+    found = [
+        flag_name(item.name)
+        for settings in (run.lora, run.settings)
+        for item in dataclasses.fields(settings)
+        if getattr(args, item.name, value := getattr(settings, item.name)) != value
+    ]
+    if args.base not in (None, run.base.source):
+        found.append("--base")
+    if args.dtype not in (None, "auto") and str(DTYPES[args.dtype]) != f"torch.{run.base.dtype}":
+        found.append("--dtype")
+    if args.quantization not in (None, run.base.quantization):
+        found.append("--quantization")
+    if rows is not None and snapshot.identity(*rows) != run.snapshot_id:
+        named = {"--dataset": args.dataset, "--train-path": args.train_path, "--dev-path": args.dev_path}
+        found += [flag for flag, value in named.items() if value]
+    return found + (["--overwrite-output-dir"] if args.overwrite_output_dir else [])

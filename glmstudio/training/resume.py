@@ -1,0 +1,115 @@
+"""Going on with a run that did not reach its end: whether it can, from which step, what is known by then.
+
+Knows the run's folder and what the Trainer writes into a checkpoint; loads no weights and trains nothing.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glmstudio.errors import StudioError
+from glmstudio.settings import TrainingSettings
+from glmstudio.training.check import optimizer_steps
+from glmstudio.training.metrics import cut_back, read_from
+from glmstudio.training.runs import LIVE, BaseFacts, Run, RunFolder, is_alive, this_process, versions
+
+if TYPE_CHECKING:
+    from glmstudio.models.loading import Base
+
+# What a checkpoint needs beside the adapter, so that the next step is the one that would have come.
+STATE_FILES = frozenset({"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"})
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a run goes on: behind `step`, from `checkpoint`; None where it begins anew with the same seed.
+
+    `eval_loss` and the best are those of the records up to there; `evaluated` whether one of them is of this step.
+    """
+
+    step: int = 0
+    checkpoint: Path | None = None
+    eval_loss: float | None = None
+    best_step: int = 0
+    best_eval_loss: float | None = None
+    evaluated: bool = False
+
+
+def reopen(folder: RunFolder, base: "Base") -> Run:
+    """Makes a run that was stopped, failed or broke off a queued one again, cut back to its newest whole checkpoint.
+
+    Raises StudioError `resume-nothing`, `resume-finished`, `run-active`, and `resume-base` where `base` is another one
+    than the run began on or has other numbers.
+    """
+    run = last_sitting(folder)
+    facts = BaseFacts.of(base)
+    if dataclasses.replace(facts, device="") != dataclasses.replace(run.base, device=""):
+        raise StudioError(
+            "resume-base", run=run.id, wanted=run.base.source, wanted_numbers=run.base.numbers,
+            source=facts.source, numbers=facts.numbers,
+        )  # fmt: skip
+    if run.status in LIVE:
+        run = folder.mark_interrupted()
+    folder.discard_half_written()
+    step = _newest_whole(folder)
+    cut_back(folder.metrics_path, step)
+    folder.log_path.unlink(missing_ok=True)
+    return folder.update(
+        status="queued",
+        step=step,
+        earlier_seconds=run.seconds,
+        started_at=None,
+        finished_at=None,
+        error=None,
+        versions=versions(),
+        process=this_process(),
+    )
+
+
+def last_sitting(folder: RunFolder) -> Run:
+    """The run as it was left. Raises StudioError where there is nothing to go on with."""
+    try:
+        run = folder.read()
+    except StudioError as error:
+        if error.code != "run-missing":
+            raise
+        raise StudioError("resume-nothing", folder=str(folder.path)) from None
+    if is_alive(run):
+        raise StudioError("run-active", run=run.id)
+    if run.status == "finished":
+        raise StudioError("resume-finished", run=run.id, steps=run.step)
+    return run
+
+
+def standing(folder: RunFolder) -> Standing:
+    """Where a run that was reopened stands."""
+    step = _newest_whole(folder)
+    records, _ = read_from(folder.metrics_path)
+    losses = {record.step: record.values["loss"] for record in records if record.kind == "eval"}
+    best = min(losses, key=losses.__getitem__, default=0)
+    return Standing(
+        step,
+        folder.path / f"checkpoint-{step}" if step else None,
+        eval_loss=losses[max(losses)] if losses else None,
+        best_step=best,
+        best_eval_loss=losses.get(best),
+        evaluated=step in losses,
+    )
+
+
+def evaluation_due(step: int, rows: int, settings: TrainingSettings) -> bool:
+    """Whether an undisturbed run of so many training rows evaluates behind this step."""
+    in_epoch = optimizer_steps(rows, dataclasses.replace(settings, num_train_epochs=1))
+    return step % (settings.eval_steps or in_epoch) == 0 or step == optimizer_steps(rows, settings)
+
+
+def _newest_whole(folder: RunFolder) -> int:
+    """The step of the newest checkpoint that holds everything, 0 without one."""
+    return next((step for step in folder.numbered() if _is_whole(folder.path / f"checkpoint-{step}")), 0)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """A power cut leaves files that were moved into place but are empty."""
+    sizes = {file.name: file.stat().st_size for file in checkpoint.iterdir()}
+    return sizes.keys() >= STATE_FILES and all(sizes.values())
