@@ -1,12 +1,13 @@
 """ChatGLM2, ChatGLM3 and GLM-4 in their original form become transformers' GlmForCausalLM: names, splits, config.
 
-One shard is in memory beside the model. Knows no text; the folder on disk is converted in `converted_folder`.
+One shard is in memory beside the model. Knows no text; folders are rewritten in `converting`.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,9 +15,11 @@ from transformers import GlmConfig, GlmForCausalLM
 
 from glmstudio.errors import StudioError
 from glmstudio.models.checkpoint_files import refuse_misfit, refuse_missing, tensors, weight_files
-from glmstudio.models.families import CHATGLM2, Family
+from glmstudio.models.families import CHATGLM2, FAMILY_KEY, Family
+from glmstudio.models.quantised import quantisation_of, use_packed_layers
+from glmstudio.models.quantising import Shrink, leave
 
-NOT_LOADED = re.compile(r"rotary_pos_emb\.inv_freq$")
+NOT_LOADED = re.compile(r"rotary_pos_emb\.inv_freq$|^transformer\.prefix_encoder\.")
 ROPE_THETA = 10000.0
 # What the original code can do besides; no published model does.
 FIXED = {
@@ -90,6 +93,11 @@ class GlmNames:
         inside = {native: official for official, native in _IN_LAYER.items()} | dict.fromkeys(self.splits, _FUSED)
         return f"transformer.encoder.layers.{found[1]}.{inside[found[2]]}" if found[2] in inside else None
 
+    def official_tensor(self, tensor: str) -> str:
+        """The original name of a native tensor that the model has."""
+        module, _, kind = tensor.rpartition(".")
+        return f"{self.official(module)}.{kind}"
+
 
 def glm_config(config: Mapping[str, Any], family: Family) -> GlmConfig:
     """The config of GlmForCausalLM for an original `config.json`.
@@ -124,49 +132,67 @@ def glm_config(config: Mapping[str, Any], family: Family) -> GlmConfig:
         bos_token_id=config.get("bos_token_id"),
         eos_token_id=config.get("eos_token_id", 2),
         pad_token_id=config.get("pad_token_id", 0),
+        **{FAMILY_KEY: family.name},
     )
 
 
-def load_original(
-    folder: Path, config: Mapping[str, Any], family: Family, device: torch.device, dtype: torch.dtype
-) -> GlmForCausalLM:
-    """The model of a folder in original form, its tensors renamed and split shard by shard.
-
-    Raises StudioError `base-quantized`, `config-unfit`, `tensors-missing` and whatever is wrong with a shard.
-    """
-    if config.get("quantization_bit"):
-        raise StudioError("base-quantized", folder=str(folder), bits=config["quantization_bit"])
-    files = weight_files(folder)
+def empty_model(folder: Path, config: Mapping[str, Any], family: Family) -> tuple[GlmForCausalLM, GlmNames]:
+    """The model of an original config without numbers, and its names. Raises StudioError `config-unfit`."""
     try:
         model_config = glm_config(config, family)
-        model_config.dtype = dtype
         with torch.device("meta"):
-            model = GlmForCausalLM(model_config)
-        names = GlmNames.of(model_config)
+            return GlmForCausalLM(model_config), GlmNames.of(model_config)
     except (TypeError, ValueError, RuntimeError, ArithmeticError, KeyError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise StudioError("config-unfit", file=str(folder / "config.json"), reason=reason) from error
+
+
+def load_original(
+    folder: Path,
+    config: Mapping[str, Any],
+    family: Family,
+    device: torch.device,
+    dtype: torch.dtype,
+    shrink: Shrink = leave,
+) -> GlmForCausalLM:
+    """The model of a folder in original form, its tensors renamed and split shard by shard, packed ones as they are.
+
+    `shrink` is called after every shard. Raises StudioError `base-quantized`, `config-unfit`, `tensors-missing` and
+    whatever is wrong with a shard.
+    """
+    quantization = quantisation_of(config, str(folder))
+    files = weight_files(folder)
+    model, names = empty_model(folder, config, family)
+    model.config.dtype = dtype
+    kinds = use_packed_layers(model, quantization)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    missing = set(shapes) - ({"lm_head.weight"} if model_config.tie_word_embeddings else set())
+    missing = set(shapes) - ({"lm_head.weight"} if model.config.tie_word_embeddings else set())
     for file in files:
         for stored_name, value in tensors(file):
-            for name, part in native_tensors(names, shapes, file, stored_name, value).items():
-                placed = part.to(device=device, dtype=dtype, copy=True)
+            for name, part in native_tensors(names, shapes, file, stored_name, value, kinds).items():
+                placed = part.to(device=device, dtype=kinds.get(name, dtype), copy=True)
                 model.load_state_dict({name: placed}, strict=False, assign=True)
                 missing.discard(name)
-    refuse_missing(folder, {_official_tensor(names, name) for name in missing})
+        shrink(model)
+    refuse_missing(folder, {names.official_tensor(name) for name in missing})
     # The table of rotary frequencies is no weight: it was made without numbers, like everything on "meta".
-    model.model.rotary_emb = type(model.model.rotary_emb)(model_config).to(device)
+    model.model.rotary_emb = type(model.model.rotary_emb)(model.config).to(device)
     model.tie_weights()
     return model
 
 
 def native_tensors(
-    names: GlmNames, shapes: Mapping[str, tuple[int, ...]], file: Path, stored_name: str, value: torch.Tensor
+    names: GlmNames,
+    shapes: Mapping[str, tuple[int, ...]],
+    file: Path,
+    stored_name: str,
+    value: torch.Tensor,
+    kinds: Mapping[str, torch.dtype] = MappingProxyType({}),
 ) -> dict[str, torch.Tensor]:
     """Native names and views for one stored tensor; none for the frequency table, which is computed.
 
-    Raises StudioError `tensor-foreign`, `tensor-shape`.
+    `kinds` are number types by native name, where there is no choice. Raises StudioError `tensor-foreign` and
+    `tensor-shape`.
     """
     if NOT_LOADED.search(stored_name):
         return {}
@@ -174,10 +200,5 @@ def native_tensors(
     parts = {f"{name}.{kind}": rows for name, rows in names.native(module).items()}
     known = [shapes[name] for name in parts if name in shapes]
     shape = (sum(rows for rows, *_ in known), *known[0][1:]) if known and len(known) == len(parts) else None
-    refuse_misfit(file, stored_name, value, shape)
+    refuse_misfit(file, stored_name, value, shape, packed=any(kinds.get(name) == torch.int8 for name in parts))
     return {name: value[rows] for name, rows in parts.items()}
-
-
-def _official_tensor(names: GlmNames, native: str) -> str:
-    module, _, kind = native.rpartition(".")
-    return f"{names.official(module)}.{kind}"

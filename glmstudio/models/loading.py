@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from glmstudio.errors import StudioError
 from glmstudio.models import hub
 from glmstudio.models.adapters import load_adapter
+from glmstudio.models.chatglm import registration  # noqa: F401 - makes ChatGLM-6B known to the Auto classes
 from glmstudio.models.chatglm.tokenization_chatglm import VOCAB_FILES_NAMES, ChatGLMTokenizer
 from glmstudio.models.chatglm.weights import load_chatglm
 from glmstudio.models.checkpoint_files import (
@@ -26,27 +27,25 @@ from glmstudio.models.checkpoint_files import (
     weight_files,
 )
 from glmstudio.models.conversion import load_original
-from glmstudio.models.families import CHATGLM, Family, family_of, is_original
+from glmstudio.models.devices import chosen_device, chosen_dtype
+from glmstudio.models.families import CHATGLM, CHATGLM2, CHATGLM3, GLM_4, Family, family_of, is_original
+from glmstudio.models.quantised import quantisation_of
+from glmstudio.models.quantising import Shrink, leave, shrink_to
+from glmstudio.models.tokenization_glm import VOCABULARY, read_sentencepiece, read_tiktoken
+from glmstudio.models.vocabulary_fit import refuse_larger_vocabulary
 from glmstudio.workspace import repository_root
 
 __all__ = ["Base", "embedded_folder", "load_adapter", "load_base", "load_tokenizer"]
 
 EMBEDDED = "embedded"
-DTYPES = {
-    "fp32": torch.float32,
-    "float32": torch.float32,
-    "bf16": torch.bfloat16,
-    "bfloat16": torch.bfloat16,
-    "fp16": torch.float16,
-    "float16": torch.float16,
-}
 CHATGLM_VOCABULARY = VOCAB_FILES_NAMES["vocab_file"]
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", CHATGLM_VOCABULARY)
 
 
 @dataclass(frozen=True)
 class Base:
-    """A loaded base in evaluation mode. `tokenizer` is None where the folder has no tokenizer files."""
+    """A loaded base in evaluation mode. `tokenizer` is None where the folder has no tokenizer files. `quantization` is
+    "none", "8bit" or "4bit", whether the files have it or loading did it."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase | None
@@ -54,6 +53,7 @@ class Base:
     source: str
     device: torch.device
     dtype: torch.dtype
+    quantization: str = "none"
 
 
 def embedded_folder() -> Path:
@@ -61,22 +61,40 @@ def embedded_folder() -> Path:
     return repository_root() / "data" / "embedded"
 
 
-def load_base(source: str | Path, *, device: str = "auto", dtype: str = "auto") -> Base:
+def load_base(
+    source: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantization: str = "none",
+    on_download: hub.OnProgress | None = None,
+    should_stop: hub.ShouldStop | None = None,
+) -> Base:
     """The base named by `source`: "embedded", a local folder or a hub id.
 
     `device` is "auto" (CUDA where there is one) or a torch device; `dtype` is "auto" (bfloat16 where the device has
-    instructions for it, else float32) or one of `DTYPES`. Raises StudioError for whatever is wrong with files or wish.
+    instructions for it, else float32) or one of `devices.DTYPES`. `quantization` "8bit" or "4bit" quantises the linear
+    layers of a full-precision base while it loads. `on_download` and `should_stop` are for a hub's
+    model, as `hub.fetch` has them. Raises StudioError for whatever is wrong with files or wish.
     """
-    where = _device(device)
-    kind = _dtype(dtype, where)
-    folder = _folder(str(source))
-    config = _read_config(folder)
+    where = chosen_device(device)
+    kind = chosen_dtype(dtype, where)
+    folder = folder_of(str(source), on_download, should_stop)
+    config = read_config(folder)
     family = family_of(config, str(source))
     tokenizer = load_tokenizer(folder) if any((folder / name).is_file() for name in TOKENIZER_FILES) else None
-    model = _load_model(folder, config, family, where, kind)
+    rows = config.get("padded_vocab_size", config.get("vocab_size"))
+    if tokenizer is not None and rows:
+        refuse_larger_vocabulary(tokenizer, rows, str(folder))
+    stored = quantisation_of(config, str(folder))
+    if stored != "none" and quantization not in ("none", stored):
+        raise StudioError("quantization-stored", folder=str(folder), stored=stored, quantization=quantization)
+    shrink = shrink_to("none" if stored == quantization else quantization, where, kind)
+    model = _load_model(folder, config, family, where, kind, shrink)
     model.config.name_or_path = model.name_or_path = str(source)
     model.generation_config = _generation_config(model)
-    return Base(model.eval(), tokenizer, family, str(source), where, kind)
+    quantization = quantization if stored == "none" else stored
+    return Base(model.eval(), tokenizer, family, str(source), where, kind, quantization)
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
@@ -85,72 +103,58 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     Raises StudioError `tokenizer-unreadable`, `base-incomplete`, `lfs-pointer` and those of an unknown family.
     """
     folder = Path(folder)
-    family = family_of(_read_config(folder), str(folder))
+    family = family_of(read_config(folder), str(folder))
     for name in TOKENIZER_FILES:
         refuse_pointer(folder / name)
     # Without its config the tokenizer would take the first release's offset of 20000, and every id would be wrong.
-    for name in (CHATGLM_VOCABULARY, "tokenizer_config.json") if family is CHATGLM else ():
+    needed = {CHATGLM: (CHATGLM_VOCABULARY, "tokenizer_config.json"), CHATGLM2: (VOCABULARY,), CHATGLM3: (VOCABULARY,)}
+    for name in needed.get(family, ()):
         if not (folder / name).is_file():
             raise StudioError("base-incomplete", folder=str(folder), file=name)
     try:
         if family is CHATGLM:
             return ChatGLMTokenizer.from_pretrained(folder)
+        if family in (CHATGLM2, CHATGLM3):
+            return read_sentencepiece(folder, family)
+        if family is GLM_4 and not (folder / "tokenizer.json").is_file():
+            return read_tiktoken(folder)
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # Every tokenizer class reads its files in its own way and fails in its own way.
         raise StudioError("tokenizer-unreadable", folder=str(folder), reason=first_line(error)) from error
 
 
-def _folder(source: str) -> Path:
+def folder_of(
+    source: str, on_download: hub.OnProgress | None = None, should_stop: hub.ShouldStop | None = None
+) -> Path:
+    """The folder of the model `source`, downloaded where it is a hub's. Raises `base-missing`, and a hub's errors."""
     folder = embedded_folder() if source == EMBEDDED else Path(source).expanduser()
     if folder.is_dir():
         return folder
-    if source != EMBEDDED and not folder.exists() and hub.HUB_ID.fullmatch(source):
-        return hub.fetch(source)
+    if source != EMBEDDED and not folder.exists() and hub.is_hub_id(source):
+        return hub.fetch(source, on_progress=on_download, should_stop=should_stop)
     raise StudioError("base-missing", source=str(folder))
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """A model folder's `config.json`. Raises StudioError `base-not-a-model` where there is none."""
     if not (folder / "config.json").is_file():
         raise StudioError("base-not-a-model", folder=str(folder))
     return read_json(folder / "config.json")
 
 
-def _device(wish: str) -> torch.device:
-    if wish == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wish)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise StudioError("device-unavailable", device=wish, reason=first_line(error)) from error
-    return device
-
-
-def _dtype(wish: str, device: torch.device) -> torch.dtype:
-    if wish == "auto":
-        if device.type == "cuda":
-            gains = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            # Without these instructions bfloat16 is emulated, several times slower than float32.
-            able = torch.cpu.get_capabilities()
-            gains = device.type == "cpu" and any(able.get(name) for name in ("avx512_bf16", "amx_bf16"))
-        return torch.bfloat16 if gains else torch.float32
-    if wish not in DTYPES:
-        raise StudioError("dtype-unknown", dtype=wish, choices=", ".join(("auto", *DTYPES)))
-    return DTYPES[wish]
-
-
 def _load_model(
-    folder: Path, config: Mapping[str, Any], family: Family, device: torch.device, dtype: torch.dtype
+    folder: Path, config: Mapping[str, Any], family: Family, device: torch.device, dtype: torch.dtype, shrink: Shrink
 ) -> PreTrainedModel:
+    # What is to be quantised comes to the device when it is.
+    first = device if shrink is leave else torch.device("cpu")
     if family is CHATGLM:
-        return load_chatglm(folder, config, device, dtype)
+        return load_chatglm(folder, config, first, dtype, shrink).to(device)
     if is_original(config):
-        return load_original(folder, config, family, device, dtype)
-    return _load_native(folder, device, dtype)
+        return load_original(folder, config, family, first, dtype, shrink).to(device)
+    return _load_native(folder, dtype, shrink).to(device)
 
 
-def _load_native(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def _load_native(folder: Path, dtype: torch.dtype, shrink: Shrink) -> PreTrainedModel:
     """A causal model that transformers has built in, with every tensor found and fitting."""
     refuse_unreadable(weight_files(folder))
     try:
@@ -163,7 +167,8 @@ def _load_native(folder: Path, device: torch.device, dtype: torch.dtype) -> PreT
         file = file_of_tensor(folder, name)
         raise StudioError("tensor-shape", file=file, tensor=name, expected=list(expected), actual=list(actual))
     refuse_missing(folder, set(found["missing_keys"]))
-    return model.to(device)
+    shrink(model)
+    return model
 
 
 def _generation_config(model: PreTrainedModel) -> GenerationConfig:

@@ -49,6 +49,17 @@ _GLM_4_TEMPLATE = (
 )
 
 
+class WrittenGlmTokenizer(PreTrainedTokenizerFast):
+    """A tokenizer whose special tokens are read from text. Saved under the class name that every transformers knows."""
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> tuple[str, ...]:
+        files = super().save_pretrained(save_directory, **kwargs)
+        path = Path(save_directory) / "tokenizer_config.json"
+        config = read_json(path) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+        path.write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        return files
+
+
 class SentencePieceGlmTokenizer(PreTrainedTokenizerFast):
     """ChatGLM2's and ChatGLM3's tokenizer, equal to the original in ids, pieces and decoded text.
 
@@ -79,13 +90,13 @@ class SentencePieceGlmTokenizer(PreTrainedTokenizerFast):
         return ids if token_ids_1 is None else [*ids, *token_ids_1, self.eos_token_id]
 
     @cached_property
-    def written(self) -> PreTrainedTokenizerFast:
+    def written(self) -> WrittenGlmTokenizer:
         """The same vocabulary as plain transformers gets it: `sop` is called `<sop>`, special tokens are read from text
         and left out of decoded text where that is asked."""
         extra = WRITTEN_OPENING + (ROLES if self._family is CHATGLM3 else ())
         backend = sentencepiece_backend(self._vocabulary, extra)
         _lead_with(backend, "[gMASK]", "<sop>", closing="</s>")
-        return PreTrainedTokenizerFast(
+        return WrittenGlmTokenizer(
             tokenizer_object=backend,
             extra_special_tokens=list(extra),
             chat_template=_TEMPLATES[self._family.name],
@@ -98,7 +109,7 @@ class SentencePieceGlmTokenizer(PreTrainedTokenizerFast):
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> tuple[str, ...]:
         """Writes the original vocabulary, from which this class reads itself, and `written` for plain transformers."""
-        files = save_for_transformers(self.written, Path(save_directory))
+        files = self.written.save_pretrained(save_directory, **kwargs)
         path = Path(save_directory) / VOCABULARY
         path.write_bytes(self._vocabulary)
         return (*files, str(path))
@@ -118,7 +129,7 @@ def read_sentencepiece(folder: Path, family: Family) -> SentencePieceGlmTokenize
     return SentencePieceGlmTokenizer((folder / VOCABULARY).read_bytes(), family)
 
 
-def read_tiktoken(folder: Path) -> PreTrainedTokenizerFast:
+def read_tiktoken(folder: Path) -> WrittenGlmTokenizer:
     """The tokenizer of a GLM-4 folder in original form. Special tokens are read from text, as in the original.
 
     Names and ids of the special tokens and the chat template are those of tokenizer_config.json where it has them.
@@ -132,7 +143,7 @@ def read_tiktoken(folder: Path) -> PreTrainedTokenizerFast:
     extra = named or {token: size + index for index, token in enumerate(default)}
     backend = tiktoken_backend(data, extra)
     _lead_with(backend, "[gMASK]", "<sop>")
-    return PreTrainedTokenizerFast(
+    return WrittenGlmTokenizer(
         tokenizer_object=backend,
         eos_token=GLM_4_END,
         pad_token=GLM_4_END,
@@ -140,15 +151,6 @@ def read_tiktoken(folder: Path) -> PreTrainedTokenizerFast:
         chat_template=stored.get("chat_template") or _GLM_4_TEMPLATE,
         **_MANNERS,
     )
-
-
-def save_for_transformers(tokenizer: PreTrainedTokenizerFast, folder: Path) -> tuple[str, ...]:
-    """Writes a tokenizer under the class name that every release of transformers knows."""
-    files = tokenizer.save_pretrained(folder)
-    path = folder / "tokenizer_config.json"
-    config = read_json(path) | {"tokenizer_class": "PreTrainedTokenizerFast"}
-    path.write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    return files
 
 
 def _lead_with(backend: Tokenizer, *opening: str, closing: str | None = None) -> None:

@@ -18,7 +18,9 @@ from glmstudio.models.chatglm.tokenization_chatglm import ChatGLMTokenizer
 from glmstudio.models.families import CHATGLM as CHATGLM_FAMILY
 from glmstudio.models.families import FAMILIES
 from glmstudio.models.loading import load_base, load_tokenizer
-from tests.unit.golden_cases import CHATGLM, assert_forward, cases, tensor
+from glmstudio.models.vocabulary_fit import tokens_in_use
+from tests.small_vocabularies import sentencepiece_file, tiktoken_file, tiktoken_ranks
+from tests.unit.golden_cases import CHATGLM, CHATGLM2, CHATGLM3, GLM_4, assert_forward, cases, tensor
 
 FIRST, SECOND = (f"pytorch_model-0000{n}-of-00002.bin" for n in (1, 2))
 INDEX = "pytorch_model.bin.index.json"
@@ -79,6 +81,13 @@ def edit_shard(path: Path, **changes) -> None:
     torch.save(state, path)
 
 
+def with_rows(folder: Path, rows: int) -> None:
+    """Gives the golden model an embedding and a head of `rows`."""
+    edit_json(folder / "config.json", vocab_size=rows)
+    edit_shard(folder / FIRST, transformer__word_embeddings__weight=torch.zeros(rows, 64))
+    edit_shard(folder / SECOND, lm_head__weight=torch.zeros(rows, 64))
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "float32", "bf16", "bfloat16", "fp16", "float16"])
 def test_a_folder_becomes_a_base(dtype):
     base = load_base(CHATGLM, device="cpu", dtype=dtype)
@@ -125,7 +134,9 @@ def test_safetensors_shards_and_a_wrapped_head(folder):
 
 def test_the_tokenizer_of_the_folder_comes_along(folder):
     (folder / "ice_text.model").write_bytes(build_model())
-    ChatGLMTokenizer(str(folder / "ice_text.model"), num_image_tokens=0).save_pretrained(folder)
+    made = ChatGLMTokenizer(str(folder / "ice_text.model"), num_image_tokens=0)
+    made.save_pretrained(folder)
+    with_rows(folder, len(made))
     base = load_base(folder, device="cpu", dtype="fp32")
     assert isinstance(base.tokenizer, ChatGLMTokenizer)
     assert base.tokenizer.num_image_tokens == 0
@@ -135,6 +146,35 @@ def test_the_tokenizer_of_the_folder_comes_along(folder):
         error = refusal(folder)
         assert (error.code, error.params["file"]) == ("base-incomplete", name)
         (folder / name).write_bytes(data)
+    with_rows(folder, len(made) - 1)
+    error = refusal(folder)
+    assert error.code == "vocabulary-misfit"
+    assert error.params == {"folder": str(folder), "tokens": len(made), "rows": len(made) - 1}
+
+
+@pytest.mark.parametrize("folder_of_set", [CHATGLM2, CHATGLM3, GLM_4], ids=lambda folder: folder.name)
+def test_a_vocabulary_larger_than_the_embedding(folder_of_set, tmp_path):
+    for file in folder_of_set.glob("*.*"):
+        shutil.copy(file, tmp_path)
+    data = tiktoken_file(tiktoken_ranks(200)) if folder_of_set == GLM_4 else sentencepiece_file()
+    (tmp_path / "tokenizer.model").write_bytes(data)
+    tokens = len(load_tokenizer(tmp_path))
+    error = refusal(tmp_path)
+    rows = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["padded_vocab_size"]
+    assert error.code == "vocabulary-misfit"
+    assert error.params["rows"] == rows
+    assert rows < error.params["tokens"] <= tokens
+
+
+def test_special_tokens_without_a_row_count_only_where_they_are_used(llama):
+    tokenizer = load_tokenizer(llama)
+    assert tokens_in_use(tokenizer) == 4
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<image>"]})
+    assert tokens_in_use(tokenizer) == 4
+    tokenizer.add_tokens(["typed"])
+    assert tokens_in_use(tokenizer) == len(tokenizer) == 6
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    assert tokens_in_use(tokenizer) == 7
 
 
 def test_the_embedded_base_is_a_folder_of_the_program(monkeypatch, tmp_path, folder):
@@ -207,11 +247,6 @@ def test_a_family_that_is_not_supported(folder, changes, named):
         load_tokenizer(folder)
 
 
-def test_quantized_weights(folder):
-    edit_json(folder / "config.json", quantization_bit=4)
-    assert (refusal(folder).code, refusal(folder).params["bits"]) == ("base-quantized", 4)
-
-
 def test_a_missing_shard(folder):
     (folder / SECOND).unlink()
     error = refusal(folder)
@@ -247,6 +282,7 @@ def test_an_index_without_a_map(folder):
 def test_a_pointer_instead_of_the_file(folder, name):
     (folder / "ice_text.model").write_bytes(build_model())
     (folder / "tokenizer_config.json").write_text('{"num_image_tokens": 0}', encoding="utf-8")
+    with_rows(folder, 8000)
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n"
     (folder / name).write_text(pointer, encoding="utf-8")
     error = refusal(folder)

@@ -4,6 +4,8 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
+from glmstudio.models.families import LATER_CHATGLM_KEYS
+
 OFFICIAL_RESIDUAL_ALPHA = (2 * 28) ** 0.5
 
 
@@ -44,6 +46,9 @@ class ChatGLMConfig(PreTrainedConfig):
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
+        # transformers reads every config of model_type "chatglm" with this class; these would lose all their sizes.
+        if not LATER_CHATGLM_KEYS.isdisjoint(kwargs):
+            raise ValueError("ChatGLM2, ChatGLM3 or GLM-4 in original form: load it with glmstudio or convert it")
         super().__post_init__(**kwargs)
         if not self.position_encoding_2d:
             raise ValueError("ChatGLM-6B has two rows of positions: position_encoding_2d=false is not supported")
