@@ -12,7 +12,8 @@ from glmstudio.ui.choice import Choice, follow_datasets
 from glmstudio.ui.forms import Form
 from glmstudio.ui.kept import keep
 from glmstudio.ui.language import label, language_of
-from glmstudio.ui.page import QUIET, spoken
+from glmstudio.ui.page import QUIET, slot, spoken
+from glmstudio.ui.train_preview import Previewing
 from glmstudio.ui.train_status import check_html, facts_html, needs_html
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ class Setup:
                 gr.Row(elem_classes="settings-grid"),
             ):
                 self.form.place_rest()
-            self.check = _html("train-check")
-            self.needs = _html("train-needs")
+            self.check = slot("train-check")
+            self.needs = slot("train-needs")
+            self.preview = Previewing(studio)
             with gr.Accordion(label("train.command"), open=False, elem_id="train-command-fold"):
                 self.command = gr.Textbox(
                     show_label=False, lines=2, interactive=False, elem_id="train-command", buttons=["copy"]
@@ -77,13 +79,14 @@ class Setup:
                 min_width=200,
                 scale=3,
             )
-        self.facts = _html("train-facts")
+        self.facts = slot("train-facts")
 
     def wire(self, page: "Page", view: "View") -> None:
         asked, looked = [self.dataset, *self.form.inputs], self.looked
         gr.on([component.change for component in asked], self.on_look, asked, looked, **_DEBOUNCED)
         opened = keep(page, "run", [self.preset, *asked])
         follow_datasets(self.dataset, self._studio, page, opened).then(self.on_look, asked, looked, **QUIET)
+        self.preview.wire(self.dataset, self.form)
         method = self.form.component("method")
         own = [self.form.component(name) for names in _OF_METHOD.values() for name in names]
         gr.on([method.change, page.blocks.load], self.on_method, method, own, **QUIET)
@@ -156,10 +159,6 @@ class Setup:
         if active is not None:
             self._studio.stop_run(active.id)
         return gr.update(interactive=False)
-
-
-def _html(elem_id: str) -> gr.HTML:
-    return gr.HTML("", elem_id=elem_id, apply_default_css=False, js_on_load=None)
 
 
 def _rows_a_step(settings: TrainingSettings) -> int:

@@ -8,9 +8,9 @@ import gradio as gr
 from glmstudio.ui import live_figure
 from glmstudio.ui.charts import figure
 from glmstudio.ui.curves import Curves
-from glmstudio.ui.language import language_of, t
+from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.live_figure import drawn, hint
-from glmstudio.ui.page import QUIET
+from glmstudio.ui.page import QUIET, slot, spoken
 from glmstudio.ui.train_status import run_name, runs_html, status_html
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ element.addEventListener("click", (event) => {
 """
 
 _KEPT_CHARTS = 8
+RESUMABLE = ("stopped", "failed", "interrupted")
 
 
 class View:
@@ -52,16 +53,19 @@ class View:
         self._curves = Curves(studio)
         self._charts: dict[tuple[Any, ...], str] = {}
         self.chart = live_figure.place("train-chart")
-        self.status = gr.HTML("", elem_id="train-status", apply_default_css=False, js_on_load=None)
-        self.table = gr.HTML("", elem_id="train-runs", apply_default_css=False, js_on_load=_PICK)
+        with gr.Row(elem_classes="glm-line", elem_id="train-standing"):
+            self.status = slot("train-status")
+            self.resume = gr.Button(label("train.resume"), size="sm", visible=False, elem_id="train-resume")
+        self.table = slot("train-runs", _PICK)
         self.following = [gr.State(""), gr.State(())]
         self.sent = gr.State({})
         self.asked = [self.sent, *self.following]
-        self.shown = [self.chart, self.status, self.table, self.sent]
+        self.shown = [self.chart, self.status, self.table, self.resume, self.sent]
 
     def wire(self, page: "Page") -> None:
         page.on_load(self.on_look, self.shown, inputs=self.asked)
         self.refresh_after(self.table.pick(self.on_pick, self.following, self.following, **QUIET))
+        self.refresh_after(self.resume.click(spoken(self.on_resume), self.following, self.resume, **QUIET))
 
     def refresh_after(self, event: Any) -> None:
         """Shows at once what an event has chosen, instead of at the next tick."""
@@ -82,13 +86,14 @@ class View:
             self._chart([shown, *others] if shown else [], lang),
             status_html(shown, progress, latest, lang),
             runs_html(runs, shown.id if shown else "", overlaid, lang),
+            shown is not None and shown.status in RESUMABLE and self._studio.active_run() is None,
         )
-        marks = dict(zip(("chart", "status", "runs"), map(hash, values), strict=True))
+        marks = dict(zip(("chart", "status", "runs", "resume"), map(hash, values), strict=True))
         if marks == sent:
-            return [gr.skip()] * 4
-        pairs = zip(marks.items(), values, strict=True)
-        changed = [gr.skip() if sent.get(name) == mark else value for (name, mark), value in pairs]
-        return [*changed, marks]
+            return [gr.skip()] * 5
+        same = [sent.get(name) == mark for name, mark in marks.items()]
+        html = [gr.skip() if kept else value for kept, value in zip(same[:3], values[:3], strict=True)]
+        return [*html, gr.skip() if same[3] else gr.update(visible=values[3]), marks]
 
     def _chart(self, runs: "Sequence[Run]", lang: str) -> str:
         """The chart's value, made once for all browsers that look at these runs."""
@@ -104,6 +109,12 @@ class View:
                     del self._charts[next(iter(self._charts))]
                 self._charts[key] = _drawn(curves, lang)
             return self._charts[key]
+
+    def on_resume(self, request: gr.Request, chosen: str, overlaid: tuple[str, ...]) -> Any:
+        """Goes on with the run that is shown."""
+        runs = self._studio.runs()
+        self._studio.resume_run(chosen or runs[0].id)
+        return gr.update(visible=False)
 
     def on_pick(self, chosen: str, overlaid: tuple[str, ...], event: gr.EventData) -> tuple[str, tuple[str, ...]]:
         """A row's click shows its run alone; its box lays the run over the shown one or takes it away."""
