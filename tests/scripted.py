@@ -48,6 +48,9 @@ class ScriptedResident:
         self._script = script
         self._prompt_length = 0
 
+    def prefixes(self, adapter_names: Sequence[str]) -> list[None]:
+        return [None] * len(adapter_names)
+
     def forward(self, adapter_names: Sequence[str], **inputs: Any) -> SimpleNamespace:
         ids, mask, cache = inputs["input_ids"], inputs["attention_mask"], inputs["past_key_values"]
         if cache.get_seq_length() == 0:

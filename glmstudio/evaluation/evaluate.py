@@ -53,7 +53,8 @@ def evaluate(
         for row in examples
     ]
     prompts, head = [prompt.ids for prompt in rendered], rendered[0].answer_head
-    limit = batch_rows or _rows_that_fit(resident, max(map(len, prompts)) + settings.max_new_tokens)
+    prefix = max((states.shape[-2] for states in resident.prefixes(adapters) if states is not None), default=0)
+    limit = batch_rows or _rows_that_fit(resident, prefix + max(map(len, prompts)) + settings.max_new_tokens)
     answers: dict[int, list[tuple[str, str]]] = {}
     for batch in _batches(prompts, max(1, limit // len(adapters))):
         rows = [Row(prompts[place], adapter) for place in batch for adapter in adapters]

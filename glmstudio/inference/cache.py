@@ -1,8 +1,9 @@
-"""A key-value cache that takes a new token without copying the old ones. Knows no model and no decoding loop.
+"""A key-value cache that takes a new token without copying the old ones, and prefixes in it. Knows no decoding loop.
 
 transformers' `DynamicLayer` joins old and new anew for every token: at 32 rows that alone took longer than the model.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,27 @@ def roomy_cache(config: Any) -> DynamicCache:
     cache = DynamicCache(config=config)
     cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def put_prefixes(cache: DynamicCache, prefixes: Sequence[torch.Tensor | None]) -> torch.Tensor:
+    """Fill an empty `cache` with each row's prefix; (b, longest) int64 on the CPU, 1 where a row has a key of its own.
+
+    A prefix is (layers, 2, heads, tokens, head_dim); rows without one, and shorter ones, get zeros that are to be
+    hidden. Nothing is done where no row has a prefix: the mask is then (b, 0).
+    """
+    lengths = [0 if prefix is None else prefix.shape[-2] for prefix in prefixes]
+    shown = torch.zeros(len(prefixes), max(lengths, default=0), dtype=torch.long)
+    first = next((prefix for prefix in prefixes if prefix is not None), None)
+    if first is None:
+        return shown
+    rows = first.new_zeros(*first.shape[:2], len(prefixes), first.shape[2], shown.shape[1], first.shape[-1])
+    for row, (prefix, length) in enumerate(zip(prefixes, lengths, strict=True)):
+        if prefix is not None:
+            rows[:, :, row, :, :length] = prefix
+            shown[row, :length] = 1
+    for index, (keys, values) in enumerate(rows):
+        cache.update(keys, values, index)
+    return shown
 
 
 class RoomyLayer(DynamicLayer):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from glmstudio.errors import StudioError
-from glmstudio.inference.cache import roomy_cache
+from glmstudio.inference.cache import put_prefixes, roomy_cache
 from glmstudio.inference.sampling import Sampler
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.modeling_chatglm import next_position_ids, position_ids_for
@@ -117,17 +117,20 @@ class _Batch:
         self._resident = resident
         self._adapters = [row.adapter for row in rows]
         self._cache = roomy_cache(resident.base.model.config)
-        self._seen = max((len(row.ids) for row in rows), default=0)
-        pads = [self._seen - len(row.ids) for row in rows]
+        longest = max((len(row.ids) for row in rows), default=0)
+        pads = [longest - len(row.ids) for row in rows]
         ids = torch.tensor([[0] * pad + row.ids for pad, row in zip(pads, rows, strict=True)])
-        mask = torch.ones(len(rows), self._seen + max_new_tokens, dtype=torch.long)
+        mask = torch.ones(len(rows), longest + max_new_tokens, dtype=torch.long)
         for place, pad in enumerate(pads):
             mask[place, :pad] = 0
         device = resident.base.device
         self._ids = ids.to(device)
-        # Without pads there is nothing to hide, and attention without a mask is faster.
-        self._mask = mask.to(device) if any(pads) else None
-        self._positions = _first_positions(resident.base.model.config, self._ids, mask[:, : self._seen].to(device))
+        # A prefix takes place in the cache and in the mask, but no position.
+        self._positions = _first_positions(resident.base.model.config, self._ids, mask[:, :longest].to(device))
+        shown = put_prefixes(self._cache, resident.prefixes(self._adapters))
+        self._seen = shown.shape[1] + longest
+        # Where nothing is to be hidden, attention without a mask is faster.
+        self._mask = None if shown.all() and not any(pads) else torch.cat((shown, mask), dim=1).to(device)
 
     def logits(self) -> torch.Tensor:
         """Runs the ids that wait; (b, vocabulary) of the last position of each row, finite."""

@@ -13,7 +13,7 @@ from peft.utils.other import get_pattern_key
 from transformers import GlmConfig
 
 from glmstudio.errors import StudioError
-from glmstudio.models.adapter_files import Lora
+from glmstudio.models.adapter_files import AdapterForm, Lora
 from glmstudio.models.conversion import GlmNames
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def fit(lora: Lora, base: "Base") -> Lora:
     `adapter-other-family`, `adapter-other-base`, `adapter-other-layers`, and ValueError for files at odds.
     """
     _refuse_rewriting(lora)
-    _refuse_other_family(lora, base)
+    refuse_other_family(lora.form, base)
     if isinstance(base.model.config, GlmConfig):
         lora = _with_native_names(lora, base)
     _refuse_other_shapes(lora, base)
@@ -61,14 +61,15 @@ def _refuse_rewriting(lora: Lora) -> None:
             raise StudioError("adapter-changes-base", folder=str(lora.form.path), setting=f"{name}: {value}")
 
 
-def _refuse_other_family(lora: Lora, base: "Base") -> None:
-    found = _CHATGLM.search((lora.form.trained_on or "").replace("\\", "/").rstrip("/").rpartition("/")[2])
+def refuse_other_family(form: AdapterForm, base: "Base") -> None:
+    """Raise StudioError `adapter-other-family` where the form's config names another generation of ChatGLM-6B."""
+    found = _CHATGLM.search((form.trained_on or "").replace("\\", "/").rstrip("/").rpartition("/")[2])
     if found and base.family.name.startswith("chatglm") and base.family.name != f"chatglm{found[1]}":
-        raise StudioError("adapter-other-family", **_bases(lora, base), family=base.family.title)
+        raise StudioError("adapter-other-family", **_bases(form, base), family=base.family.title)
 
 
-def _bases(lora: Lora, base: "Base") -> dict[str, str]:
-    return {"folder": str(lora.form.path), "trained_on": lora.form.trained_on or "?", "source": base.source}
+def _bases(form: AdapterForm, base: "Base") -> dict[str, str]:
+    return {"folder": str(form.path), "trained_on": form.trained_on or "?", "source": base.source}
 
 
 def _with_native_names(lora: Lora, base: "Base") -> Lora:
@@ -122,7 +123,7 @@ def _refuse_other_shapes(lora: Lora, base: "Base") -> None:
             # Experts stand in one tensor today; PEFT itself fuses the adapters of single ones.
             continue
         if layer is None:
-            raise StudioError("adapter-other-layers", **_bases(lora, base), tensor=module)
+            raise StudioError("adapter-other-layers", **_bases(lora.form, base), tensor=module)
         is_a = rest == "lora_A.weight"
         rank = value.shape[0 if is_a else 1]
         if not lora.config.rank_pattern and rank != lora.config.r:
@@ -134,7 +135,7 @@ def _refuse_other_shapes(lora: Lora, base: "Base") -> None:
 def _refuse_shape(lora: Lora, base: "Base", key: str, expected: list[int]) -> None:
     actual = list(lora.state[key].shape)
     if actual != expected:
-        raise StudioError("adapter-other-base", **_bases(lora, base), tensor=key, actual=actual, expected=expected)
+        raise StudioError("adapter-other-base", **_bases(lora.form, base), tensor=key, actual=actual, expected=expected)
 
 
 def _short(modules: set[str], base: "Base") -> set[str]:

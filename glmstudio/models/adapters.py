@@ -14,9 +14,9 @@ from peft.utils import AuxiliaryTrainingWrapper
 
 from glmstudio.errors import StudioError
 from glmstudio.models.adapter_files import AdapterForm, Lora, adapter_form, read_lora
-from glmstudio.models.adapter_fit import fit
-from glmstudio.models.chatglm.weights import with_prefix
+from glmstudio.models.adapter_fit import fit, refuse_other_family
 from glmstudio.models.checkpoint_files import first_line
+from glmstudio.models.prefix_files import load_prefix
 
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
@@ -36,16 +36,17 @@ def load_adapter(base: "Base", path: str | Path, *, trainable: bool = False) -> 
     form = adapter_form(path)
     if form.kind == "ptuning":
         with unfit(form, base):
-            return with_prefix(base.model, form.path)
+            refuse_other_family(form, base)
+            return load_prefix(base, form.path)
     lora = lora_for(base, form)
-    _take_off(base.model)
+    take_off(base.model)
     try:
         with unfit(form, base):
             lora.config.inference_mode = not trainable
             model = PeftModelForCausalLM(base.model, lora.config)
             fill(model, "default", lora)
     except StudioError:
-        _take_off(base.model)
+        take_off(base.model)
         raise
     return model.eval()
 
@@ -71,14 +72,15 @@ def fill(model: PeftModel, name: str, lora: Lora) -> None:
     missing = sorted(key for key in found.missing_keys if f".{name}." in key and ".base_layer." not in key)
     (file,) = lora.form.weights
     if missing:
-        raise StudioError("adapter-incomplete", file=str(file), tensor=missing[0], count=len(missing))
+        first = missing[0].replace(f".{name}.", ".")
+        raise StudioError("adapter-incomplete", file=str(file), tensor=first, count=len(missing))
     if found.unexpected_keys:
         raise StudioError(
             "adapter-other-layers",
             folder=str(lora.form.path),
             trained_on=lora.form.trained_on or "?",
             source=str(model.get_base_model().name_or_path),
-            tensor=sorted(found.unexpected_keys)[0],
+            tensor=sorted(found.unexpected_keys)[0].replace(f".{name}.", "."),
         )
     _share_equal_a(model, name)
 
@@ -107,8 +109,11 @@ def unfit(form: AdapterForm, base: "Base") -> Iterator[None]:
         ) from error
 
 
-def _take_off(model: torch.nn.Module) -> None:
-    """Puts the base's own layers back in the place of PEFT's, also after PEFT stopped half-way."""
+def take_off(model: torch.nn.Module) -> None:
+    """Puts the base's own layers back in the place of PEFT's, also after PEFT stopped half-way.
+
+    PEFT's own unload leaves a head that was trained beside an adapter in the place of the base's.
+    """
     vars(model).pop("peft_config", None)
     replaced: tuple[str, ...] = ()
     for path, module in list(model.named_modules()):

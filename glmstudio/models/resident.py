@@ -1,4 +1,4 @@
-"""One frozen base in memory and the LoRA adapters on it: the one in training and a few finished ones.
+"""One frozen base in memory and the adapters on it, LoRA and P-Tuning v2: one in training and a few finished ones.
 
 Training and answering meet here and take turns at the gate. Knows no text, no sampling and no training loop.
 """
@@ -14,9 +14,14 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from glmstudio.errors import StudioError
 from glmstudio.models.adapter_files import AdapterForm, adapter_form
-from glmstudio.models.adapters import fill, lora_for, unfit
+from glmstudio.models.adapter_fit import refuse_other_family
+from glmstudio.models.adapters import fill, lora_for, take_off, unfit
 from glmstudio.models.gate import Gate
-from glmstudio.settings import LoraSettings
+from glmstudio.models.prefix import PrefixEncoder, PrefixModel, PrefixShape
+from glmstudio.models.prefix_files import read_prefix
+from glmstudio.models.quantised import parameter_count, weight_bytes
+from glmstudio.models.quantising import prefer_answers
+from glmstudio.settings import LoraSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 BASE_NAME = "__base__"
 IN_TRAINING = "default"
 KEPT_ADAPTERS = 4
+DEFAULT_SETTINGS = TrainingSettings()
 # Settings that PEFT cannot compute beside other adapters in one batch.
 ALONE = ("use_dora", "alora_invocation_tokens", "target_parameters")
 
@@ -57,6 +63,9 @@ def _linear_names(model: torch.nn.Module) -> set[str]:
             inside_adapter, plain = (f"{path}.",), module.get_base_layer()
         name = path.rpartition(".")[2]
         names[name] = names.get(name, True) and isinstance(plain, torch.nn.Linear) and plain is not head
+    # PEFT would put an adapter of these names on the fused experts too, and cannot answer with it beside others.
+    if any(path.endswith(".experts.gate_up_proj") for path, _ in model.named_parameters()):
+        names |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), False)
     return {name for name, linear in names.items() if linear}
 
 
@@ -67,9 +76,12 @@ class Resident:
         self.base = base
         self.gate = Gate()
         self.base.model.requires_grad_(False).eval()
+        prefer_answers(self.base.model, True)
         self._peft: PeftModel | None = None
         # Finished adapters, the least recently used first, with what their files looked like when they were read.
         self._stamps: dict[str, _Stamp] = {}
+        # Keys and values of the finished prefixes: (layers, 2, heads, pre_seq_len, head_dim).
+        self._prefixes: dict[str, torch.Tensor] = {}
 
     @property
     def memory_bytes(self) -> int:
@@ -81,15 +93,27 @@ class Resident:
     @property
     def parameters(self) -> int:
         """Parameters of the base, without adapters."""
-        weights = self.base.model.named_parameters()
-        return sum(weight.numel() for name, weight in weights if ".lora_" not in name)
+        return parameter_count(self.base.model)
 
-    def begin_training(self, lora: LoraSettings) -> PeftModel:
-        """The model with a fresh trainable adapter "default": LoRA in float32, everything else frozen.
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes that the base's weights take, without adapters."""
+        return weight_bytes(self.base.model)
+
+    def begin_training(
+        self, lora: LoraSettings, settings: TrainingSettings = DEFAULT_SETTINGS
+    ) -> PeftModel | PrefixModel:
+        """The model with a fresh trainable adapter in float32, everything else frozen: LoRA "default", or a prefix.
 
         For the holder of a turn, who keeps it until `end_training`. The adapter's random start comes from torch's
-        global generator. Raises StudioError `lora-targets` where the base has no linear layer of a wanted name.
+        global generator. Raises StudioError `lora-targets` where the base has no linear layer of a wanted name,
+        `ptuning-family` where it has no plain cache.
         """
+        prefer_answers(self.base.model, False)
+        if settings.method == "ptuning":
+            shape = PrefixShape.of(self.base.model.config, self.base.source)
+            encoder = PrefixEncoder(shape, settings.pre_seq_len, settings.prefix_projection)
+            return PrefixModel(self.base, encoder.to(self.base.device)).eval()
         config = LoraConfig(
             r=lora.r,
             lora_alpha=lora.lora_alpha,
@@ -106,6 +130,7 @@ class Resident:
         """Drops the adapter in training, if there is one; for the holder of the turn. Finished adapters stay."""
         self._drop(IN_TRAINING)
         self._model.eval()
+        prefer_answers(self.base.model, True)
 
     def load(self, name: str, path: str | Path) -> None:
         """Puts the finished adapter at `path` on the base under `name`, where its files are new or changed.
@@ -119,7 +144,7 @@ class Resident:
             if self._stamps.get(name) == stamp:
                 self._touch(name)
                 return
-            was_training = self._model.training
+            modes = self._modes()
             try:
                 # New LoRA layers draw random weights before the file's come in: a run's dropout must not see that.
                 with torch.random.fork_rng(devices=[self.base.device] if self.base.device.type == "cuda" else []):
@@ -128,7 +153,7 @@ class Resident:
                 while len(self._stamps) > KEPT_ADAPTERS:
                     self._drop(next(iter(self._stamps)))
             finally:
-                self._model.train(was_training)
+                self._restore(modes)
 
     def forward(self, adapter_names: Sequence[str], **inputs: Any) -> Any:
         """One pass of the model in one turn: row i of the batch goes through `adapter_names[i]`, `"__base__"` for none.
@@ -142,22 +167,38 @@ class Resident:
                     raise StudioError("adapter-dropped", adapter=name)
                 self._touch(name)
             if self._peft is not None:
-                inputs["adapter_names"] = list(adapter_names)
+                lora = [BASE_NAME if name in self._prefixes else name for name in adapter_names]
+                inputs["adapter_names"] = lora
             model = self._model
-            was_training = model.training
+            modes = self._modes()
             # Changing the mode walks all modules: only where a run trains.
-            if was_training:
+            if any(modes):
                 model.eval()
             try:
                 with torch.no_grad():
                     return model(**inputs)
             finally:
-                if was_training:
-                    model.train()
+                if any(modes):
+                    self._restore(modes)
+
+    def prefixes(self, adapter_names: Sequence[str]) -> list[torch.Tensor | None]:
+        """What belongs into the cache of each row before its tokens, (layers, 2, heads, pre_seq_len, head_dim) in the
+        base's dtype; None for a row without prefix. `forward` knows nothing of it."""
+        return [self._prefixes.get(name) for name in adapter_names]
 
     @property
     def _model(self) -> Any:
         return self.base.model if self._peft is None else self._peft
+
+    def _modes(self) -> tuple[bool, bool]:
+        """Whether PEFT's wrapper and the base are in training mode: a prefix in training does not know the wrapper."""
+        return self._model.training, self.base.model.training
+
+    def _restore(self, modes: tuple[bool, bool]) -> None:
+        of_all, of_base = modes
+        self._model.train(of_all)
+        if of_base != of_all:
+            self.base.model.train(of_base)
 
     def _touch(self, name: str) -> None:
         self._stamps[name] = self._stamps.pop(name)
@@ -171,6 +212,11 @@ class Resident:
 
     def _replace(self, name: str, form: AdapterForm) -> None:
         self._drop(name)
+        if form.kind == "ptuning":
+            with unfit(form, self.base), torch.no_grad():
+                refuse_other_family(form, self.base)
+                self._prefixes[name] = read_prefix(self.base, form.path)(1, self.base.dtype)[:, :, 0].contiguous()
+            return
         lora = lora_for(self.base, form)
         try:
             with unfit(form, self.base):
@@ -184,11 +230,12 @@ class Resident:
 
     def _drop(self, name: str) -> None:
         self._stamps.pop(name, None)
+        self._prefixes.pop(name, None)
         if self._peft is None or name not in self._peft.peft_config:
             return
         remaining = [other for other in self._peft.peft_config if other != name]
         if not remaining:
-            self._peft.unload()
+            take_off(self.base.model)
             self._peft = None
             return
         if name in self._peft.active_adapters:

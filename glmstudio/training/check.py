@@ -28,15 +28,15 @@ def check(
 
     Rows are told by id, or by their 1-based place among train and then dev rows. Codes of errors: `setting-bounds`,
     `setting-choice`, `train-empty`, `base-not-ready`, `no-tokenizer`, `no-chat-template`, `chat-template-unfit`,
-    `lora-targets`; of warnings: `no-dev`, `prompt-cut`, `target-cut`, `batch-beyond-rows` and those of
-    `dataset_findings`; of the rest: `plan` (rows, steps and, with a base, the tokens of the longest row).
+    `lora-targets`, `ptuning-family`; of warnings: `no-dev`, `prompt-cut`, `target-cut`, `batch-beyond-rows` and those
+    of `dataset_findings`; of the rest: `plan` (rows, steps and, with a base, the tokens of the longest row).
     """
     found = [_of_error(error) for error in (*out_of_bounds(lora), *out_of_bounds(settings))]
     in_bounds = not found
     found += dataset_findings([*train, *dev])
     found += [Finding("train-empty", "error")] if not train else []
     found += [Finding("no-dev", "warning")] if train and not dev else []
-    found += _of_base(base, lora)
+    found += _of_base(base, lora, settings)
     unreadable = list(_of_prompts(base, settings)) if base is not None else []
     found += unreadable
     if train and in_bounds:
@@ -69,14 +69,18 @@ def _of_rows(
     yield Finding("plan", "info", len(train), params=plan)
 
 
-def _of_base(base: "Base | None", lora: LoraSettings) -> Iterator[Finding]:
+def _of_base(base: "Base | None", lora: LoraSettings, settings: TrainingSettings) -> Iterator[Finding]:
     if base is None:
         yield Finding("base-not-ready", "error")
         return
+    from glmstudio.models.prefix import PrefixShape
     from glmstudio.models.resident import lora_targets
 
     try:
-        lora_targets(base, lora)
+        if settings.method == "ptuning":
+            PrefixShape.of(base.model.config, base.source)
+        else:
+            lora_targets(base, lora)
     except StudioError as error:
         yield _of_error(error)
 

@@ -1,9 +1,12 @@
 """The training loss: the decoder once, head and cross entropy only where a token bears loss. Knows tensors only."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch.nn import functional as F
+
+from glmstudio.models.prefix import PrefixModel
 
 # Logits that are whole at one time, in numbers: 64 MiB in float32.
 LARGEST_CHUNK = 2**24
@@ -42,7 +45,10 @@ class FrozenHeadLoss(torch.autograd.Function):
 
 
 def target_loss(model: Any, batch: dict[str, Any]) -> torch.Tensor:
-    """Sum over the target tokens of a batch from `collate`, float32. `model` is a PeftModel over any causal family."""
+    """Sum over the target tokens of a batch from `collate`, float32.
+
+    `model` is a PeftModel or a PrefixModel over any causal family.
+    """
     head = model.get_base_model().get_output_embeddings()
     return FrozenHeadLoss.apply(_predicting(model, batch), head.weight, head.bias, batch["targets"])
 
@@ -52,15 +58,21 @@ def agrees_with_model(model: Any, batch: dict[str, Any]) -> bool:
     training on this loss would then teach something else."""
     base = model.get_base_model()
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    with torch.no_grad():
+    with torch.no_grad(), adapted(model):
         theirs = base(**inputs, use_cache=False).logits.flatten(0, 1).index_select(0, batch["places"])
         ours = base.get_output_embeddings()(_predicting(model, batch))
     # Put so that a broken base, whose logits are no numbers, is left to the check of the loss.
     return not (ours - theirs).abs().max() > 0.02 * theirs.abs().max()
 
 
+def adapted(model: Any) -> AbstractContextManager[None]:
+    """Within, the decoder of `model`'s base runs with its adapter; LoRA is part of the decoder anyway."""
+    return model.in_front() if isinstance(model, PrefixModel) else nullcontext()
+
+
 def _predicting(model: Any, batch: dict[str, Any]) -> torch.Tensor:
     """Hidden states (n, h) of the positions whose next token bears loss."""
     decoder = model.get_base_model().get_decoder()
-    decoded = decoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
+    with adapted(model):
+        decoded = decoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
     return decoded.last_hidden_state.flatten(0, 1).index_select(0, batch["places"])

@@ -91,7 +91,7 @@ def _train(
     base = resident.base
     # The adapter starts from torch's global random numbers.
     set_seed(settings.seed)
-    model = resident.begin_training(lora)
+    model = resident.begin_training(lora, settings)
     if base.device.type == "cpu":
         use_thin_products(model)
     if not agrees_with_model(model, {name: _on(value, base.device) for name, value in collate(rows[:1]).items()}):

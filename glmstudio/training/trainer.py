@@ -15,11 +15,13 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from glmstudio.errors import StudioError
 from glmstudio.models.chat_format import Rendered
+from glmstudio.models.prefix import PrefixModel
+from glmstudio.models.prefix_files import refill, write_prefix
 from glmstudio.models.resident import IN_TRAINING
 from glmstudio.settings import TrainingSettings
 from glmstudio.training.batches import LikeLengths, collate, dev_batches
 from glmstudio.training.callbacks import StepStart
-from glmstudio.training.loss import target_loss
+from glmstudio.training.loss import adapted, target_loss
 from glmstudio.training.pace import Pace
 from glmstudio.training.runs import RunFolder, write_about
 
@@ -75,7 +77,7 @@ def training_arguments(
 
 
 class AdapterTrainer(Trainer):
-    """Trains the adapter "default" of a PeftModel on rendered rows.
+    """Trains the adapter "default" of a PeftModel, or the prefix of a PrefixModel, on rendered rows.
 
     The loss is the mean over the target tokens of the whole optimizer step, however it is cut into micro-batches. The
     pace hears how many tokens each step has.
@@ -136,6 +138,11 @@ class AdapterTrainer(Trainer):
             self._refuse()
         return loss
 
+    def training_step(self, model: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The Trainer's own: with gradient checkpointing the backward pass runs the decoder, too."""
+        with adapted(model):
+            return super().training_step(model, *args, **kwargs)
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: the Trainer would walk over all parameters in every step for it."""
         return 0
@@ -174,9 +181,12 @@ class AdapterTrainer(Trainer):
     def _save(self, output_dir: Any = None, state_dict: Any = None) -> None:
         # Only the adapter in training: the base may carry finished ones. The embeddings are the base's own.
         folder = Path(output_dir)
-        self.model.save_pretrained(str(folder), selected_adapters=[IN_TRAINING], save_embedding_layers=False)
-        # PEFT's model card is a form that nobody filled in; glmstudio.json says what is known.
-        (folder / "README.md").unlink()
+        if isinstance(self.model, PrefixModel):
+            write_prefix(self.model, folder)
+        else:
+            self.model.save_pretrained(str(folder), selected_adapters=[IN_TRAINING], save_embedding_layers=False)
+            # PEFT's model card is a form that nobody filled in; glmstudio.json says what is known.
+            (folder / "README.md").unlink()
         write_about(folder, self._folder.read(), self.state.global_step)
 
     def keep_state(self) -> None:
@@ -210,6 +220,9 @@ class AdapterTrainer(Trainer):
         super()._run_epoch(**parts)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if isinstance(self.model, PrefixModel):
+            refill(self.model, Path(resume_from_checkpoint))
+            return
         device = str(self.args.device)
         self.model.load_adapter(resume_from_checkpoint, IN_TRAINING, is_trainable=True, torch_device=device)
 

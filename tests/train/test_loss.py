@@ -29,7 +29,7 @@ GLM = {
 def glm_base() -> Base:
     torch.manual_seed(0)
     model = GlmForCausalLM(GlmConfig(**GLM))
-    return Base(model, tiny_tokenizer(), Family("glm"), "tiny-glm", torch.device("cpu"), torch.float32)
+    return Base(model, tiny_tokenizer(), Family("glm", "GLM"), "tiny-glm", torch.device("cpu"), torch.float32)
 
 
 def prepared(base: Base) -> tuple[object, dict]:
@@ -110,7 +110,7 @@ def test_a_family_that_scales_its_logits_is_noticed() -> None:
     torch.manual_seed(0)
     sizes = {name: value for name, value in GLM.items() if name != "head_dim"}
     model = CohereForCausalLM(CohereConfig(**sizes, logit_scale=0.05, bos_token_id=2, eos_token_id=3))
-    base = Base(model, tiny_tokenizer(), Family("cohere"), "tiny", torch.device("cpu"), torch.float32)
+    base = Base(model, tiny_tokenizer(), Family("cohere", "Cohere"), "tiny", torch.device("cpu"), torch.float32)
     assert not loss.agrees_with_model(*prepared(base))
     assert loss.agrees_with_model(*prepared(glm_base()))
     assert loss.agrees_with_model(*prepared(tiny_base(torch.bfloat16)))

@@ -1,4 +1,4 @@
-"""LoRA folders of old PEFT versions and P-Tuning v2 prefixes on the ChatGLM-6B port, against the original's numbers."""
+"""LoRA folders of old PEFT versions on the ChatGLM-6B port, against the original's numbers."""
 
 import shutil
 
@@ -10,7 +10,6 @@ from glmstudio.errors import StudioError
 from glmstudio.models.loading import Base, load_adapter, load_base
 from tests.unit.golden_cases import (
     CHATGLM,
-    PAD,
     assert_close,
     assert_forward,
     assert_generates,
@@ -75,44 +74,6 @@ def test_rows_of_one_batch_choose_their_adapter(base):
     assert (plain - tuned)[keep].abs().max() > 1
     for row, expected in enumerate((plain, tuned, plain)):
         assert_close(mixed[row][keep[row]], expected[row][keep[row]], worst=2e-5, rms=5e-6)
-
-
-@pytest.mark.parametrize("folder", ["ptuning", "ptuning_projection"])
-def test_ptuning_logits_gradients_and_answers(base, folder):
-    model = load_adapter(base, CHATGLM / folder)
-    for name in names("forward", ptuning=folder):
-        case = cases()[name]
-        assert_forward(model, case)
-        if "valid" in case:
-            assert_forward(model, case | {"attention_mask": valid_rows(case).long().tolist(), "position_ids": None})
-    for name in names("train", ptuning=folder):
-        assert_trains(model, cases()[name])
-    for name in names("generate", ptuning=folder):
-        assert_generates(model, cases()[name])
-    assert names("forward", ptuning=folder)
-
-
-def test_ptuning_answers_alike_in_a_padded_batch_and_without_cache(base):
-    model = load_adapter(base, CHATGLM / "ptuning")
-    case = cases()["gen_batch_leftpad"]
-    ids = tensor(case["input_ids"])
-    mask = (ids != PAD).long()
-    wish = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": PAD}
-    together = model.generate(input_ids=ids, attention_mask=mask, **wish)
-    assert torch.equal(model.generate(input_ids=ids, attention_mask=mask, use_cache=False, **wish), together)
-    for row, kept in enumerate(mask.bool()):
-        assert torch.equal(model.generate(input_ids=ids[row, kept][None], **wish)[0, -8:], together[row, -8:])
-
-
-def test_ptuning_leaves_the_base_alone_and_refuses_checkpointing(base):
-    case = cases()["b1_gmask"]
-    model = load_adapter(base, CHATGLM / "ptuning")
-    assert_forward(base.model, case)
-    assert model.transformer.layers is base.model.transformer.layers
-    model.train()
-    model.activation_checkpointing_enable({"use_reentrant": False})
-    with pytest.raises(ValueError, match="prefix"):
-        model(tensor(case["input_ids"]))
 
 
 def test_a_folder_without_adapter(base, tmp_path):

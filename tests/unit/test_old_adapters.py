@@ -413,6 +413,8 @@ def test_an_adapter_of_another_family_is_refused_by_layers_or_by_name(tmp_path):
     assert (told.code, told.params["trained_on"]) == ("adapter-other-family", "THUDM/chatglm3-6b")
     told = refusal(base_of(CHATGLM3), CHATGLM2 / "lora_adapter")
     assert (told.code, told.params["family"]) == ("adapter-other-family", "ChatGLM3-6B")
+    told = refusal(base_of(CHATGLM3), CHATGLM2 / "ptuning")
+    assert (told.code, told.params["trained_on"]) == ("adapter-other-family", "THUDM/chatglm2-6b")
     nameless = written(tmp_path / "a", fused(), target_modules=["query_key_value"])
     told = refusal(base_of(CHATGLM), nameless)
     assert (told.code, told.params["trained_on"]) == ("adapter-other-layers", "?")

@@ -19,7 +19,6 @@ from transformers.utils.output_capturing import capture_outputs
 
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.positions import attention_bias, next_position_ids, position_ids_for, rotary_tables
-from glmstudio.models.chatglm.prefix_encoder import PrefixEncoder
 
 
 def eager_attention(
@@ -128,7 +127,6 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(ChatGLMBlock(config, index) for index in range(config.num_layers))
         self.final_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layernorm_epsilon)
-        self.prefix_encoder = PrefixEncoder(config) if config.pre_seq_len else None
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -163,33 +161,17 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
         if position_ids.dim() != 3:
             raise ValueError(f"position_ids are (b, 2, s), not {tuple(position_ids.shape)}")
 
-        cache = past_key_values
-        if self.prefix_encoder is not None:
-            cache, attention_mask = self._with_prefix(cache, attention_mask, hidden_states)
-        key_length = hidden_states.shape[1] + (0 if cache is None else cache.get_seq_length())
+        cached = 0 if past_key_values is None else past_key_values.get_seq_length()
+        key_length = cached + hidden_states.shape[1]
         bias = attention_bias(position_ids, attention_mask, key_length, hidden_states.dtype)
         rotary = rotary_tables(position_ids, self.config.head_dim, hidden_states.dtype)
         for layer in self.layers:
-            hidden_states = layer(hidden_states, bias, rotary, past_key_values=cache, **kwargs)
+            hidden_states = layer(hidden_states, bias, rotary, past_key_values=past_key_values, **kwargs)
         if past_key_values is not None:
             past_key_values.chatglm_end = (key_length, position_ids[..., -1:])
         return BaseModelOutputWithPast(
             last_hidden_state=self.final_layernorm(hidden_states), past_key_values=past_key_values
         )
-
-    def _with_prefix(
-        self, cache: Cache | None, attention_mask: torch.Tensor | None, hidden_states: torch.Tensor
-    ) -> tuple[Cache, torch.Tensor | None]:
-        """The cache with the prefix in front, and the mask of the tokens widened by keys that are never hidden."""
-        if self.gradient_checkpointing and self.training:
-            raise ValueError("gradient checkpointing drops the cache that holds the P-Tuning prefix: switch it off")
-        cache = DynamicCache(config=self.config) if cache is None else cache
-        if cache.get_seq_length() == 0:
-            self.prefix_encoder(cache, len(hidden_states), hidden_states.dtype)
-        if attention_mask is not None:
-            shown = attention_mask.dim() == 2
-            attention_mask = F.pad(attention_mask, (self.config.pre_seq_len, 0), value=shown)
-        return cache, attention_mask
 
     def _position_ids(
         self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, cache: Cache | None
