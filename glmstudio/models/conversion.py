@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import GlmConfig, GlmForCausalLM
 
 from glmstudio.errors import StudioError
@@ -142,7 +143,7 @@ def empty_model(folder: Path, config: Mapping[str, Any], family: Family) -> tupl
         model_config = glm_config(config, family)
         with torch.device("meta"):
             return GlmForCausalLM(model_config), GlmNames.of(model_config)
-    except (TypeError, ValueError, RuntimeError, ArithmeticError, KeyError) as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, KeyError, StrictDataclassError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise StudioError("config-unfit", file=str(folder / "config.json"), reason=reason) from error
 

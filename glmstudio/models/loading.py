@@ -3,6 +3,7 @@
 Knows no prompt, no training and no generation. Whatever is wrong with the files is a StudioError that names them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ __all__ = ["Base", "embedded_folder", "load_adapter", "load_base", "load_tokeniz
 
 EMBEDDED = "embedded"
 CHATGLM_VOCABULARY = VOCAB_FILES_NAMES["vocab_file"]
+LAYER_NUMBER = re.compile(r"\d+")
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", CHATGLM_VOCABULARY)
 
 
@@ -127,11 +129,16 @@ def folder_of(
     source: str, on_download: hub.OnProgress | None = None, should_stop: hub.ShouldStop | None = None
 ) -> Path:
     """The folder of the model `source`, downloaded where it is a hub's. Raises `base-missing`, and a hub's errors."""
+    return local_folder(source) or hub.fetch(source, on_progress=on_download, should_stop=should_stop)
+
+
+def local_folder(source: str) -> Path | None:
+    """The folder that `source` names, None for a hub id. Raises StudioError `base-missing` for what is neither."""
     folder = embedded_folder() if source == EMBEDDED else Path(source).expanduser()
     if folder.is_dir():
         return folder
     if source != EMBEDDED and not folder.exists() and hub.is_hub_id(source):
-        return hub.fetch(source, on_progress=on_download, should_stop=should_stop)
+        return None
     raise StudioError("base-missing", source=str(folder))
 
 
@@ -167,6 +174,11 @@ def _load_native(folder: Path, dtype: torch.dtype, shrink: Shrink) -> PreTrained
         file = file_of_tensor(folder, name)
         raise StudioError("tensor-shape", file=file, tensor=name, expected=list(expected), actual=list(actual))
     refuse_missing(folder, set(found["missing_keys"]))
+    # Buffers of older releases may lie beside the weights, but a layer too many means another model's config.
+    known = {LAYER_NUMBER.sub("", name) for name in model.state_dict()}
+    for name in sorted(found["unexpected_keys"]):
+        if LAYER_NUMBER.sub("", name) in known:
+            raise StudioError("tensor-foreign", file=file_of_tensor(folder, name), tensor=name)
     shrink(model)
     return model
 

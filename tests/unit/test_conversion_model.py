@@ -98,6 +98,49 @@ def test_every_set_has_its_family_and_its_ends():
         assert not base.model.training
 
 
+@pytest.mark.parametrize("folder", SETS.values(), ids=SETS)
+def test_a_base_does_not_hang_on_its_files(folder, tmp_path):
+    for file in (folder / "config.json", *folder.glob("pytorch_model*")):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    model = load_base(tmp_path, device="cpu", dtype="float32").model
+    for shard in tmp_path.glob("*.bin"):
+        shard.write_bytes(b"\0" * shard.stat().st_size)
+    assert_forward(model, cases(folder)["b1_prompt"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("folder", SETS.values(), ids=SETS)
+def test_half_precision_turns_by_exact_angles(folder, dtype):
+    base = load_base(folder, device="cpu", dtype=str(dtype).removeprefix("torch."))
+    assert {parameter.dtype for parameter in base.model.parameters()} == {dtype}
+    rotary = base.model.model.rotary_emb
+    assert rotary.inv_freq.dtype == torch.float32
+    case = cases(folder)["b1_prompt"]
+    with torch.no_grad():
+        logits = base.model(tensor(case["input_ids"])).logits
+    exact = tensor(case["logits"], folder)
+    assert (logits.float() - exact).pow(2).mean().sqrt() < 0.1 * exact.pow(2).mean().sqrt()
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"kv_channels": ...}, "kv_channels"),
+        ({"num_layers": "x"}, "num_hidden_layers"),
+        ({"rmsnorm": False}, "rmsnorm"),
+        ({"add_bias_linear": True}, "add_bias_linear"),
+    ],
+)
+def test_a_config_that_describes_no_such_model(tmp_path, changes, word):
+    for file in CHATGLM3.glob("pytorch_model*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps(_config(CHATGLM3, **changes)), encoding="utf-8")
+    with pytest.raises(StudioError) as caught:
+        load_base(tmp_path, device="cpu", dtype="float32")
+    assert caught.value.code == "config-unfit"
+    assert word in caught.value.params["reason"]
+
+
 def test_names_go_there_and_back():
     model = _model(CHATGLM2)
     table = GlmNames.of(model.config)

@@ -366,6 +366,10 @@ def test_a_native_model_with_wrong_tensors(llama, tmp_path):
     error = refusal(broken)
     assert error.code == "tensors-missing"
     assert "model.layers.2." in error.params["tensors"]
+    edit_json(broken / "config.json", num_hidden_layers=1)
+    error = refusal(broken)
+    assert (error.code, error.params["file"]) == ("tensor-foreign", str(broken / "model.safetensors"))
+    assert error.params["tensor"].startswith("model.layers.1.")
     edit_json(broken / "config.json", num_hidden_layers=2, hidden_act="none of these")
     error = refusal(broken)
     assert (error.code, error.params["folder"]) == ("base-unreadable", str(broken))
