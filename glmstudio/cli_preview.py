@@ -5,8 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glmstudio import terminal
-from glmstudio.data import formats
+from glmstudio.cli_rows import read_rows
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
 from glmstudio.settings import PROMPT_STYLES, TrainingSettings
@@ -63,12 +62,7 @@ def print_preview(preview: "Preview") -> None:
 
 
 def _row(path: Path, number: int) -> Example:
-    rows = []
-    for row in formats.read(path, dataset=path.stem, split="train"):
-        if isinstance(row, Example):
-            rows.append(row)
-        else:
-            terminal.print_reject(path, row)
+    rows = read_rows(path, "train")
     if not 1 <= number <= len(rows):
         raise StudioError("preview-row", path=str(path), rows=len(rows), row=number)
     return rows[number - 1]

@@ -4,10 +4,11 @@ import random
 from collections.abc import Iterable
 from itertools import chain
 
+import pytest
 import torch
 
 from glmstudio.models.chat_format import render_example, render_prompt
-from glmstudio.settings import TrainingSettings
+from glmstudio.settings import PROMPT_STYLES, TrainingSettings
 from glmstudio.training.batches import LikeLengths, collate, dev_batches, render_rows
 from tests.tiny_base import rows, tiny_base
 
@@ -63,13 +64,14 @@ def test_no_global_random_number_is_drawn() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_rows_are_what_the_renderer_says_and_begin_with_the_prompt_of_use() -> None:
-    base, settings = tiny_base(), TrainingSettings(max_source_length=40, max_target_length=8)
+@pytest.mark.parametrize("style", PROMPT_STYLES)
+def test_rows_are_what_the_renderer_says_and_begin_with_the_prompt_of_use(style: str) -> None:
+    base, settings = tiny_base(), TrainingSettings(prompt_style=style, max_source_length=40, max_target_length=8)
     tokenizer, family = base.tokenizer, base.family
-    limits = {"max_source_length": 40, "max_target_length": 8}
+    limits = {"max_source_length": 40, "max_target_length": 8, "style": style}
     for row, rendered in zip(rows(9), render_rows(base, rows(9), settings), strict=True):
         assert rendered == render_example(tokenizer, family, row.instruction, row.input, row.target, **limits)
-        prompt = render_prompt(tokenizer, family, row.instruction, row.input, max_source_length=40)
+        prompt = render_prompt(tokenizer, family, row.instruction, row.input, max_source_length=40, style=style)
         assert rendered.ids[: rendered.prompt_length] == prompt.ids
 
 

@@ -4,9 +4,11 @@ import dataclasses
 from pathlib import Path
 
 from glmstudio.data.example import Example
-from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.models.families import FAMILIES
+from glmstudio.settings import PROMPT_STYLES, LoraSettings, TrainingSettings
 from glmstudio.training.batches import render_rows
 from glmstudio.training.check import check, optimizer_steps
+from tests.prompt_bases import prompt_bases, with_template
 from tests.tiny_base import rows, tiny_base
 from tests.train.runs import DEV, FAST, TRAIN, run_in
 
@@ -56,6 +58,31 @@ def test_rows_that_are_cut_are_named_with_the_longest() -> None:
     assert 140 < found["target-cut"].params["most"] < 160
     longer = dataclasses.replace(FAST, max_source_length=found["prompt-cut"].params["most"] + 1)
     assert "prompt-cut" not in codes(check(BASE, [long_prompt], DEV, LoraSettings(), longer))
+
+
+def test_lengths_are_those_of_the_chosen_style() -> None:
+    """The same rows in both styles, one after the other: what was counted for one is not told for the other."""
+    tokenizer, family = prompt_bases()["turns"]
+    base = dataclasses.replace(BASE, tokenizer=tokenizer, family=family)
+    examples = [*rows(3), Example("Name it.", "red " * 40, "blue " * 30)]
+    longest = {}
+    for style in PROMPT_STYLES:
+        settings = dataclasses.replace(FAST, prompt_style=style, max_source_length=40, max_target_length=20)
+        found = {item.code: item for item in check(base, examples, DEV, LoraSettings(), settings)}
+        rendered = render_rows(base, [*examples, *DEV], settings)
+        assert found["plan"].params["longest"] == max(len(row.ids) for row in rendered)
+        assert found["prompt-cut"].rows == tuple(place + 1 for place, row in enumerate(rendered) if row.cut_prompt)
+        assert found["prompt-cut"].params["most"] == max(row.prompt_length + row.cut_prompt for row in rendered)
+        assert found["target-cut"].count == sum(row.cut_target > 0 for row in rendered)
+        longest[style] = found["prompt-cut"].params["most"]
+    assert longest["chat"] != longest["instruction"]
+
+
+def test_a_base_without_a_chat_template_trains_in_the_other_style() -> None:
+    base = dataclasses.replace(BASE, tokenizer=with_template(None), family=FAMILIES["llama"])
+    in_chat = dataclasses.replace(FAST, prompt_style="chat")
+    assert "no-chat-template" in codes(check(base, TRAIN, DEV, LoraSettings(), in_chat), "error")
+    assert "no-chat-template" not in codes(check(base, TRAIN, DEV, LoraSettings(), FAST))
 
 
 def test_a_batch_that_no_dataset_fills_is_told() -> None:

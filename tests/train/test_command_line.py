@@ -1,13 +1,17 @@
 """The command line from end to end on a tiny base: train, evaluate, compare, import and export."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from glmstudio import cli
 from glmstudio.data import formats
+from glmstudio.inference.compare import Answer, Comparison
 from tests.tiny_base import rows, tiny_model, tiny_tokenizer
+
+SHOT = Comparison((Answer("__base__"), Answer("tuned")), prompt_tokens=1, cut_prompt=0)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +77,24 @@ def test_compare_prints_one_json_object(folder, capsys):
     assert code == 0
     answer = json.loads(capsys.readouterr().out)
     assert [row["text"] for row in answer["rows"]] == [answer["base"], answer["tuned"]]
+
+
+def test_the_style_that_an_adapter_records_is_the_one_it_is_asked_in(folder, tmp_path, capsys, monkeypatch):
+    """A flag that says otherwise is told and changes nothing; without a record the flag decides."""
+    asked = []
+    monkeypatch.setattr("glmstudio.inference.compare.compare", lambda *_, **how: asked.append(how) or [SHOT])
+    adapter = tmp_path / "adapter"
+    shutil.copytree(folder / "run" / "last", adapter)
+    words = ["compare", "--base", str(folder / "base"), "--instruction", "i"]
+    for more in (["--adapter", str(adapter)], ["--adapter", str(adapter), "--prompt-style", "chat"]):
+        assert cli.main(words + more) == 0
+    assert [(how["style"], how["max_source_length"]) for how in asked] == [("instruction", 60)] * 2
+    assert capsys.readouterr().err.count("`instruction`") == 1
+    (adapter / "glmstudio.json").unlink()
+    for more in (["--adapter", str(adapter), "--prompt-style", "chat"], ["--prompt-style", "chat"], []):
+        assert cli.main(words + more) == 0
+    assert [how["style"] for how in asked[2:]] == ["chat", "chat", "instruction"]
+    assert "`instruction`" not in capsys.readouterr().err
 
 
 def test_rows_come_in_and_go_out_unchanged(folder, tmp_path, capsys):

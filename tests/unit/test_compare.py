@@ -8,7 +8,7 @@ from glmstudio.errors import StudioError
 from glmstudio.inference.compare import Answer, Comparison, answer_text, compare
 from glmstudio.models.chat_format import render_prompt
 from glmstudio.models.resident import BASE_NAME
-from glmstudio.settings import GenerationSettings
+from glmstudio.settings import PROMPT_STYLES, GenerationSettings
 from tests.scripted import FIRST_BYTE, ByteTokenizer, ScriptedResident
 
 ADAPTERS = [BASE_NAME, "run-0001@best"]
@@ -20,12 +20,16 @@ def resident_that_says(answers: dict[str, str]) -> ScriptedResident:
 
 
 def asked(
-    resident: ScriptedResident, adapters: list[str], stop_after: int = 1000, **changes: int
+    resident: ScriptedResident,
+    adapters: list[str],
+    stop_after: int = 1000,
+    style: str = "instruction",
+    **changes: int,
 ) -> Iterator[Comparison]:
     steps = iter(range(stop_after))
     return compare(
         resident, adapters, "分类", "苹果很甜", GenerationSettings(**changes),
-        max_source_length=400, should_stop=lambda: next(steps, None) is None,
+        max_source_length=400, style=style, should_stop=lambda: next(steps, None) is None,
     )  # fmt: skip
 
 
@@ -40,12 +44,13 @@ def test_both_answers_come_from_one_batch() -> None:
     assert len(resident.batch_sizes) == max(row.tokens for row in last.rows) + 1
 
 
-def test_the_models_are_asked_what_training_renders() -> None:
+@pytest.mark.parametrize("style", PROMPT_STYLES)
+def test_the_models_are_asked_what_training_renders(style: str) -> None:
     seen = []
     resident = ScriptedResident(lambda _, prompt: seen.append(prompt) or [])
-    (only,) = asked(resident, ADAPTERS)
+    (only,) = asked(resident, ADAPTERS, style=style)
     tokenizer, family = resident.base.tokenizer, resident.base.family
-    prompt = render_prompt(tokenizer, family, "分类", "苹果很甜", max_source_length=400)
+    prompt = render_prompt(tokenizer, family, "分类", "苹果很甜", max_source_length=400, style=style)
     assert seen == [prompt.ids, prompt.ids]
     assert (only.prompt_tokens, only.cut_prompt) == (len(prompt.ids), 0)
 
@@ -71,6 +76,14 @@ def test_an_answer_cut_in_a_character_loses_it() -> None:
     *_, last = asked(resident_that_says(ANSWERS), [BASE_NAME], max_new_tokens=5)
     assert last.rows == (Answer(BASE_NAME, "好", 5, last.rows[0].seconds, "length"),)
     assert answer_text(ByteTokenizer(), []) == ""
+
+
+def test_what_a_dialogue_puts_in_front_of_an_answer_is_not_shown() -> None:
+    tokenizer, line = ByteTokenizer(), FIRST_BYTE + ord("\n")
+    said = [FIRST_BYTE + byte for byte in "\n好".encode()]
+    assert answer_text(tokenizer, [line, *said], (line,)) == "\n好"
+    assert answer_text(tokenizer, said[1:], (line,)) == "好"
+    assert [answer_text(tokenizer, said[:end], (line,)) for end in range(5)] == ["", "", "", "", "好"]
 
 
 def test_one_model_alone() -> None:
