@@ -37,7 +37,9 @@ def load_adapter(base: "Base", path: str | Path, *, trainable: bool = False) -> 
     if form.kind == "ptuning":
         with unfit(form, base):
             refuse_other_family(form, base)
-            return load_prefix(base, form.path)
+            prefixed = load_prefix(base, form.path)
+        take_off(base.model)
+        return prefixed
     lora = lora_for(base, form)
     take_off(base.model)
     try:

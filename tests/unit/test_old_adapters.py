@@ -1,9 +1,7 @@
 """Adapters of 2023: `query_key_value` of ChatGLM2/3 on split layers, single files, and peft 0.2's parts of a layer."""
 
 import json
-import shutil
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +10,20 @@ from safetensors.torch import load_file
 
 from glmstudio.errors import StudioError
 from glmstudio.models.adapter_files import adapter_form
-from glmstudio.models.loading import Base, load_adapter, load_base
+from glmstudio.models.loading import load_adapter
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings
+from tests.old_adapters import (
+    IDS,
+    OFFICIAL,
+    base_of,
+    changed_weights,
+    deltas_of,
+    fused,
+    logits_of,
+    random_lora,
+    written,
+)
 from tests.unit.golden_cases import (
     CHATGLM,
     CHATGLM2,
@@ -29,61 +38,6 @@ from tests.unit.golden_cases import (
 )
 
 SETS = pytest.mark.parametrize("golden", [CHATGLM2, CHATGLM3], ids=lambda folder: folder.name)
-IDS = torch.tensor([[10, 11, 12, 40, 50, 20], [30, 31, 32, 60, 70, 21]])
-OFFICIAL = "base_model.model.transformer.encoder.layers.{}.{}.{}"
-
-
-def base_of(golden: Path) -> Base:
-    return load_base(golden, device="cpu", dtype="float32")
-
-
-def logits_of(model, ids: torch.Tensor = IDS) -> torch.Tensor:
-    with torch.no_grad():
-        return model(input_ids=ids).logits
-
-
-def written(folder: Path, state: dict[str, torch.Tensor], **config) -> Path:
-    """A PEFT folder of the first kind, with the config's keys of then and `config`."""
-    folder.mkdir(parents=True)
-    torch.save(state, folder / "adapter_model.bin")
-    old = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none", "r": 2, "lora_alpha": 6}
-    old |= {"base_model_name_or_path": None, "lora_dropout": 0.0, "fan_in_fan_out": False}
-    (folder / "adapter_config.json").write_text(json.dumps(old | config), encoding="utf-8")
-    return folder
-
-
-def random_lora(sizes: dict[str, tuple[int, int]], layers: range, rank: int = 2, seed: int = 1) -> dict:
-    """Tensors of an adapter on `sizes`, (out, in) by the official name inside a layer."""
-    dice = torch.Generator().manual_seed(seed)
-    state = {}
-    for layer in layers:
-        for module, (rows, columns) in sizes.items():
-            state[OFFICIAL.format(layer, module, "lora_A.weight")] = torch.randn(rank, columns, generator=dice)
-            state[OFFICIAL.format(layer, module, "lora_B.weight")] = torch.randn(rows, rank, generator=dice) * 0.1
-    return state
-
-
-def changed_weights(golden: Path, folder: Path, deltas: dict[str, torch.Tensor]) -> Path:
-    """The official checkpoint with `deltas` added to its weights, by official module name."""
-    shutil.copytree(golden, folder, ignore=shutil.ignore_patterns("*adapter*", "ptuning*", "*cases.json", "tensors.*"))
-    left = dict(deltas)
-    for shard in folder.glob("*.bin"):
-        state = torch.load(shard, weights_only=True)
-        for name in [name for name in left if f"{name}.weight" in state]:
-            state[f"{name}.weight"] += left.pop(name)
-        torch.save(state, shard)
-    assert not left
-    return folder
-
-
-def deltas_of(state: dict[str, torch.Tensor], scale: float) -> dict[str, torch.Tensor]:
-    """B @ A * scale of every module of an adapter, by its name without PEFT's prefix."""
-    return {
-        name.removeprefix("base_model.model.").removesuffix(".lora_B.weight"): scale
-        * (b @ state[name.replace("lora_B", "lora_A")])
-        for name, b in state.items()
-        if name.endswith("lora_B.weight")
-    }
 
 
 @SETS
@@ -272,6 +226,25 @@ def test_dora_is_cut_too_and_refused_beside_others(tmp_path):
     assert_close(logits_of(load_adapter(base, path)), logits_of(changed.model), worst=5e-5, rms=1e-5)
 
 
+def test_rank_stabilised_scaling_is_kept(tmp_path):
+    path = written(tmp_path / "a", fused(), target_modules=["query_key_value"], use_rslora=True)
+    changed = base_of(changed_weights(CHATGLM2, tmp_path / "changed", deltas_of(fused(), 6 / 2**0.5)))
+    assert_close(logits_of(load_adapter(base_of(CHATGLM2), path)), logits_of(changed.model))
+
+
+def test_the_next_adapter_takes_the_place_of_the_one_before(tmp_path):
+    base = base_of(CHATGLM2)
+    wide = random_lora({"self_attention.dense": (64, 64)}, range(3))
+    load_adapter(base, written(tmp_path / "a", wide, target_modules=["dense"]))
+    assert_forward(load_adapter(base, CHATGLM2 / "lora_adapter"), cases(CHATGLM2)["lora_b1_prompt_target"])
+    prefixed = names("forward", CHATGLM2, ptuning="ptuning")[0]
+    assert_forward(load_adapter(base, CHATGLM2 / "ptuning"), cases(CHATGLM2)[prefixed])
+    with pytest.raises(StudioError):
+        load_adapter(base, tmp_path)
+    with pytest.raises(StudioError):
+        load_adapter(base, CHATGLM3 / "lora_adapter")
+
+
 # Single files.
 
 
@@ -373,147 +346,3 @@ def test_parts_of_a_fused_layer_as_peft_0_2_trained_them(tmp_path, form):
     torch.testing.assert_close(layer.get_delta_weight("default"), expected, atol=1e-6, rtol=1e-5)
     assert_close(logits_of(model), logits_of(base_of(changed).model), worst=5e-5, rms=1e-5)
     assert (model.peft_config["default"].r, model.peft_config["default"].lora_alpha) == (6, 64)
-
-
-# Adapters of another base, and damaged ones.
-
-
-def refusal(base: Base, path: Path) -> StudioError:
-    """What both ways of loading say; the base's layers and answers are the same before and after."""
-    layers, before = [name for name, _ in base.model.named_modules()], logits_of(base.model)
-    with pytest.raises(StudioError) as caught:
-        load_adapter(base, path)
-    resident = Resident(base)
-    with pytest.raises(StudioError) as again:
-        resident.load("a", path)
-    assert (caught.value.code, caught.value.params) == (again.value.code, again.value.params)
-    assert [name for name, _ in base.model.named_modules()] == layers
-    assert torch.equal(logits_of(base.model), before)
-    assert torch.equal(resident.forward(["__base__"] * 2, input_ids=IDS).logits, before)
-    return caught.value
-
-
-def fused(rows: int = 128, columns: int = 64, layers: int = 3) -> dict[str, torch.Tensor]:
-    return random_lora({"self_attention.query_key_value": (rows, columns)}, range(layers))
-
-
-def test_an_adapter_of_other_sizes_names_both_bases_and_the_first_tensor(tmp_path):
-    name = "THUDM/glm-4-9b"
-    path = written(tmp_path / "a", fused(rows=96), target_modules=["query_key_value"], base_model_name_or_path=name)
-    told = refusal(base_of(CHATGLM2), path)
-    assert (told.code, told.params["trained_on"], told.params["source"]) == ("adapter-other-base", name, str(CHATGLM2))
-    assert told.params["tensor"] == OFFICIAL.format(0, "self_attention.query_key_value", "lora_B.weight")
-    assert (told.params["actual"], told.params["expected"]) == ([96, 2], [128, 2])
-    told = refusal(base_of(CHATGLM2), written(tmp_path / "b", fused(columns=32), target_modules=["query_key_value"]))
-    assert (told.code, told.params["actual"], told.params["expected"]) == ("adapter-other-base", [2, 32], [2, 64])
-
-
-def test_an_adapter_of_another_family_is_refused_by_layers_or_by_name(tmp_path):
-    told = refusal(base_of(CHATGLM), CHATGLM3 / "lora_adapter")
-    assert (told.code, told.params["trained_on"]) == ("adapter-other-family", "THUDM/chatglm3-6b")
-    told = refusal(base_of(CHATGLM3), CHATGLM2 / "lora_adapter")
-    assert (told.code, told.params["family"]) == ("adapter-other-family", "ChatGLM3-6B")
-    told = refusal(base_of(CHATGLM3), CHATGLM2 / "ptuning")
-    assert (told.code, told.params["trained_on"]) == ("adapter-other-family", "THUDM/chatglm2-6b")
-    nameless = written(tmp_path / "a", fused(), target_modules=["query_key_value"])
-    told = refusal(base_of(CHATGLM), nameless)
-    assert (told.code, told.params["trained_on"]) == ("adapter-other-layers", "?")
-    assert told.params["tensor"] == "transformer.encoder.layers.0.self_attention.query_key_value"
-
-
-def test_an_adapter_of_more_layers_is_refused(tmp_path):
-    told = refusal(base_of(CHATGLM2), written(tmp_path / "a", fused(layers=4), target_modules=["query_key_value"]))
-    assert (told.code, told.params["tensor"]) == ("adapter-other-layers", "model.layers.3.self_attn.q_proj")
-
-
-def test_weights_that_the_config_promises_must_be_there(tmp_path):
-    told = refusal(base_of(CHATGLM2), written(tmp_path / "a", fused(layers=2), target_modules=["query_key_value"]))
-    assert (told.code, told.params["count"]) == ("adapter-incomplete", 6)
-    told = refusal(base_of(CHATGLM2), written(tmp_path / "b", fused(), target_modules=["query_key_value", "dense"]))
-    assert (told.code, told.params["count"]) == ("adapter-incomplete", 6)
-    assert ".o_proj." in told.params["tensor"]
-
-
-def test_a_rank_that_differs_from_the_config(tmp_path):
-    told = refusal(base_of(CHATGLM2), written(tmp_path / "a", fused(), target_modules=["query_key_value"], r=8))
-    assert told.code == "adapter-unfit"
-    assert "rank 2" in told.params["reason"]
-    assert "r = 8" in told.params["reason"]
-
-
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [("bias", "all"), ("bias", "lora_only"), ("init_lora_weights", "pissa"), ("layer_replication", [[0, 2], [1, 3]])],
-)
-def test_settings_that_change_the_base_are_refused(tmp_path, setting, value):
-    path = written(tmp_path / "a", fused(), target_modules=["query_key_value"], **{setting: value})
-    told = refusal(base_of(CHATGLM2), path)
-    assert (told.code, told.params["setting"]) == ("adapter-changes-base", f"{setting}: {value}")
-
-
-def test_rank_stabilised_scaling_is_kept(tmp_path):
-    path = written(tmp_path / "a", fused(), target_modules=["query_key_value"], use_rslora=True)
-    changed = base_of(changed_weights(CHATGLM2, tmp_path / "changed", deltas_of(fused(), 6 / 2**0.5)))
-    assert_close(logits_of(load_adapter(base_of(CHATGLM2), path)), logits_of(changed.model))
-
-
-def test_a_setting_of_a_later_peft_is_left_out_with_a_warning_and_a_wrong_one_refused(tmp_path):
-    path = written(tmp_path / "a", fused(), target_modules=["query_key_value"], of_next_year=True)
-    with pytest.warns(UserWarning, match="of_next_year"):
-        load_adapter(base_of(CHATGLM2), path)
-    path = written(tmp_path / "b", fused(), target_modules=["query_key_value"], bias="sometimes")
-    assert refusal(base_of(CHATGLM2), path).code == "adapter-changes-base"
-    path = written(tmp_path / "c", fused(), target_modules=["query_key_value"], target_parameters="experts")
-    assert refusal(base_of(CHATGLM2), path).code == "adapter-unfit"
-    assert refusal(base_of(CHATGLM2), path / "not-there").code == "adapter-missing"
-
-
-def test_other_kinds_of_adapters_are_named(tmp_path):
-    path = written(tmp_path / "a", fused(), target_modules=["query_key_value"], peft_type="IA3")
-    told = refusal(base_of(CHATGLM2), path)
-    assert (told.code, told.params["kind"]) == ("adapter-kind", "IA3")
-
-
-def test_a_single_file_that_holds_something_else(tmp_path):
-    torch.save(fused() | {"lm_head.weight": torch.zeros(2, 2)}, tmp_path / "chatglm-lora.pt")
-    told = refusal(base_of(CHATGLM2), tmp_path)
-    assert (told.code, told.params["tensor"], told.params["count"]) == ("adapter-foreign-tensor", "lm_head.weight", 1)
-    torch.save({}, tmp_path / "chatglm-lora.pt")
-    assert refusal(base_of(CHATGLM2), tmp_path).code == "adapter-missing"
-    (tmp_path / "chatglm-lora.pt").write_bytes(b"PK\x03\x04 cut short")
-    assert refusal(base_of(CHATGLM2), tmp_path).code == "shard-unreadable"
-    (tmp_path / "chatglm-lora.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0")
-    assert refusal(base_of(CHATGLM2), tmp_path).code == "lfs-pointer"
-
-
-def test_two_single_files_in_a_folder_must_be_chosen_from(tmp_path):
-    for name in ("a-lora.pt", "b-lora.pt"):
-        torch.save(fused(), tmp_path / name)
-    assert refusal(base_of(CHATGLM2), tmp_path).code == "adapter-missing"
-    assert isinstance(load_adapter(base_of(CHATGLM2), tmp_path / "b-lora.pt"), PeftModel)
-
-
-def test_the_next_adapter_takes_the_place_of_the_one_before(tmp_path):
-    base = base_of(CHATGLM2)
-    wide = random_lora({"self_attention.dense": (64, 64)}, range(3))
-    load_adapter(base, written(tmp_path / "a", wide, target_modules=["dense"]))
-    assert_forward(load_adapter(base, CHATGLM2 / "lora_adapter"), cases(CHATGLM2)["lora_b1_prompt_target"])
-    with pytest.raises(StudioError):
-        load_adapter(base, tmp_path)
-    with pytest.raises(StudioError):
-        load_adapter(base, CHATGLM3 / "lora_adapter")
-
-
-def test_a_pickled_module_is_refused_unread(tmp_path):
-    file = tmp_path / "model.pt"
-    torch.save(torch.nn.Linear(2, 2), file)
-    told = refusal(base_of(CHATGLM2), file)
-    assert (told.code, told.params["file"]) == ("pickle-runs-code", str(file))
-    assert "torch.nn.modules.linear.Linear" in told.params["names"]
-    # A merged model that was saved in this way has no other weights.
-    shutil.copy(CHATGLM / "config.json", tmp_path)
-    with pytest.raises(StudioError, match="base-no-weights"):
-        base_of(tmp_path)
-    file.rename(tmp_path / "pytorch_model.bin")
-    with pytest.raises(StudioError, match="pickle-runs-code"):
-        base_of(tmp_path)
