@@ -5,7 +5,6 @@ full numbers there, and no row of a batch changes another. 4 bits are bitsandbyt
 in QLoRA. Embeddings, norms and head stay as they are.
 """
 
-import copy
 import importlib
 from collections.abc import Callable
 from types import ModuleType
@@ -23,8 +22,6 @@ LIBRARY, REQUIREMENT = "bitsandbytes", "bitsandbytes==0.50.2"
 DEVICES = ("cpu", "cuda")
 # LLM.int8 computes columns of the input that hold larger values in the full number type.
 OUTLIER = 6.0
-# What bitsandbytes' fast order of 4-bit weights asks of a layer's rows and columns.
-FAST_ROWS, FAST_COLUMNS = 32, 64
 
 Shrink = Callable[[Any], None]
 
@@ -52,7 +49,9 @@ def shrink_to(quantization: str, device: torch.device, dtype: torch.dtype) -> Sh
             if quantization == "8bit":
                 _replace(model, lambda layer: llm_int8(library, layer, device))
             else:
-                _replace(model, lambda layer: nf4(library, layer, device, dtype))
+                from glmstudio.models.nf4 import Nf4Linear
+
+                _replace(model, lambda layer: Nf4Linear(layer, device, dtype))
         except (RuntimeError, AttributeError) as error:  # Its compiled part does not serve this machine.
             reason = first_line(error)
             raise StudioError(
@@ -102,47 +101,13 @@ def llm_int8(library: ModuleType, layer: nn.Linear, device: torch.device) -> nn.
         device="meta",
     )
     own.weight = library.nn.Int8Params(layer.weight.data, requires_grad=False, has_fp16_weights=False).to(device)
-    own.bias = _moved(layer.bias, device)
+    if layer.bias is not None:
+        own.bias = nn.Parameter(layer.bias.data.to(device), requires_grad=False)
     return own
-
-
-def nf4(library: ModuleType, layer: nn.Linear, device: torch.device, dtype: torch.dtype) -> nn.Linear:
-    """bitsandbytes' 4-bit layer, computing in `dtype`; the weights are quantised on their way to `device`."""
-    own = library.nn.Linear4bit(
-        layer.in_features,
-        layer.out_features,
-        bias=layer.bias is not None,
-        compute_dtype=dtype,
-        quant_type="nf4",
-        device="meta",
-    )
-    weight = library.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4", module=own)
-    own.weight = weight.to(device)
-    own.bias = _moved(layer.bias, device)
-    # Left to itself the library turns a weight round when it first answers, and a training step then fails.
-    able = own.support_avx512bf16_for_cpu and device.type == "cpu" and dtype == torch.bfloat16
-    own.can_be_fast = able and layer.out_features % FAST_ROWS == 0 and layer.in_features % FAST_COLUMNS == 0
-    own.support_avx512bf16_for_cpu = False
-    return own
-
-
-def _moved(bias: nn.Parameter | None, device: torch.device) -> nn.Parameter | None:
-    return None if bias is None else nn.Parameter(bias.data.to(device), requires_grad=False)
 
 
 def prefer_answers(model: nn.Module, wish: bool) -> None:
-    """Whether 4-bit weights on the CPU may stand in the order that answers four times as fast but cannot train.
-
-    They are turned round by the first answer, where the machine has instructions for it, and come back unchanged.
-    """
+    """Whether 4-bit weights on the CPU may stand in the order that answers fastest, in which they cannot train."""
     for layer in model.modules():
-        if not getattr(layer, "can_be_fast", False) or layer.support_avx512bf16_for_cpu == wish:
-            continue
-        layer.support_avx512bf16_for_cpu = wish
-        if wish:
-            # Turning round rounds the scales: these are kept for the way back.
-            layer.kept_state = copy.copy(layer.weight.quant_state)
-        else:
-            # The library turns a weight back when it is asked for a layer's state.
-            layer.state_dict()
-            layer.weight.quant_state = layer.quant_state = layer.kept_state
+        if hasattr(layer, "prefer_answers"):
+            layer.prefer_answers(wish)

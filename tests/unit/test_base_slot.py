@@ -35,6 +35,17 @@ def test_a_switch_lets_go_of_the_former_base_first(slot, tmp_path):
     assert slot.status().state == "ready"
 
 
+def test_a_base_can_be_quantised(slot, tmp_path):
+    full = slot.status()
+    assert full.quantization == "none"
+    assert 4 * full.parameters <= full.weight_bytes < 4.1 * full.parameters
+    slot.switch(BaseWish(str(tmp_path / "llama"), "cpu", "fp32", "8bit"))
+    assert slot.resident(wait=True).base.quantization == "8bit"
+    small = slot.status()
+    assert (small.quantization, small.parameters) == ("8bit", full.parameters)
+    assert small.weight_bytes < 0.8 * full.weight_bytes
+
+
 def test_after_a_failure_another_base_can_be_taken(slot, tmp_path):
     slot.switch(BaseWish(str(tmp_path / "nothing")))
     with pytest.raises(StudioError, match="base-missing"):

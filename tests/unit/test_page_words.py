@@ -1,5 +1,6 @@
 """What the header, the list and the form say, as HTML: states, numbers, previews, pages, and nothing unescaped."""
 
+import dataclasses
 import re
 from types import SimpleNamespace
 
@@ -33,6 +34,8 @@ def test_the_header_says_what_is_resident_and_what_trains():
     assert "● ready CPU bf16 0.42 GB Run 3: 120/400 01:10 left" in seen(html)
     assert 'style="width:30.0%"' in html
     assert "就绪" in header_html(status, None, "zh")
+    small = dataclasses.replace(status, dtype="float32", quantization="4bit")
+    assert "CPU fp32 · 4bit 0.42 GB" in seen(header_html(small, None, "en"))
     assert "Run" not in seen(header_html(status, None, "en"))
 
 

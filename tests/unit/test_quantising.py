@@ -1,16 +1,21 @@
 """Loading a base in 8 and 4 bits: what it takes, how near its numbers stay, that it trains and answers."""
 
+import json
 import sys
 from pathlib import Path
 
 import bitsandbytes
 import pytest
 import torch
+from bitsandbytes.functional import has_avx512bf16
 from torch import nn
 
 from glmstudio.errors import StudioError
 from glmstudio.models import quantising
+from glmstudio.models.chatglm.weights import load_chatglm
 from glmstudio.models.loading import load_base
+from glmstudio.models.nf4 import Nf4Linear
+from glmstudio.models.quantised import plain_layers
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings
 from tests.tiny_families import QUIRKS, native_folder
@@ -18,7 +23,7 @@ from tests.unit.golden_cases import CHATGLM, CHATGLM2
 
 CPU = torch.device("cpu")
 # Of random weights in tiny layers; trained ones of real width stay nearer.
-NEAR = {"8bit": 0.03, "4bit": 0.6}
+NEAR = {"8bit": 0.05, "4bit": 0.6}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,7 @@ def logits_of(resident: Resident, names: list[str] | None = None) -> torch.Tenso
 
 
 @pytest.mark.parametrize("quantization", ["8bit", "4bit"])
-@pytest.mark.parametrize("family", ["chatglm", "chatglm2", *sorted(set(QUIRKS) - {"glm4_moe"})])
+@pytest.mark.parametrize("family", ["chatglm", "chatglm2", *sorted(QUIRKS)])
 def test_every_family_takes_less_and_stays_near(folder_of, family, quantization):
     full, small = (loaded(folder_of(family), kind) for kind in ("none", quantization))
     assert (full.base.quantization, small.base.quantization) == ("none", quantization)
@@ -56,6 +61,22 @@ def test_every_family_takes_less_and_stays_near(folder_of, family, quantization)
     numbers = sum(layer.in_features * layer.out_features for layer in linear if not layer.weight.is_floating_point())
     saved = full.weight_bytes - small.weight_bytes
     assert {"8bit": 2.8, "4bit": 3.3}[quantization] * numbers < saved < {"8bit": 3, "4bit": 3.5}[quantization] * numbers
+
+
+def test_a_shard_is_quantised_before_the_next_one_comes():
+    shrink, left = quantising.shrink_to("4bit", CPU, torch.float32), []
+
+    def counted(model: nn.Module) -> None:
+        shrink(model)
+        layers = plain_layers(model)
+        left.append((len(layers), sum(not layer.weight.is_meta for _, layer in layers)))
+
+    config = json.loads((CHATGLM / "config.json").read_text(encoding="utf-8"))
+    load_chatglm(CHATGLM, config, CPU, torch.float32, counted)
+    # One layer of twelve may lie in two shards.
+    assert [arrived <= 1 for _, arrived in left] == [True, True]
+    assert 0 < left[0][0] < 12
+    assert left[1] == (0, 0)
 
 
 @pytest.mark.parametrize("quantization", ["8bit", "4bit"])
@@ -113,37 +134,62 @@ def test_llm_int8_stays_near_and_lets_gradients_through():
     assert 0 < (here - inputs.grad).norm() < 0.05 * inputs.grad.norm()
 
 
-def turned(resident: Resident) -> list[bool]:
-    layers = [layer for layer in resident.base.model.modules() if hasattr(layer, "can_be_fast")]
-    return [bool(getattr(layer.weight.quant_state, "packing_format_for_cpu", False)) for layer in layers]
+def layers_of(resident: Resident) -> list[Nf4Linear]:
+    return [layer for layer in resident.base.model.modules() if isinstance(layer, Nf4Linear)]
 
 
-def test_the_fast_order_of_answers_is_left_for_training_and_comes_back(folder_of):
+def as_trained(resident: Resident) -> list[torch.Tensor]:
+    """Bytes and scales of all 4-bit layers, none of them turned."""
+    layers = layers_of(resident)
+    assert not any(layer.turned for layer in layers)
+    states = [layer.weight.quant_state for layer in layers]
+    return [layer.weight.data.clone() for layer in layers] + [
+        part.clone() for state in states for part in (state.absmax, state.offset, state.state2.absmax)
+    ]
+
+
+def test_the_fast_order_of_answers_is_left_for_training_and_comes_back(folder_of, tmp_path):
     resident = loaded(folder_of("chatglm"), "4bit", "bf16")
-    layers = [layer for layer in resident.base.model.modules() if hasattr(layer, "can_be_fast")]
-    before = [layer.weight.data.clone() for layer in layers]
-    states = [layer.weight.quant_state.absmax.clone() for layer in layers]
+    before, layers = as_trained(resident), layers_of(resident)
     assert len(layers) == 12
-    able = layers[0].can_be_fast
     answer = logits_of(resident)
-    assert set(turned(resident)) == {able}
+    able = bool(has_avx512bf16())
+    assert [layer.turned for layer in layers] == [able] * 12
     with resident.gate.turn():
         model = resident.begin_training(LoraSettings(r=4)).train()
-        assert not any(turned(resident))
-        for layer, weight, absmax in zip(layers, before, states, strict=True):
-            assert torch.equal(layer.weight.data, weight)
-            assert torch.equal(layer.weight.quant_state.absmax, absmax)
-        model(input_ids=torch.tensor([[5, 6, 7]]), labels=torch.tensor([[5, 6, 7]])).loss.backward()
+        assert all(map(torch.equal, as_trained(resident), before))
+        ids = torch.tensor([[5, 6, 7]])
+        model(input_ids=ids, labels=ids).loss.backward()
         found = [weight.grad for name, weight in model.named_parameters() if ".lora_B." in name]
         assert all(gradient is not None and gradient.abs().max() > 0 for gradient in found)
-        # Others may ask in between two steps: nothing is turned round under the run's feet.
+        # Others may ask between two steps: nothing is turned round under the run's feet.
         model.eval()
         with torch.no_grad():
-            model(input_ids=torch.tensor([[5, 6, 7]]))
-        assert not any(turned(resident))
+            model(input_ids=ids)
+        assert all(map(torch.equal, as_trained(resident), before))
+        model.save_pretrained(tmp_path / "adapter", selected_adapters=["default"], save_embedding_layers=False)
         resident.end_training()
     assert torch.equal(logits_of(resident), answer)
-    assert set(turned(resident)) == {able}
+    # PEFT asks for the state of all layers while it loads: neither order nor scales change.
+    resident.load("tuned", tmp_path / "adapter")
+    assert [layer.turned for layer in layers] == [able] * 12
+    assert torch.equal(logits_of(resident), answer)
+    with resident.gate.turn():
+        resident.begin_training(LoraSettings(r=4))
+        assert all(map(torch.equal, as_trained(resident), before))
+        resident.end_training()
+
+
+def test_the_state_of_a_layer_is_the_librarys_while_it_is_not_turned():
+    layer = nn.Linear(64, 32).bfloat16()
+    own = Nf4Linear(layer, CPU, torch.bfloat16).eval()
+    whole = set(own.state_dict())
+    assert {"weight", "bias", "weight.absmax", "weight.nested_absmax"} < whole
+    own.prefer_answers(True)
+    own(torch.ones(1, 64, dtype=torch.bfloat16))
+    assert set(own.state_dict()) == ({"weight", "bias"} if has_avx512bf16() else whole)
+    own.prefer_answers(False)
+    assert set(own.state_dict()) == whole
 
 
 def refusal(folder: Path, device: torch.device, quantization: str) -> StudioError:
