@@ -12,6 +12,8 @@ DTYPES = ("auto", "bf16", "fp16", "fp32")
 METHODS = ("lora", "ptuning")
 PROMPT_STYLES = ("instruction", "chat")
 QUANTIZATIONS = ("none", "8bit", "4bit")
+EXPORT_FORMS = ("native", "official")
+GGUF_TYPES = ("auto", "f32", "f16", "bf16", "q8_0")
 SCHEDULERS = ("linear", "cosine", "constant")
 PRESETS = ("quick", "standard", "thorough")
 

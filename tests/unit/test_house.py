@@ -14,8 +14,8 @@ FLOORS = (
     {"settings", "workspace", "errors", "environment"},
     {"models", "data"},
     {"training", "inference", "evaluation", "embedded"},
-    {"studio", "run_thread", "base_slot", "scoreboards"},
-    {"ui", "cli", "cli_preview", "cli_resume", "cli_rows", "terminal", "__main__"},
+    {"studio", "run_thread", "base_slot", "model_shelf", "scoreboards", "exports"},
+    {"ui", "cli", "cli_export", "cli_preview", "cli_resume", "cli_rows", "terminal", "__main__", "cli_doctor"},
 )
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

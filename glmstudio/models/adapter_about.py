@@ -1,0 +1,90 @@
+"""What is known about an adapter: the record beside it, the run that it came from, names that mean something elsewhere.
+
+Reads small JSON files; knows no weights and no words.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from glmstudio.data import snapshot
+from glmstudio.models.adapter_files import adapter_form
+from glmstudio.settings import PROMPT_STYLES, TrainingSettings
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+RECORD = "glmstudio.json"
+# From a checkpoint's run.json, which lies in the folder above.
+RUN_KEYS = ("lora", "settings", "versions", "dataset", "best_step", "best_eval_loss")
+
+
+def about_adapter(adapter: Path) -> dict[str, Any]:
+    """`glmstudio.json` of an adapter with what `run.json` above it adds; prompt style, lengths and `base` are there.
+
+    `recorded` says whether the adapter has such a record; adapters from elsewhere get the defaults. `base` is None
+    where no file names it. Raises StudioError `adapter-missing` and those of `adapter_form`.
+    """
+    form = adapter_form(adapter)
+    folder = adapter if adapter.is_dir() else adapter.parent
+    record = record_of(folder / RECORD)
+    run = _object(folder.parent / "run.json") if record.get("run") == folder.parent.name else {}
+    found = {key: run[key] for key in RUN_KEYS if key in run} | record
+    return {"base": form.trained_on} | found | {"kind": form.kind}
+
+
+def dev_prompts(adapter: Path, about: Mapping[str, Any], count: int = 3) -> list[tuple[str, str]]:
+    """(instruction, input) of the first dev rows that the adapter's run was held against; none where they are gone.
+
+    The rows lie in the run's own folder where the command line trained, else in the workspace of the page.
+    """
+    run = adapter.resolve().parent
+    for snapshots in (run / "snapshots", run.parent.parent / "data" / "snapshots"):
+        if (folder := snapshots / str(about.get("snapshot_id"))).is_dir():
+            return [(row.instruction, row.input) for row in snapshot.load(folder).dev[:count]]
+    return []
+
+
+def record_of(path: Path) -> dict[str, Any]:
+    """What a `glmstudio.json` says, with the default style and lengths where it is silent or not there."""
+    record, defaults = _object(path), TrainingSettings()
+    lengths = {name: getattr(defaults, name) for name in ("max_source_length", "max_target_length")}
+    style = record.get("prompt_style")
+    return (
+        lengths
+        | record
+        | {
+            "prompt_style": style if style in PROMPT_STYLES else defaults.prompt_style,
+            "recorded": bool(record),
+        }
+    )
+
+
+def public_name(source: str | None) -> str:
+    """What `source` is called on other machines: the hub id that it is or was downloaded as, else its last folder.
+
+    Knows the folders in which the Hugging Face and the ModelScope client keep their downloads, and the name in an
+    original config.json.
+    """
+    if not source:
+        return "unknown"
+    path = Path(source).expanduser()
+    for part in path.parts:
+        if part.startswith("models--") and part.count("--") >= 2:
+            return part.removeprefix("models--").replace("--", "/", 1)
+    if not path.exists() and not path.is_absolute():
+        return source.partition(":")[2] or source
+    parents = [parent.name for parent in path.parents]
+    if "modelscope" in parents and len(parents) > 1:
+        return f"{parents[0]}/{path.name}"
+    named = str(_object(path / "config.json").get("_name_or_path", ""))
+    return named if HUB_ID.fullmatch(named) else path.resolve().name
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where it is not there or not readable: these files only describe."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}

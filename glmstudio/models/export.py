@@ -1,0 +1,101 @@
+"""Every way out through one call, for the page and the command line: adapter, merged weights, GGUF with a Modelfile.
+
+Knows which of them needs which; does none of the work.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from glmstudio.errors import StudioError
+from glmstudio.models import gguf
+from glmstudio.models.adapter_about import RECORD, record_of
+from glmstudio.models.checkpoint_files import read_json
+from glmstudio.models.destinations import size_of
+from glmstudio.models.export_adapter import export_adapter
+from glmstudio.models.export_merged import Progress, Prompts, export_merged
+from glmstudio.models.export_result import ExportResult
+from glmstudio.models.families import family_of
+from glmstudio.models.loading import folder_of, load_tokenizer
+from glmstudio.models.ollama import modelfile
+
+KINDS = ("adapter", "merged", "gguf")
+MODELFILE = "Modelfile"
+
+
+def export(
+    kind: str,
+    destination: str | Path,
+    *,
+    base_source: str | None = None,
+    adapter: str | Path | None = None,
+    form: str = "native",
+    dtype: str = "auto",
+    device: str = "auto",
+    outtype: str = "auto",
+    scores: Mapping[str, Any] | None = None,
+    prompts: Prompts | None = None,
+    language: str = "en",
+    on_progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> ExportResult:
+    """Writes `destination`: a folder for "adapter" and "merged", a .gguf file for "gguf" with its Modelfile beside it.
+
+    "adapter" and "merged" need `adapter`; "merged" needs `base_source`. "gguf" converts the model `base_source`, and
+    with an `adapter` merges it first into a folder that is removed at the end. Raises StudioError as `export_adapter`,
+    `export_merged` and `gguf.convert` do.
+    """
+    if kind == "adapter":
+        return export_adapter(adapter, destination, base_source=base_source, scores=scores, language=language)
+    wish: dict[str, Any] = {
+        "dtype": dtype,
+        "device": device,
+        "scores": scores,
+        "prompts": prompts,
+        "language": language,
+        "on_progress": on_progress,
+        "should_stop": should_stop,
+    }
+    if kind == "merged":
+        return export_merged(base_source, adapter, destination, form=form, **wish)
+    if kind != "gguf":
+        raise StudioError("setting-choice", field="kind", value=kind, choices=", ".join(KINDS))
+    destination = Path(destination)
+    if adapter is None:
+        return to_gguf(folder_of(base_source), destination, outtype, on_progress=on_progress, should_stop=should_stop)
+    source = folder_of(base_source)
+    config = read_json(source / "config.json")
+    gguf.refuse_unsupported(config, family_of(config, str(source)))
+    gguf.find_converter()
+    merged = destination.with_name(f".{destination.stem}.merged")
+    shutil.rmtree(merged, ignore_errors=True)
+    try:
+        check = export_merged(base_source, adapter, merged, **wish).check
+        made = to_gguf(merged, destination, outtype, on_progress=on_progress, should_stop=should_stop)
+    finally:
+        shutil.rmtree(merged, ignore_errors=True)
+    return ExportResult(made.path, made.bytes, check)
+
+
+def to_gguf(
+    folder: str | Path,
+    destination: str | Path,
+    outtype: str = "auto",
+    *,
+    style: str | None = None,
+    on_progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> ExportResult:
+    """The model of a folder as a .gguf file with a Modelfile beside it, whose template is the prompt style.
+
+    `style` is the recorded one where it is not given. Raises StudioError as `gguf.convert` does.
+    """
+    folder, destination = Path(folder), Path(destination)
+    path = gguf.convert(folder, destination, outtype, on_progress=on_progress, should_stop=should_stop)
+    config, record = read_json(folder / "config.json"), record_of(folder / RECORD)
+    family, tokenizer = family_of(config, str(folder)), load_tokenizer(folder)
+    lengths = record["max_source_length"] + record["max_target_length"]
+    text = modelfile(path, tokenizer, family, style or record["prompt_style"], lengths)
+    (path.parent / MODELFILE).write_text(text, encoding="utf-8")
+    return ExportResult(path, size_of(path))

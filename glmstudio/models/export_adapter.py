@@ -1,0 +1,99 @@
+"""A finished adapter for other people: PEFT's two files or those of P-Tuning v2, its record and a card.
+
+Loads no base; of the base only the tokenizer is read, where it is on this machine.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+
+from glmstudio.errors import StudioError
+from glmstudio.models import model_card
+from glmstudio.models.adapter_about import RECORD, about_adapter, public_name
+from glmstudio.models.adapter_files import AdapterForm, adapter_form, read_lora
+from glmstudio.models.checkpoint_files import read_json
+from glmstudio.models.destinations import aside, size_of
+from glmstudio.models.export_result import ExportResult
+from glmstudio.models.families import FAMILIES, Family, family_of
+from glmstudio.models.loading import EMBEDDED, embedded_folder, load_tokenizer
+from glmstudio.models.shards import write_shards
+
+
+def export_adapter(
+    adapter: str | Path,
+    destination: str | Path,
+    *,
+    base_source: str | None = None,
+    about: Mapping[str, Any] | None = None,
+    scores: Mapping[str, Any] | None = None,
+    language: str = "en",
+) -> ExportResult:
+    """Writes the adapter's folder; LoRA of any form that is read becomes PEFT's. Optimizer and random state stay here.
+
+    The base is called by a name that others know (`public_name`). `base_source` is that of the adapter's record where
+    it is not given; its tokenizer shows the prompt, and the card does without where it is not on this machine. `about`
+    adds to what `about_adapter` finds; `scores` is the JSON of `evaluate`. Raises StudioError `export-base-unknown`,
+    `export-not-empty`, `adapter-missing` and those of unreadable files.
+    """
+    adapter, destination = Path(adapter), Path(destination)
+    known = about_adapter(adapter) | dict(about or {})
+    source = base_source or known.get("base")
+    if not source:
+        raise StudioError("export-base-unknown", folder=str(adapter))
+    family, tokenizer = _family_and_tokenizer(source, known)
+    facts = model_card.CardFacts(destination.name, source, family, known, tokenizer, scores)
+    with aside(destination) as folder:
+        _write_adapter(folder, adapter_form(adapter), source)
+        write_record(folder, known, source)
+        (folder / "README.md").write_text(model_card.card(facts, language), encoding="utf-8")
+    return ExportResult(destination, size_of(destination))
+
+
+def write_record(folder: Path, about: Mapping[str, Any], source: str) -> None:
+    """`glmstudio.json`, by which this program knows the prompt style again; no path of this machine is in it."""
+    record = {key: value for key, value in about.items() if key not in ("kind", "recorded", "versions", "snapshot_id")}
+    text = json.dumps(record | {"base": public_name(source)}, ensure_ascii=False, indent=2) + "\n"
+    (folder / RECORD).write_text(text, encoding="utf-8")
+
+
+def _write_adapter(folder: Path, form: AdapterForm, source: str) -> None:
+    if form.kind == "ptuning":
+        for file in (form.config, *form.weights):
+            shutil.copyfile(file, folder / file.name)
+        return
+    lora = read_lora(form)
+    config = lora.config
+    config.base_model_name_or_path, config.inference_mode = public_name(source), True
+    if config.target_modules is None:
+        config.target_modules = sorted({name.partition(".lora_")[0].rpartition(".")[2] for name in lora.state})
+    config.save_pretrained(folder)
+    write_shards(folder, lora.state)
+    os.replace(folder / "model.safetensors", folder / "adapter_model.safetensors")
+
+
+def _family_and_tokenizer(source: str, about: Mapping[str, Any]) -> tuple[Family, Any]:
+    folder = _folder_here(source)
+    if folder is None or not (folder / "config.json").is_file():
+        name = about.get("family", "")
+        return FAMILIES.get(name) or Family(name or "?", name or public_name(source)), None
+    family = family_of(read_json(folder / "config.json"), source)
+    try:
+        return family, load_tokenizer(folder)
+    except StudioError:
+        return family, None
+
+
+def _folder_here(source: str) -> Path | None:
+    """The folder of a base where it is on this machine; nothing is downloaded for a card."""
+    folder = embedded_folder() if source == EMBEDDED else Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    try:
+        return Path(snapshot_download(source, local_files_only=True))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,154 @@
+"""A model folder into one GGUF file, by llama.cpp's own converter in a process of its own. Loads no model.
+
+The converter is found, not shipped: by an environment variable or on PATH.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from glmstudio.errors import StudioError
+from glmstudio.models.checkpoint_files import read_json
+from glmstudio.models.families import CHATGLM, Family, family_of
+from glmstudio.settings import GGUF_TYPES
+
+VARIABLE = "GLMSTUDIO_LLAMA_CPP"
+SCRIPT = "convert_hf_to_gguf.py"
+ROPE_THETA = 10000.0
+# Their vocabularies are sentencepiece behind GlmForCausalLM, which the converter takes for byte-level BPE.
+SENTENCEPIECE = ("chatglm2", "chatglm3")
+_PERCENT = re.compile(r"Writing:\s+(\d+)%")
+
+Progress = Callable[[int, int, str], None]
+
+
+def convert(
+    folder: str | Path,
+    destination: str | Path,
+    outtype: str = "auto",
+    *,
+    on_progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Path:
+    """Writes `destination`, a .gguf file, from the model in `folder`, in native form.
+
+    `outtype` is one of `GGUF_TYPES`; auto takes the 16-bit type nearest to the files. `on_progress(done, 100, "gguf")`
+    counts percent written. Raises StudioError `gguf-missing` (no converter), `gguf-unsupported` (family or quirk),
+    `gguf-failed` with what the converter says, `export-stopped`, `export-not-empty`.
+    """
+    folder, destination = Path(folder), Path(destination)
+    if outtype not in GGUF_TYPES:
+        raise StudioError("setting-choice", field="outtype", value=outtype, choices=", ".join(GGUF_TYPES))
+    if destination.exists():
+        raise StudioError("export-not-empty", folder=str(destination))
+    config = read_json(folder / "config.json")
+    refuse_unsupported(config, family_of(config, str(folder)))
+    command = find_converter()
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = destination.with_name(f".{destination.name}.writing")
+    try:
+        with _staged(folder, config) as stage:
+            arguments = [*command, str(stage), "--outfile", str(unfinished), "--outtype", outtype]
+            _run(arguments, destination, on_progress or (lambda *_: None), should_stop or (lambda: False))
+        if not unfinished.is_file():
+            raise StudioError("gguf-failed", reason=f"no file {destination.name} was written")
+        os.replace(unfinished, destination)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return destination
+
+
+def refuse_unsupported(config: Mapping[str, Any], family: Family) -> None:
+    """Raise StudioError `gguf-unsupported` where llama.cpp has no such model, or would compute it wrong."""
+    if family is CHATGLM or family.name in SENTENCEPIECE:
+        raise StudioError("gguf-unsupported", family=family.title)
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if config.get("model_type") == "glm" and rope.get("rope_type", "default") != "default":
+        raise StudioError("gguf-unsupported", family=f"{family.title} (rope_type {rope['rope_type']})")
+
+
+def find_converter() -> list[str]:
+    """The command that runs the converter: of `GLMSTUDIO_LLAMA_CPP` (llama.cpp's folder or the script in it), else of
+    PATH. Raises StudioError `gguf-missing`."""
+    if wish := os.environ.get(VARIABLE):
+        script = Path(wish) / SCRIPT if Path(wish).is_dir() else Path(wish)
+        if not script.is_file():
+            raise StudioError("gguf-missing", variable=f"{VARIABLE}={wish}", script=SCRIPT)
+        return [sys.executable, str(script)]
+    if script := shutil.which(SCRIPT):
+        return [sys.executable, script]
+    raise StudioError("gguf-missing", variable=VARIABLE, script=SCRIPT)
+
+
+@contextmanager
+def _staged(folder: Path, config: Mapping[str, Any]) -> Iterator[Path]:
+    """A folder of links to the model's files, its config.json with what the converter reads under other names."""
+    with tempfile.TemporaryDirectory(prefix="glmstudio-gguf-") as name:
+        # The converter takes the model's name from the folder's.
+        stage = Path(name) / folder.resolve().name
+        stage.mkdir()
+        for file in folder.resolve().iterdir():
+            if file.is_file() and file.name != "config.json":
+                (stage / file.name).symlink_to(file)
+        (stage / "config.json").write_text(json.dumps(dict(config) | _converter_keys(config)), encoding="utf-8")
+        yield stage
+
+
+def _converter_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of the original ChatGLM configs, which the converter reads for GlmForCausalLM too: without them it takes
+    1e-5, 10000 and the hidden size for epsilon, rotary base and context. Layers that no file holds are counted out."""
+    if config.get("model_type") == "glm4_moe":
+        return {"num_nextn_predict_layers": 0}
+    if config.get("model_type") != "glm":
+        return {}
+    rope = config.get("rope_parameters") or config
+    heads = config["num_attention_heads"]
+    return {
+        "layernorm_epsilon": config["rms_norm_eps"],
+        "rope_ratio": rope.get("rope_theta", ROPE_THETA) / ROPE_THETA,
+        "seq_length": config["max_position_embeddings"],
+        "attention_dim": config.get("head_dim") or config["hidden_size"] // heads,
+    }
+
+
+def _run(command: list[str], destination: Path, on_progress: Progress, should_stop: Callable[[], bool]) -> None:
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, bufsize=0
+    )
+    said: deque[str] = deque(maxlen=40)
+    try:
+        for line in _lines(process.stderr):
+            said.append(line)
+            if found := _PERCENT.search(line):
+                on_progress(int(found[1]), 100, "gguf")
+            if should_stop():
+                raise StudioError("export-stopped", folder=str(destination))
+        if process.wait() != 0:
+            raise StudioError("gguf-failed", reason=_reason(said))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _lines(stream: IO[bytes]) -> Iterator[str]:
+    """Lines as they come; a progress bar ends its lines with a carriage return."""
+    rest = b""
+    while chunk := stream.read(4096):
+        *whole, rest = re.split(rb"[\r\n]", rest + chunk)
+        yield from (line.decode("utf-8", "replace") for line in whole if line.strip())
+    if rest.strip():
+        yield rest.decode("utf-8", "replace")
+
+
+def _reason(said: deque[str]) -> str:
+    """The converter's last line that is no part of a traceback's body."""
+    return next((line.strip() for line in reversed(said) if not line.startswith(" ")), "no reason given")
