@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 from glmstudio.errors import StudioError
 from glmstudio.models.chatglm.weights import load_chatglm
 from glmstudio.models.loading import Base, load_adapter, load_base
 from glmstudio.models.prefix import PrefixEncoder, PrefixModel, PrefixShape
 from glmstudio.models.prefix_files import load_prefix, write_prefix
+from tests.quantised_folders import quantised_folder
 from tests.tiny_families import QUIRKS, native_folder
 from tests.unit.golden_cases import (
     CHATGLM,
@@ -140,8 +142,7 @@ def test_training_drops_out_keys_and_values_row_by_row() -> None:
 
 
 @pytest.mark.parametrize("model_type", [name for name in QUIRKS if name != "gemma3_text"])
-def test_a_prefix_acts_as_tokens_without_positions_in_every_family(model_type: str, tmp_path: Path) -> None:
-    """Equal to the base after a cache that holds the keys and values, whose tokens then count from 0 on."""
+def test_a_prefix_is_a_cache_whose_tokens_take_no_position_in_every_family(model_type: str, tmp_path: Path) -> None:
     base = base_of(native_folder(model_type, tmp_path / "base"))
     model = fresh(base, projection=model_type == "qwen3")
     ids = torch.arange(20, 34)[None].repeat(2, 1)
@@ -152,6 +153,12 @@ def test_a_prefix_acts_as_tokens_without_positions_in_every_family(model_type: s
         logits = model(ids, attention_mask=mask, position_ids=positions).logits
         alone = model(ids[1:, 3:]).logits
         plain = base.model(ids, attention_mask=mask, position_ids=positions).logits
+        cache = DynamicCache(config=base.model.config)
+        for layer, (keys, values) in enumerate(model.prefix_encoder(2, torch.float32)):
+            cache.update(keys, values, layer)
+        wide = torch.cat((torch.ones(2, 5, dtype=torch.long), mask), dim=1)
+        cached = base.model(ids, attention_mask=wide, position_ids=positions, past_key_values=cache).logits
+    torch.testing.assert_close(logits[mask.bool()], cached[mask.bool()], atol=2e-5, rtol=0)
     torch.testing.assert_close(logits[1:, 3:], alone, atol=2e-5, rtol=0)
     assert (logits - plain)[:, 3:].abs().amax(-1).min() > 1e-4
     wish = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": []}
@@ -235,3 +242,19 @@ def test_a_prefix_that_does_not_fit_is_told(damage: str, tmp_path: Path) -> None
     code = "adapter-other-family" if damage == "another base" else "adapter-unfit"
     assert (caught.value.code, caught.value.params["folder"]) == (code, str(folder))
     assert_forward(base.model, cases()["b1_gmask_target"])
+
+
+@SETS
+def test_a_prefix_on_packed_weights_gets_the_gradients_of_the_full_numbers(golden: Path, tmp_path: Path) -> None:
+    """The original P-Tuning trained on the int4 form."""
+    case = cases(golden)["ptuning_train_batch"]
+    found = []
+    for folder in quantised_folder(golden, tmp_path, 4):
+        base = base_of(folder)
+        model = load_adapter(base, golden / "ptuning_projection")
+        base.model.requires_grad_(False)
+        model(tensor(case["input_ids"]), labels=tensor(case["labels"])).loss.backward()
+        found.append([weight.grad for weight in model.parameters()])
+    for packed, full in zip(*found, strict=True):
+        assert full.norm() > 0
+        torch.testing.assert_close(packed, full, atol=1e-5, rtol=1e-4)

@@ -10,7 +10,7 @@ from glmstudio.errors import StudioError
 from glmstudio.inference.engine import Row, generate
 from glmstudio.models.loading import Base, load_adapter, load_base
 from glmstudio.models.prefix import PrefixEncoder, PrefixModel, PrefixShape
-from glmstudio.models.prefix_files import write_prefix
+from glmstudio.models.prefix_files import load_prefix, write_prefix
 from glmstudio.models.resident import BASE_NAME, KEPT_ADAPTERS, Resident
 from glmstudio.settings import GenerationSettings, LoraSettings
 from tests.unit.golden_cases import CHATGLM, CHATGLM2, CHATGLM3, assert_close, cases, tensor
@@ -128,7 +128,7 @@ def test_a_prefix_in_training_leaves_no_trace_and_hears_no_lora(tmp_path: Path) 
     resident.load("lora", CHATGLM / "lora_adapter")
     tuned = resident.forward(["lora"], input_ids=ids).logits
     with resident.gate.turn():
-        model = load_adapter(resident.base, CHATGLM / "ptuning")
+        model = load_prefix(resident.base, CHATGLM / "ptuning")
         model.train()
     resident.load("another", CHATGLM / "lora_adapter")
     assert torch.equal(resident.forward(["lora"], input_ids=ids).logits, tuned)
