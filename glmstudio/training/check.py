@@ -91,7 +91,7 @@ def _of_prompts(base: "Base", settings: TrainingSettings) -> Iterator[Finding]:
 
     try:
         limit, style = settings.max_source_length, settings.prompt_style
-        render_prompt(base.tokenizer, base.family, "", "", max_source_length=limit, style=style)
+        render_prompt(base.tokenizer, base.family, "?", "", max_source_length=limit, style=style)
     except StudioError as error:
         yield _of_error(error)
 
