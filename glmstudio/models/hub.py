@@ -50,3 +50,16 @@ def fetch(source: str, *, on_progress: OnProgress | None = None, should_stop: Sh
         return download(name, on_progress, should_stop)
     except Stopped as stop:
         raise StudioError("download-stopped", source=source) from stop
+
+
+def kept(source: str) -> Path | None:
+    """The folder of a hub's model as an earlier download left it, found without the network; None where there is none.
+
+    A model of Hugging Face is there only whole; a folder of ModelScope may lack files.
+    """
+    hub, name = hub_and_name(source)
+    if hub == MODELSCOPE:
+        from glmstudio.models.hub_modelscope import kept_folder
+    else:
+        from glmstudio.models.hub_huggingface import kept_folder
+    return kept_folder(name)

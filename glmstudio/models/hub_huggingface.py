@@ -47,10 +47,8 @@ def download(name: str, on_progress: OnProgress | None, should_stop: ShouldStop 
         files = wanted(name, listed, snapshot.link)
     except StudioError:
         raise
-    except HFValidationError as error:
-        raise _refusal(name, error) from error
     except Exception as error:  # The client lets errors of its HTTP library through, whichever that is.
-        if folder := _cached(name):
+        if folder := kept_folder(name):
             return folder
         raise _refusal(name, error) from error
     absent = [file for file in files if not snapshot.has(file)]
@@ -70,8 +68,12 @@ def download(name: str, on_progress: OnProgress | None, should_stop: ShouldStop 
         raise StudioError("download-broken", source=name, endpoint=constants.ENDPOINT, reason=reason) from error
 
 
-def _cached(name: str) -> Path | None:
-    config = try_to_load_from_cache(name, "config.json")
+def kept_folder(name: str) -> Path | None:
+    """The newest snapshot that was downloaded whole, found without the network."""
+    try:
+        config = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        return None
     return Path(config).parent if isinstance(config, str) else None
 
 

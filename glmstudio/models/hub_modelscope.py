@@ -3,6 +3,7 @@
 The client resumes broken downloads and checks every sha256 itself; here its bytes are counted and its errors named.
 """
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ def download(name: str, on_progress: OnProgress | None, should_stop: ShouldStop 
         import modelscope_hub as client
     except ImportError as error:
         raise StudioError("modelscope-missing", source=name) from error
-    hub, kept = client.HubApi(), _kept(client, name)
+    hub, kept = client.HubApi(), kept_folder(name)
     try:
         listed = [HubFile(file.path, file.size, file.sha256) for file in hub.list_repo_files(name, "model")]
         files = wanted(name, listed, lambda index: Path(hub.download_file(name, "model", index)))
@@ -32,7 +33,7 @@ def download(name: str, on_progress: OnProgress | None, should_stop: ShouldStop 
     if not absent:
         # The client would read every byte again to check it.
         return kept
-    require_space(name, Path(client.get_default_config().cache_dir), sum(file.size for file in absent))
+    require_space(name, _cache(), sum(file.size for file in absent))
     transfer = Transfer(sum(file.size for file in files), on_progress, should_stop)
     transfer.add(sum(file.size for file in files if file not in absent), "")
     names = [file.name for file in absent]
@@ -42,12 +43,26 @@ def download(name: str, on_progress: OnProgress | None, should_stop: ShouldStop 
         raise _refusal(client, name, error, "download-broken") from error
 
 
-def _kept(client: Any, name: str) -> Path | None:
+def kept_folder(name: str) -> Path | None:
     """The folder of an earlier download, whole or not."""
-    try:
-        return Path(client.HubApi().download_repo(name, "model", local_files_only=True))
-    except client.HubError:
-        return None
+    return kept_folders().get(name)
+
+
+def kept_folders() -> dict[str, Path]:
+    """owner/name -> folder of every model in the cache, as the client lays it out since 1.38 and as it did before."""
+    found = {}
+    for models in (_cache() / "hub" / "models", _cache() / "models"):
+        for folder in models.glob("*/*"):
+            if folder.is_dir() and (folder / "config.json").is_file():
+                found[f"{folder.parent.name}/{folder.name.replace('___', '.')}"] = folder
+        for snapshot in models.glob("*--*/snapshots/*"):
+            owner, _, name = snapshot.parent.parent.name.partition("--")
+            found[f"{owner}/{name}"] = snapshot
+    return found
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("MODELSCOPE_CACHE") or Path.home() / ".cache" / "modelscope")
 
 
 def _has(folder: Path, file: HubFile) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from glmstudio.errors import StudioError
 from glmstudio.models import hub
+from glmstudio.models.hub_modelscope import kept_folders
 
 FILES = {
     "config.json": b"{}",
@@ -44,7 +45,7 @@ class Client(ModuleType):
         self.folder, self.failure, self.down, self.asked = folder, None, False, []
 
     def get_default_config(self) -> SimpleNamespace:
-        return SimpleNamespace(endpoint=WHERE["endpoint"], cache_dir=self.folder)
+        return SimpleNamespace(endpoint=WHERE["endpoint"])
 
     def HubApi(self) -> "Client":
         return self
@@ -56,13 +57,9 @@ class Client(ModuleType):
             raise self.NotExistError("404")
         return [SimpleNamespace(path=path, size=len(data), sha256=None) for path, data in FILES.items()]
 
-    def download_repo(self, name, kind, *, allow_patterns=(), progress_callbacks=(), local_files_only=False) -> Path:
-        if local_files_only:
-            if name != "some/model" or not self.folder.is_dir():
-                raise self.HubError("nothing kept")
-            return self.folder
+    def download_repo(self, name, kind, *, allow_patterns, progress_callbacks) -> Path:
         self.asked.append(list(allow_patterns))
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         for path in allow_patterns:
             for _ in range(1 if self.failure is None else 3):
                 counters = [counting(path, len(FILES[path])) for counting in progress_callbacks]
@@ -79,7 +76,8 @@ class Client(ModuleType):
 
 @pytest.fixture
 def client(tmp_path, monkeypatch) -> Client:
-    client = Client(tmp_path / "models")
+    client = Client(tmp_path / "models" / "some--model" / "snapshots" / "master")
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path))
     monkeypatch.setitem(sys.modules, "modelscope_hub", client)
     return client
 
@@ -142,3 +140,19 @@ def test_what_cannot_be_had(client):
 def test_without_the_client(monkeypatch):
     monkeypatch.setitem(sys.modules, "modelscope_hub", None)
     assert refusal() == ("modelscope-missing", {"source": "some/model"})
+
+
+def test_models_in_the_cache_of_both_clients(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path))
+    assert kept_folders() == {}
+    folders = {
+        "a/new.name": tmp_path / "models" / "a--new.name" / "snapshots" / "master",
+        "b/old.name": tmp_path / "models" / "b" / "old___name",
+        "c/older": tmp_path / "hub" / "models" / "c" / "older",
+    }
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}", encoding="utf-8")
+    assert kept_folders() == folders
+    assert hub.kept("modelscope:b/old.name") == folders["b/old.name"]
+    assert hub.kept("modelscope:b/other") is None

@@ -1,0 +1,140 @@
+"""The bases that are on this machine: shipped, in the hubs' caches, in the workspace, and used before.
+
+Reads configs and headers, never weights; a folder that cannot be read is listed with the reason.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import constants
+
+from glmstudio.errors import StudioError
+from glmstudio.models import hub_modelscope
+from glmstudio.models.anatomy import Anatomy, anatomy
+from glmstudio.models.checkpoint_files import SINGLE_FILES
+from glmstudio.models.devices import chosen_device, chosen_dtype, free_memory
+from glmstudio.models.hub_huggingface import kept_folder
+from glmstudio.models.loading import EMBEDDED, embedded_folder
+from glmstudio.models.memory_needs import Needs, fitting, memory_needs
+from glmstudio.settings import QUANTIZATIONS
+from glmstudio.workspace import Workspace
+
+REMEMBERED = 50
+# Where an export whose check failed is put aside.
+UNCHECKED = ".unchecked"
+WEIGHT_NAMES = tuple(f"{name}{end}" for name in SINGLE_FILES for end in ("", ".index.json"))
+
+
+@dataclass(frozen=True)
+class LocalBase:
+    """`source` is what to load it by. `family` is a row's name and `title` what people call it, "" where unknown;
+    `form` as `anatomy.FORMS`. `needs` by quantization and `fits` what there is memory for, as `memory_needs.FITS`.
+    `problem` is the first thing that is wrong, None where the folder is whole."""
+
+    source: str
+    folder: Path
+    family: str
+    title: str
+    form: str
+    bytes_on_disk: int
+    parameters: int
+    needs: dict[str, Needs]
+    fits: dict[str, str]
+    problem: StudioError | None
+
+    @property
+    def whole(self) -> bool:
+        return self.problem is None
+
+
+def bases_on_this_machine(root: Path, *, held: int = 0) -> list[LocalBase]:
+    """Every base that is found, the embedded one first, then by family and source.
+
+    `root` is the workspace's. `held` are bytes that the base in memory takes, which another one would get.
+    """
+    device = chosen_device("auto")
+    number_bytes = chosen_dtype("auto", device).itemsize
+    free = free_memory(device) + held
+    found: dict[Path, LocalBase] = {}
+    for source, folder in _candidates(Workspace(root)):
+        place = folder.resolve()
+        if place not in found and not _is_prefix(looked := anatomy(folder, source)):
+            found[place] = _described(looked, number_bytes, free)
+    first, *others = found.values()
+    return [first, *sorted(others, key=lambda base: (base.title, base.source))]
+
+
+def remember(root: Path, source: str) -> None:
+    """Puts `source` at the head of the bases that were used, in `data/bases.json` of the workspace."""
+    sources = [source, *(name for name in remembered(root) if name != source)][:REMEMBERED]
+    path = _list_path(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(sources, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    os.replace(aside, path)
+
+
+def remembered(root: Path) -> list[str]:
+    """The bases that were used, the last one first; none where the list is absent or damaged."""
+    try:
+        sources = json.loads(_list_path(root).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [source for source in sources if isinstance(source, str)] if isinstance(sources, list) else []
+
+
+def _list_path(root: Path) -> Path:
+    return Workspace(root).data / "bases.json"
+
+
+def _candidates(workspace: Workspace) -> Iterator[tuple[str, Path]]:
+    """(source, folder); where two names lead to one folder, the better name comes first."""
+    yield EMBEDDED, embedded_folder()
+    for repository in sorted(Path(constants.HF_HUB_CACHE).glob("models--*--*")):
+        owner, name = repository.name.removeprefix("models--").split("--", 1)
+        source = f"{owner}/{name}"
+        folder = kept_folder(source) or next(iter(sorted(repository.glob("snapshots/*"))), None)
+        if folder is not None and _is_model(folder):
+            yield source, folder
+    for name, folder in sorted(hub_modelscope.kept_folders().items()):
+        if _is_model(folder):
+            yield f"modelscope:{name}", folder
+    for folder in sorted((*workspace.checkpoints.glob("*"), *workspace.checkpoints.glob("*/*"))):
+        if _is_model(folder) and not folder.name.startswith(".") and not folder.name.endswith(UNCHECKED):
+            yield str(folder), folder
+    for source in remembered(workspace.root):
+        folder = Path(source).expanduser()
+        if folder.is_dir():
+            yield source, folder
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether a folder has a config and weights, or a part of them."""
+    if not (folder / "config.json").is_file():
+        return False
+    return any((folder / name).exists() for name in WEIGHT_NAMES) or any(folder.glob("*-of-*.*"))
+
+
+def _is_prefix(looked: Anatomy) -> bool:
+    """A checkpoint of P-Tuning v2 has the files of a model, but is an adapter."""
+    return bool(looked.tensors) and all(".prefix_encoder." in name for name in looked.tensors)
+
+
+def _described(looked: Anatomy, number_bytes: int, free: int) -> LocalBase:
+    wishes = QUANTIZATIONS[:1] if looked.form in ("int4", "int8") else QUANTIZATIONS
+    needs = {wish: memory_needs(looked, number_bytes=number_bytes, quantization=wish) for wish in wishes}
+    return LocalBase(
+        source=looked.source,
+        folder=looked.folder,
+        family=looked.family.name if looked.family else "",
+        title=looked.family.title if looked.family else "",
+        form=looked.form,
+        bytes_on_disk=looked.bytes_on_disk,
+        parameters=looked.parameters,
+        needs=needs,
+        fits={wish: fitting(need, free) for wish, need in needs.items()},
+        problem=next(iter(looked.problems), None),
+    )
