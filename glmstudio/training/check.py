@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from glmstudio.models.loading import Base
 
 ORDER = ("error", "warning", "info")
+# The official rate of P-Tuning v2; with a tenth of it a prefix without projection hardly leaves its random start.
+USUAL_PREFIX_RATE = 2e-2
 
 
 def check(
@@ -28,8 +30,8 @@ def check(
 
     Rows are told by id, or by their 1-based place among train and then dev rows. Codes of errors: `setting-bounds`,
     `setting-choice`, `train-empty`, `base-not-ready`, `no-tokenizer`, `no-chat-template`, `chat-template-unfit`,
-    `lora-targets`, `ptuning-family`; of warnings: `no-dev`, `prompt-cut`, `target-cut`, `batch-beyond-rows` and those
-    of `dataset_findings`; of the rest: `plan` (rows, steps and, with a base, the tokens of the longest row).
+    `lora-targets`, `ptuning-family`; of warnings: `no-dev`, `ptuning-rate`, `prompt-cut`, `target-cut`,
+    `batch-beyond-rows` and those of `dataset_findings`; of the rest: `plan` (rows, steps and, with a base, the tokens of the longest row).
     """
     found = [_of_error(error) for error in (*out_of_bounds(lora), *out_of_bounds(settings))]
     in_bounds = not found
@@ -37,6 +39,13 @@ def check(
     found += [Finding("train-empty", "error")] if not train else []
     found += [Finding("no-dev", "warning")] if train and not dev else []
     found += _of_base(base, lora, settings)
+    if (
+        settings.method == "ptuning"
+        and not settings.prefix_projection
+        and settings.learning_rate < USUAL_PREFIX_RATE / 4
+    ):
+        rates = {"rate": f"{settings.learning_rate:g}", "usual": f"{USUAL_PREFIX_RATE:g}"}
+        found.append(Finding("ptuning-rate", "warning", params=rates))
     unreadable = list(_of_prompts(base, settings)) if base is not None else []
     found += unreadable
     if train and in_bounds:

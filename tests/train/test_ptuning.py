@@ -216,9 +216,12 @@ def test_trained_while_answering_is_trained_alone(tmp_path: Path) -> None:
         assert bytes_of(tmp_path / "alone" / name) == bytes_of(tmp_path / "asked" / name)
 
 
-def test_the_check_knows_where_a_prefix_has_no_place(tmp_path: Path) -> None:
+def test_the_check_knows_where_a_prefix_has_no_place_and_a_rate_that_is_too_small(tmp_path: Path) -> None:
     base = load_base(native_folder("gemma3_text", tmp_path), device="cpu", dtype="float32")
     (error,) = (found for found in check(base, TRAIN, DEV, LoraSettings(), PTUNING) if found.severity == "error")
     assert (error.code, error.params["family"]) == ("ptuning-family", "gemma3_text")
+    slow = dataclasses.replace(PTUNING, learning_rate=2e-4)
+    found = {found.code: found.params for found in check(tiny_base(), TRAIN, DEV, LoraSettings(), slow)}
+    assert found["ptuning-rate"] == {"rate": "0.0002", "usual": "0.02"}
     odd = LoraSettings(target_modules=("typo",))
     assert [found.code for found in check(tiny_base(), TRAIN, DEV, odd, PTUNING)] == ["plan"]
