@@ -16,7 +16,8 @@ class FakeHub(ThreadingHTTPServer):
     """`models` maps owner/name to {file name: content}. Files that end as `LARGE` says are LFS files with a sha256.
 
     `gated` models list their files but give none. `cut_after` breaks every connection after so many bytes of one file,
-    once a key; `damaged` files come with their first byte changed. `ranges` are the byte ranges that were asked for.
+    once a key; `damaged` files come with their first byte changed. Like the real one it sends LFS files from another
+    host. `ranges` are the (file, first byte) that were asked for, `tokens` the (path, Authorization) of all requests.
     """
 
     daemon_threads = True
@@ -28,7 +29,9 @@ class FakeHub(ThreadingHTTPServer):
         self.cut_after: dict[str, int] = {}
         self.damaged: set[str] = set()
         self.no_ranges = False
+        self.sizes_listed = True
         self.ranges: list[tuple[str, str]] = []
+        self.tokens: list[tuple[str, str | None]] = []
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hangs up is no news."""
@@ -63,6 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         path = self.path.split("?")[0]
+        self.server.tokens.append((path, self.headers.get("Authorization")))
         found = re.fullmatch(r"/api/models/([^/]+/[^/]+)(/.*)?", path)
         if found and (files := self.server.models.get(found[1])) is not None:
             listed = [self._listed(name, content) for name, content in files.items()]
@@ -73,21 +77,33 @@ class _Handler(BaseHTTPRequestHandler):
         if found and found[1] in self.server.gated:
             return self._send(403, b"{}", with_body, {"X-Error-Code": "GatedRepo"})
         if found and found[2] in self.server.models.get(found[1], {}):
+            return self._resolved(found[1], found[2], with_body)
+        found = re.fullmatch(r"/cdn/([^/]+/[^/]+)/(.+)", path)
+        if found:
             return self._file(found[2], self.server.models[found[1]][found[2]], with_body)
         return self._send(404, b"{}", with_body, {"X-Error-Code": "RepoNotFound"})
 
-    @staticmethod
-    def _listed(name: str, content: bytes) -> dict[str, object]:
+    def _listed(self, name: str, content: bytes) -> dict[str, object]:
         row: dict[str, object] = {"rfilename": name, "size": len(content), "blobId": hashlib.sha1(content).hexdigest()}
+        if not self.server.sizes_listed:
+            return row | {"size": None}
         if name.endswith(LARGE):
             row["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 1}
             row["lfs"]["oid"] = row["lfs"]["sha256"]
         return row
 
+    def _resolved(self, model: str, name: str, with_body: bool) -> None:
+        content = self.server.models[model][name]
+        headers = {"X-Repo-Commit": COMMIT}
+        if not name.endswith(LARGE):
+            headers["ETag"] = f'"{hashlib.sha1(content).hexdigest()}"'
+            return self._send(200, content, with_body, headers)
+        headers |= {"X-Linked-ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Linked-Size": str(len(content))}
+        headers["Location"] = f"http://localhost:{self.server.server_port}/cdn/{model}/{name}"
+        return self._send(302, b"", with_body, headers)
+
     def _file(self, name: str, content: bytes, with_body: bool) -> None:
-        row = self._listed(name, content)
-        etag = row["lfs"]["sha256"] if "lfs" in row else row["blobId"]
-        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
+        headers = {}
         if name in self.server.damaged:
             content = bytes([content[0] ^ 1]) + content[1:]
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))

@@ -11,7 +11,7 @@ from typing import Any
 from glmstudio.errors import StudioError
 from glmstudio.models.adapter_about import RECORD
 from glmstudio.models.chatglm.weights import WRAPPED_HEAD
-from glmstudio.models.checkpoint_files import Header, read_json, survey_weights, tensor_headers
+from glmstudio.models.checkpoint_files import Header, read_config, survey_weights, tensor_headers
 from glmstudio.models.families import CHATGLM, FAMILY_KEY, Family, family_of
 from glmstudio.models.quantised import quantisation_of
 
@@ -101,9 +101,7 @@ def anatomy(folder: Path, source: str) -> Anatomy:
     """Looks into a model folder. `source` is the name it goes by, in which a family may be recognised."""
     found = Anatomy(folder, source)
     try:
-        if not (folder / "config.json").is_file():
-            raise StudioError("base-not-a-model", folder=str(folder))
-        found.config = read_json(folder / "config.json")
+        found.config = read_config(folder)
         found.family = family_of(found.config, source)
         found.form = {"4bit": "int4", "8bit": "int8"}.get(quantisation_of(found.config, str(folder)), "")
     except StudioError as error:

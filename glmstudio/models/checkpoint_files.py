@@ -19,6 +19,7 @@ from glmstudio.errors import StudioError
 from glmstudio.models.pickled_names import code_in_pickle
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 # Whatever torch and safetensors say of rubbish.
 UNREADABLE = (
@@ -65,6 +66,20 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise StudioError("file-unreadable", file=str(path), reason="not a JSON object")
     return values
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A model folder's `config.json`.
+
+    Raises StudioError `config-missing` where weights lie alone, `base-not-a-model` where there are none either, and
+    those of `read_json`.
+    """
+    if not (folder / "config.json").is_file():
+        weights = next((path for path in sorted(folder.iterdir()) if path.suffix in WEIGHT_SUFFIXES), None)
+        if weights is not None:
+            raise StudioError("config-missing", folder=str(folder), file=weights.name)
+        raise StudioError("base-not-a-model", folder=str(folder))
+    return read_json(folder / "config.json")
 
 
 def refuse_pointer(path: Path) -> None:

@@ -17,7 +17,7 @@ from glmstudio.models.anatomy import NO_PARAMETER, Anatomy, anatomy
 from glmstudio.models.devices import chosen_device, chosen_dtype, free_memory
 from glmstudio.models.dialogue import dialogue_of, stop_ids
 from glmstudio.models.families import Family
-from glmstudio.models.loading import EMBEDDED, TOKENIZER_FILES, embedded_folder, load_tokenizer
+from glmstudio.models.loading import TOKENIZER_FILES, load_tokenizer, local_folder
 from glmstudio.models.memory_needs import FITS, Needs, fitting, memory_needs
 from glmstudio.models.tensor_check import tensor_problems
 from glmstudio.models.vocabulary_fit import refuse_larger_vocabulary, tokens_in_use
@@ -122,14 +122,10 @@ def examine(source: str | Path, *, device: str = "auto", dtype: str = "auto", ve
 
 
 def _folder(source: str) -> Path:
-    folder = embedded_folder() if source == EMBEDDED else Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    if source != EMBEDDED and not folder.exists() and hub.is_hub_id(source):
-        if kept := hub.kept(source):
-            return kept
+    folder = local_folder(source) or hub.kept(source)
+    if folder is None:
         raise StudioError("doctor-not-here", source=source)
-    raise StudioError("base-missing", source=str(folder))
+    return folder
 
 
 def _dtypes(found: Anatomy) -> dict[str, int]:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from glmstudio.errors import StudioError
 from glmstudio.models.checkpoint_files import first_line
-from glmstudio.models.hub_transfer import HubFile, OnProgress, ShouldStop, Transfer, require_space, wanted
+from glmstudio.models.hub_transfer import HubFile, OnProgress, ShouldStop, Transfer, require_space, total_size, wanted
 
 FILES_AT_ONCE = 4
 CHUNK = 256 * 1024
@@ -42,7 +42,7 @@ def download(name: str, on_progress: OnProgress | None, should_stop: ShouldStop 
     """The snapshot folder of the model `name` (owner/name), as `hub.fetch` says."""
     try:
         info = HfApi().model_info(name, files_metadata=True)
-        listed = [HubFile(file.rfilename, file.size or 0, file.lfs and file.lfs.sha256) for file in info.siblings]
+        listed = [HubFile(file.rfilename, file.size, file.lfs and file.lfs.sha256) for file in info.siblings]
         snapshot = _Snapshot(name, info.sha)
         files = wanted(name, listed, snapshot.link)
     except StudioError:
@@ -52,9 +52,9 @@ def download(name: str, on_progress: OnProgress | None, should_stop: ShouldStop 
             return folder
         raise _refusal(name, error) from error
     absent = [file for file in files if not snapshot.has(file)]
-    require_space(name, snapshot.blobs, sum(file.size - snapshot.came(file) for file in absent))
-    transfer = Transfer(sum(file.size for file in files), on_progress, should_stop)
-    transfer.add(sum(file.size for file in files if file not in absent), "")
+    require_space(name, snapshot.blobs, total_size(absent) - sum(map(snapshot.came, absent)))
+    transfer = Transfer(total_size(files), on_progress, should_stop)
+    transfer.add(total_size(file for file in files if file not in absent), "")
     try:
         snapshot.fetch(absent, transfer)
         # Finds every file there; notes which commit is the newest and what belongs to it, for the next time offline.
@@ -108,7 +108,7 @@ class _Snapshot:
     def has(self, file: HubFile) -> bool:
         """Whether the file is there in its full size; a shorter one is taken away, for it can only be damaged."""
         path = self._folder / file.name
-        if path.is_file() and path.stat().st_size != file.size:
+        if file.size is not None and path.is_file() and path.stat().st_size != file.size:
             path.resolve().unlink()
             path.unlink(missing_ok=True)
         return path.is_file()
@@ -132,9 +132,9 @@ class _Snapshot:
 
     def _fetch(self, file: HubFile, transfer: Transfer) -> None:
         transfer.add(0, file.name)
-        if file.sha256 is None:
+        if file.sha256 is None or file.size is None or file.size > constants.MAX_HTTP_DOWNLOAD_SIZE:
             self.link(file.name)
-            transfer.add(file.size, file.name)
+            transfer.add(file.size or 0, file.name)
             return
         url = hf_hub_url(self._name, file.name, revision=self._commit)
         # The client names a blob by its etag, which is the sha256 here; a mirror may have its own idea.
@@ -173,9 +173,11 @@ def _stream(url: str, part: Path, file: HubFile, transfer: Transfer) -> None:
     tries = 0
     while have != file.size:
         former = have
+        transfer.add(0, file.name)
         try:
             headers = build_hf_headers() | {"Range": f"bytes={have}-", "Accept-Encoding": "identity"}
-            with get_session().stream("GET", url, headers=headers) as response:
+            request = {"headers": headers, "timeout": constants.HF_HUB_DOWNLOAD_TIMEOUT}
+            with get_session().stream("GET", url, **request) as response:
                 hf_raise_for_status(response)
                 if response.status_code != 206:
                     transfer.add(-have, file.name)

@@ -10,7 +10,7 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.models.checkpoint_files import first_line
-from glmstudio.models.hub_transfer import HubFile, OnProgress, ShouldStop, Transfer, require_space, wanted
+from glmstudio.models.hub_transfer import HubFile, OnProgress, ShouldStop, Transfer, require_space, total_size, wanted
 
 
 def download(name: str, on_progress: OnProgress | None, should_stop: ShouldStop | None) -> Path:
@@ -33,9 +33,9 @@ def download(name: str, on_progress: OnProgress | None, should_stop: ShouldStop 
     if not absent:
         # The client would read every byte again to check it.
         return kept
-    require_space(name, _cache(), sum(file.size for file in absent))
-    transfer = Transfer(sum(file.size for file in files), on_progress, should_stop)
-    transfer.add(sum(file.size for file in files if file not in absent), "")
+    require_space(name, _cache(), total_size(absent))
+    transfer = Transfer(total_size(files), on_progress, should_stop)
+    transfer.add(total_size(file for file in files if file not in absent), "")
     names = [file.name for file in absent]
     try:
         return Path(hub.download_repo(name, "model", allow_patterns=names, progress_callbacks=[_counting(transfer)]))

@@ -19,11 +19,16 @@ ShouldStop = Callable[[], bool]
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file as the hub lists it. `size` in bytes; `sha256` is None where the hub keeps none (small text files)."""
+    """A file as the hub lists it. `size` in bytes, None where a mirror does not say it; `sha256` is None where the hub
+    keeps none (small text files)."""
 
     name: str
-    size: int
+    size: int | None
     sha256: str | None
+
+
+def total_size(files: Iterable[HubFile]) -> int:
+    return sum(file.size or 0 for file in files)
 
 
 class Stopped(BaseException):

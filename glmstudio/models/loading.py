@@ -21,7 +21,7 @@ from glmstudio.models.chatglm.weights import load_chatglm
 from glmstudio.models.checkpoint_files import (
     file_of_tensor,
     first_line,
-    read_json,
+    read_config,
     refuse_missing,
     refuse_pointer,
     refuse_unreadable,
@@ -140,13 +140,6 @@ def local_folder(source: str) -> Path | None:
     if source != EMBEDDED and not folder.exists() and hub.is_hub_id(source):
         return None
     raise StudioError("base-missing", source=str(folder))
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """A model folder's `config.json`. Raises StudioError `base-not-a-model` where there is none."""
-    if not (folder / "config.json").is_file():
-        raise StudioError("base-not-a-model", folder=str(folder))
-    return read_json(folder / "config.json")
 
 
 def _load_model(

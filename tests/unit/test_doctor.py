@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from glmstudio import cli_doctor
@@ -137,7 +138,7 @@ def test_config_without_weights_and_weights_without_config(folder, tmp_path):
     (tmp_path / "config").mkdir()
     (folder / "config.json").rename(tmp_path / "config" / "config.json")
     assert codes(tmp_path / "config") == ["base-no-weights"]
-    assert codes(folder) == ["base-not-a-model"]
+    assert codes(folder) == ["config-missing"]
 
 
 def test_tensors_of_another_model(folder, qwen, tmp_path):
@@ -210,7 +211,8 @@ def test_files_of_the_hub_are_checked_against_their_names(tmp_path, qwen):
     assert examine(snapshot).verified is None
 
 
-def test_what_is_not_here(tmp_path):
+def test_what_is_not_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(StudioError, match="base-missing"):
         examine(tmp_path / "gone")
     with pytest.raises(StudioError, match="doctor-not-here"):

@@ -185,6 +185,19 @@ def test_a_server_that_goes_away(server: FakeHub, monkeypatch):
     assert (hub.fetch("some/model") / "model.safetensors").read_bytes() == WEIGHTS
 
 
+def test_a_token_goes_to_the_hub_and_to_nobody_else(server, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.fetch("some/model")
+    assert {token for path, token in server.tokens if not path.startswith("/cdn/")} == {"Bearer hf_secret"}
+    assert {token for path, token in server.tokens if path.startswith("/cdn/")} == {None}
+
+
+def test_a_mirror_that_lists_no_sizes(server):
+    server.sizes_listed = False
+    for _ in range(2):
+        assert (hub.fetch("some/model") / "model.safetensors").read_bytes() == WEIGHTS
+
+
 @pytest.mark.parametrize(
     ("environment", "source", "expected"),
     [

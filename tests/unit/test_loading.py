@@ -208,6 +208,9 @@ def test_no_such_folder(tmp_path):
 def test_a_folder_that_is_no_model(tmp_path):
     error = refusal(tmp_path)
     assert (error.code, error.params) == ("base-not-a-model", {"folder": str(tmp_path)})
+    (tmp_path / "model.safetensors").touch()
+    error = refusal(tmp_path)
+    assert (error.code, error.params) == ("config-missing", {"folder": str(tmp_path), "file": "model.safetensors"})
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "\ufeff{}", ""])
