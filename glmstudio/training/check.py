@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from glmstudio.models.loading import Base
 
 ORDER = ("error", "warning", "info")
-# The official rate of P-Tuning v2; with a tenth of it a prefix without projection hardly leaves its random start.
-USUAL_PREFIX_RATE = 2e-2
+# The official rate of P-Tuning v2. A prefix without projection hardly leaves its random start at LoRA's rates.
+USUAL_PREFIX_RATE, SMALL_PREFIX_RATE = 2e-2, 5e-3
 
 
 def check(
@@ -31,7 +31,8 @@ def check(
     Rows are told by id, or by their 1-based place among train and then dev rows. Codes of errors: `setting-bounds`,
     `setting-choice`, `train-empty`, `base-not-ready`, `no-tokenizer`, `no-chat-template`, `chat-template-unfit`,
     `lora-targets`, `ptuning-family`; of warnings: `no-dev`, `ptuning-rate`, `prompt-cut`, `target-cut`,
-    `batch-beyond-rows` and those of `dataset_findings`; of the rest: `plan` (rows, steps and, with a base, the tokens of the longest row).
+    `batch-beyond-rows` and those of `dataset_findings`; of the rest: `plan` (rows, steps and, with a base, the tokens
+    of the longest row).
     """
     found = [_of_error(error) for error in (*out_of_bounds(lora), *out_of_bounds(settings))]
     in_bounds = not found
@@ -39,13 +40,7 @@ def check(
     found += [Finding("train-empty", "error")] if not train else []
     found += [Finding("no-dev", "warning")] if train and not dev else []
     found += _of_base(base, lora, settings)
-    if (
-        settings.method == "ptuning"
-        and not settings.prefix_projection
-        and settings.learning_rate < USUAL_PREFIX_RATE / 4
-    ):
-        rates = {"rate": f"{settings.learning_rate:g}", "usual": f"{USUAL_PREFIX_RATE:g}"}
-        found.append(Finding("ptuning-rate", "warning", params=rates))
+    found += _of_rate(settings)
     unreadable = list(_of_prompts(base, settings)) if base is not None else []
     found += unreadable
     if train and in_bounds:
@@ -92,6 +87,13 @@ def _of_base(base: "Base | None", lora: LoraSettings, settings: TrainingSettings
             lora_targets(base, lora)
     except StudioError as error:
         yield _of_error(error)
+
+
+def _of_rate(settings: TrainingSettings) -> Iterator[Finding]:
+    plain_prefix = settings.method == "ptuning" and not settings.prefix_projection
+    if plain_prefix and settings.learning_rate < SMALL_PREFIX_RATE:
+        rates = {"rate": f"{settings.learning_rate:g}", "usual": f"{USUAL_PREFIX_RATE:g}"}
+        yield Finding("ptuning-rate", "warning", params=rates)
 
 
 def _of_prompts(base: "Base", settings: TrainingSettings) -> Iterator[Finding]:
