@@ -17,15 +17,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from glmstudio.errors import StudioError
+from glmstudio.models import gguf_vocabulary
 from glmstudio.models.checkpoint_files import read_json
-from glmstudio.models.families import CHATGLM, Family, family_of
+from glmstudio.models.families import CHATGLM, CHATGLM2, CHATGLM3, FAMILY_KEY, Family, family_of
+from glmstudio.models.tokenization_glm import OPENING, ROLES
 from glmstudio.settings import GGUF_TYPES
 
 VARIABLE = "GLMSTUDIO_LLAMA_CPP"
 SCRIPT = "convert_hf_to_gguf.py"
 ROPE_THETA = 10000.0
-# Their vocabularies are sentencepiece behind GlmForCausalLM, which the converter takes for byte-level BPE.
-SENTENCEPIECE = ("chatglm2", "chatglm3")
+# Their vocabularies are sentencepiece, which the converter reads only where the folder's name ends like this.
+SENTENCEPIECE = {CHATGLM2.name: OPENING, CHATGLM3.name: (*OPENING, *ROLES)}
+SENTENCEPIECE_NAME = "THUDM/chatglm3-6b"
 _PERCENT = re.compile(r"Writing:\s+(\d+)%")
 
 Progress = Callable[[int, int, str], None]
@@ -58,7 +61,10 @@ def convert(
     try:
         with _staged(folder, config) as stage:
             arguments = [*command, str(stage), "--outfile", str(unfinished), "--outtype", outtype]
-            _run(arguments, destination, on_progress or (lambda *_: None), should_stop or (lambda: False))
+            arguments += ["--model-name", folder.resolve().name]
+            whole = _run(arguments, stage, on_progress or (lambda *_: None), should_stop or (lambda: False))
+        if not whole:
+            raise StudioError("export-stopped", folder=str(destination))
         if not unfinished.is_file():
             raise StudioError("gguf-failed", reason=f"no file {destination.name} was written")
         os.replace(unfinished, destination)
@@ -69,7 +75,7 @@ def convert(
 
 def refuse_unsupported(config: Mapping[str, Any], family: Family) -> None:
     """Raise StudioError `gguf-unsupported` where llama.cpp has no such model, or would compute it wrong."""
-    if family is CHATGLM or family.name in SENTENCEPIECE:
+    if family is CHATGLM:
         raise StudioError("gguf-unsupported", family=family.title)
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if config.get("model_type") == "glm" and rope.get("rope_type", "default") != "default":
@@ -91,16 +97,39 @@ def find_converter() -> list[str]:
 
 @contextmanager
 def _staged(folder: Path, config: Mapping[str, Any]) -> Iterator[Path]:
-    """A folder of links to the model's files, its config.json with what the converter reads under other names."""
+    """A folder of links to the model's files; config and vocabulary as the converter wants to find them."""
     with tempfile.TemporaryDirectory(prefix="glmstudio-gguf-") as name:
-        # The converter takes the model's name from the folder's.
-        stage = Path(name) / folder.resolve().name
-        stage.mkdir()
+        stage = Path(name) / (SENTENCEPIECE_NAME if config.get(FAMILY_KEY) in SENTENCEPIECE else "model")
+        stage.mkdir(parents=True)
+        own = {"config.json": json.dumps(dict(config) | _converter_keys(config))}
+        if config.get(FAMILY_KEY) in SENTENCEPIECE:
+            own |= _vocabulary_files(folder, config[FAMILY_KEY])
         for file in folder.resolve().iterdir():
-            if file.is_file() and file.name != "config.json":
+            if file.is_file() and file.name not in own:
                 (stage / file.name).symlink_to(file)
-        (stage / "config.json").write_text(json.dumps(dict(config) | _converter_keys(config)), encoding="utf-8")
+        for file_name, text in own.items():
+            if text:
+                (stage / file_name).write_text(text, encoding="utf-8")
         yield stage
+
+
+def _vocabulary_files(folder: Path, family: str) -> dict[str, str]:
+    """The tokenizer of a sentencepiece family for the converter, and its chat template with the original names."""
+    module = Path(gguf_vocabulary.__file__)
+    class_name = f"{module.stem}.{gguf_vocabulary.ConverterTokenizer.__name__}"
+    config = {
+        "tokenizer_class": gguf_vocabulary.ConverterTokenizer.__name__,
+        "auto_map": {"AutoTokenizer": [class_name, None]},
+        "special_names": list(SENTENCEPIECE[family]),
+    }
+    template = folder / "chat_template.jinja"
+    return {
+        module.name: module.read_text(encoding="utf-8"),
+        "tokenizer_config.json": json.dumps(config),
+        # The file made for plain transformers would be read in its place.
+        "tokenizer.json": "",
+        template.name: template.read_text(encoding="utf-8").replace("<sop>", "sop") if template.is_file() else "",
+    }
 
 
 def _converter_keys(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,6 +142,7 @@ def _converter_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     rope = config.get("rope_parameters") or config
     heads = config["num_attention_heads"]
     return {
+        "padded_vocab_size": config["vocab_size"],
         "layernorm_epsilon": config["rms_norm_eps"],
         "rope_ratio": rope.get("rope_theta", ROPE_THETA) / ROPE_THETA,
         "seq_length": config["max_position_embeddings"],
@@ -120,9 +150,17 @@ def _converter_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _run(command: list[str], destination: Path, on_progress: Progress, should_stop: Callable[[], bool]) -> None:
+def _run(command: list[str], stage: Path, on_progress: Progress, should_stop: Callable[[], bool]) -> bool:
+    """Whether the converter came to its end; False when it was stopped."""
+    # The class of a sentencepiece vocabulary is loaded as the model's own code: its copy goes with the staged folder.
+    environment = os.environ | {"HF_MODULES_CACHE": str(stage.parent / "modules")}
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, bufsize=0
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        env=environment,
     )
     said: deque[str] = deque(maxlen=40)
     try:
@@ -131,9 +169,10 @@ def _run(command: list[str], destination: Path, on_progress: Progress, should_st
             if found := _PERCENT.search(line):
                 on_progress(int(found[1]), 100, "gguf")
             if should_stop():
-                raise StudioError("export-stopped", folder=str(destination))
+                return False
         if process.wait() != 0:
             raise StudioError("gguf-failed", reason=_reason(said))
+        return True
     finally:
         process.kill()
         process.wait()

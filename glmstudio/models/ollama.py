@@ -22,6 +22,9 @@ def modelfile(gguf: Path, tokenizer: Any, family: Family, style: str, context: i
     instruction. Ollama's own repetition penalty is taken out. Raises StudioError as `prompt_text` does.
     """
     text = prompt_text(tokenizer, family, style).text
+    if hasattr(tokenizer, "written"):
+        # Only what is written for plain transformers calls it so; the file keeps the original name.
+        text = text.replace("<sop>", "sop")
     if tokenizer.bos_token_id is not None and tokenizer.encode("a")[:1] == [tokenizer.bos_token_id]:
         # The file tells Ollama to put this token in front by itself.
         text = text.removeprefix(tokenizer.bos_token)
