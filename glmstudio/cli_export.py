@@ -100,9 +100,16 @@ def _scores(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        # The page keeps what `evaluate` gave inside of its own record.
+        totals = values.get("scores", values)
+        if not isinstance(totals["base"], dict):
+            raise TypeError("base is no table of totals")
     except (OSError, ValueError) as error:
         raise StudioError("file-missing", name=str(path), reason=str(error)) from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise StudioError("scores-unreadable", file=str(path), reason=str(error)) from error
+    return totals
 
 
 def print_stage(done: int, total: int, stage: str) -> None:

@@ -95,8 +95,8 @@ def _scores(scores: Mapping[str, Any], words: Mapping[str, str]) -> list[str]:
     columns = [name for name in ("base", "tuned") if scores.get(name)]
     rows = [
         (key, *(_number(scores[name].get(key)) for name in columns))
-        for key, value in scores[columns[0]].items()
-        if isinstance(value, float)
+        for key in scores[columns[0]]
+        if any(isinstance(scores[name].get(key), float) for name in columns)
     ]
     return [words["scores-rows"].format(rows=len(scores.get("rows", ()))), _table(("", *columns), rows)]
 

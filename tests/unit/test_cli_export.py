@@ -72,19 +72,13 @@ def test_export_adapter_writes_a_folder_to_give_away(tuned, tmp_path, capsys):
     assert "## 提示词" in (tmp_path / "gift" / "README.md").read_text(encoding="utf-8")
 
 
-def test_scores_that_cannot_be_read_are_named(tuned, tmp_path):
-    (tmp_path / "scores.json").write_text("no JSON")
+@pytest.mark.parametrize(("text", "code"), [("no JSON", "file-missing"), ('{"rows": []}', "scores-unreadable")])
+def test_scores_that_cannot_be_read_are_named(tuned, tmp_path, text, code):
+    scores = tmp_path / "scores.json"
+    scores.write_text(text)
     with pytest.raises(StudioError) as error:
-        run(
-            "export-adapter",
-            "--adapter",
-            tuned[1],
-            "--output-dir",
-            tmp_path / "g",
-            "--scores",
-            tmp_path / "scores.json",
-        )
-    assert error.value.code == "file-missing"
+        run("export-adapter", "--adapter", tuned[1], "--output-dir", tmp_path / "gift", "--scores", scores)
+    assert error.value.code == code
 
 
 def test_gguf_without_a_converter_says_where_to_get_one(tuned, tmp_path, monkeypatch):

@@ -82,7 +82,7 @@ def test_the_card_says_settings_scores_and_the_prompt(glm, tmp_path):
     assert card.startswith("---\nbase_model: base\nlibrary_name: peft\n")
     for row in ("| prompt_style | chat |", "| r | 4 |", "| learning_rate | 0.0002 |", "| dataset | cities |"):
         assert row in card
-    assert "| exact_match | 0.2500 | 0.7500 |" in card
+    assert "| exact_match | 0.2500 | 0.7500 |\n| triple_f1 | - | 0.5000 |" in card
     assert "[gMASK]<sop><|user|>\n" + "\n".join(EXAMPLE) + "<|assistant|>" in card
     tokenizer = tiny_families.tiny_tokenizer()
     ids = render_prompt(tokenizer, FAMILIES["glm4"], *EXAMPLE, max_source_length=999, style="chat").ids
