@@ -4,6 +4,7 @@ import gc
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from errno import ENOSPC
 
 import torch
@@ -50,14 +51,14 @@ def train(
     `out-of-memory`, `disk-full`, `run-failed`.
     """
     tell = on_progress or (lambda progress: None)
-    folder.update(status="running", started_at=time.time())
+    run = folder.update(status="running", started_at=time.time())
     try:
         start = standing(folder) if resume else Standing()
-        tell(_progress_at(start, resident.memory_bytes))
+        tell(_progress_at(start, run.total, resident.memory_bytes))
         if not train:
             raise StudioError("train-empty")
         rows, dev_rows = (render_rows(resident.base, examples, settings) for examples in (train, dev))
-        with resident.gate.turn():
+        with resident.gate.turn(), _current(resident.base.device):
             try:
                 asked = _train(resident, folder, rows, dev_rows, lora, settings, start, should_stop, tell)
             finally:
@@ -89,13 +90,7 @@ def _train(
 ) -> bool:
     """The part inside the turn; True where it was stopped. Everything that holds the adapter dies with this call."""
     base = resident.base
-    # The adapter starts from torch's global random numbers.
-    set_seed(settings.seed)
-    model = resident.begin_training(lora, settings)
-    if base.device.type == "cpu":
-        use_thin_products(model)
-    if not agrees_with_model(model, {name: _on(value, base.device) for name, value in collate(rows[:1]).items()}):
-        raise StudioError("family-loss", family=base.family.name, source=base.source)
+    model = _fresh_adapter(resident, rows[:1], lora, settings)
     pace = Pace()
     arguments = training_arguments(
         settings,
@@ -120,7 +115,7 @@ def _train(
         on_progress=tell,
         keep_best=lambda: trainer.keep("best"),
         memory_bytes=lambda: resident.memory_bytes,
-        progress=_progress_at(start, 0),
+        progress=_progress_at(start),
     )
     stop = StopWhenAsked(should_stop, folder)
     # The order counts: what a stop changes is recorded, and the time that others take is no time of the step.
@@ -139,10 +134,30 @@ def _train(
     return stop.asked
 
 
-def _progress_at(start: Standing, memory_bytes: int) -> Progress:
+def _fresh_adapter(
+    resident: Resident, one_row: Sequence[Rendered], lora: LoraSettings, settings: TrainingSettings
+) -> torch.nn.Module:
+    """The base with a new adapter, after a look at one row whether our loss is the model's."""
+    base = resident.base
+    # The adapter starts from torch's global random numbers.
+    set_seed(settings.seed)
+    model = resident.begin_training(lora, settings)
+    if base.device.type == "cpu":
+        use_thin_products(model)
+    if not agrees_with_model(model, {name: _on(value, base.device) for name, value in collate(one_row).items()}):
+        raise StudioError("family-loss", family=base.family.name, source=base.source)
+    return model
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Checkpoints hold the random numbers of CUDA's current device: inside, that is the base's."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _progress_at(start: Standing, total: int = 0, memory_bytes: int = 0) -> Progress:
     return Progress(
         start.step,
-        0,
+        total,
         phase="preparing",
         memory_bytes=memory_bytes,
         eval_loss=start.eval_loss,

@@ -1,6 +1,7 @@
 """Short runs on the tiny base, and what they leave."""
 
 import dataclasses
+import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from glmstudio.training.resume import reopen
 from glmstudio.training.runs import Run, RunFolder
 from glmstudio.training.train import Progress, train
 from tests.tiny_base import rows, tiny_base
+
+# Every run ends with a collection, which would walk over all that torch and transformers made at their import.
+gc.freeze()
 
 TRAIN, DEV = rows(22), rows(6, split="dev", first=100)
 FAST = TrainingSettings(num_train_epochs=2, learning_rate=2e-2, per_device_train_batch_size=4)

@@ -40,7 +40,7 @@ def test_a_run_that_broke_off_goes_on_bit_for_bit(tmp_path: Path, undisturbed: P
     torch.manual_seed(999)
     run = resume_in(tmp_path / "run", on_progress=told.append)
     assert_same(tmp_path / "run", undisturbed)
-    assert told[0].step == step // 3 * 3
+    assert (told[0].step, told[0].total) == (step // 3 * 3, 15)
     assert (told[-1].step, told[-1].total) == (15, 15)
     assert run.seconds > run.finished_at - run.started_at > 0
 

@@ -78,8 +78,8 @@ def test_flags_that_contradict_the_run_are_named(folder: Path, broken: Path, cap
     before = (broken / "run.json").read_bytes()
     command = ["train", "--resume", "--output-dir", str(broken)]
     changed = [
-        "--lora-rank", "8", "--num-train-epochs", "9", "--base", "embedded", "--dtype", "bf16", "--quantization", "4bit",
-        "--train-path", str(folder / "dev.jsonl"), "--overwrite-output-dir",
+        "--lora-rank", "8", "--num-train-epochs", "9", "--base", "embedded", "--dtype", "bf16",
+        "--quantization", "4bit", "--train-path", str(folder / "dev.jsonl"), "--overwrite-output-dir",
     ]  # fmt: skip
     assert cli.main([*command, *changed]) == 2
     told = capsys.readouterr().err

@@ -4,7 +4,7 @@ import json
 import threading
 from pathlib import Path
 
-from glmstudio.training.metrics import MetricRecord, MetricWriter, read_from
+from glmstudio.training.metrics import MetricRecord, MetricWriter, cut_back, read_from
 
 
 def test_a_line_is_exactly_what_is_documented(tmp_path: Path) -> None:
@@ -79,3 +79,21 @@ def test_a_reader_beside_the_writer_sees_every_record_once(tmp_path: Path) -> No
     thread.join()
     assert seen == list(range(500))
     writer.close()
+
+
+def test_what_is_cut_back_ends_at_the_step_and_loses_torn_lines(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    cut_back(path, 3)
+    assert not path.exists()
+    writer = MetricWriter(path)
+    for step in (1, 2):
+        writer.write("train", step=step, epoch=0.5, loss=float(step))
+    writer.write_together(("eval", {"loss": 0.5}), ("event", {"code": "best"}), step=2, epoch=1.0)
+    before = path.read_bytes()
+    writer.write("train", step=3, epoch=1.5, loss=3.0)
+    writer.close()
+    with path.open("ab") as file:
+        file.write(b'{"kind": "train", "step": 2, "ep')
+    cut_back(path, 2)
+    assert path.read_bytes() == before
+    assert [record.kind for record in read_from(path)[0]] == ["train", "train", "eval", "event"]

@@ -98,3 +98,13 @@ def test_a_write_that_breaks_leaves_no_snapshot_behind(tmp_path: Path, monkeypat
     with pytest.raises(OSError, match="disk full"):
         snapshot.freeze(TRAIN, DEV, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_frozen_rows_are_found_where_they_lie(tmp_path: Path) -> None:
+    frozen = snapshot.freeze(TRAIN, DEV, tmp_path / "second")
+    found = snapshot.find(frozen.id, tmp_path / "first", tmp_path / "second")
+    assert found.folder == frozen.folder
+    assert snapshot.identity(found.train, found.dev) == frozen.id != snapshot.identity(found.train, [])
+    with pytest.raises(StudioError, match="snapshot-missing") as told:
+        snapshot.find("none", tmp_path / "first", tmp_path / "second")
+    assert told.value.params["folder"] == str(tmp_path / "first" / "none")
