@@ -3,10 +3,12 @@ Knows no page, no words and no run."""
 
 import gc
 import threading
+import time
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from glmstudio.environment import importing
 from glmstudio.errors import StudioError
 
 if TYPE_CHECKING:
@@ -24,9 +26,25 @@ class BaseWish:
 
 
 @dataclass(frozen=True)
+class Download:
+    """Bytes so far; `began` and `first` are when the first of this download came and how many were there by then."""
+
+    done: int
+    total: int
+    began: float
+    first: int
+
+    @property
+    def seconds_left(self) -> float | None:
+        new = self.done - self.first
+        return (time.monotonic() - self.began) / new * (self.total - self.done) if new > 0 else None
+
+
+@dataclass(frozen=True)
 class BaseStatus:
-    """`state` is loading, ready or failed. `memory_bytes` is what the process holds, `weight_bytes` what the base's
-    weights take of it, `parameters` a count, `quantization` "none", "8bit" or "4bit"."""
+    """`state` is downloading (then with its `download`), loading, ready or failed. `memory_bytes` is what the process
+    holds, `weight_bytes` what the base's weights take of it, `parameters` a count, `quantization` "none", "8bit" or
+    "4bit"."""
 
     state: str
     source: str
@@ -37,11 +55,19 @@ class BaseStatus:
     parameters: int = 0
     quantization: str = "none"
     weight_bytes: int = 0
+    download: Download | None = None
     error: StudioError | None = None
 
     @property
     def demonstration(self) -> bool:
         return self.source == "embedded"
+
+
+def further(before: Download | None, done: int, total: int) -> Download:
+    """The next state of a download, of which `before` was the last one."""
+    if before is None:
+        return Download(done, total, time.monotonic(), done)
+    return Download(done, total, before.began, before.first)
 
 
 class _Loading:
@@ -53,6 +79,7 @@ class _Loading:
         self.stop = threading.Event()
         self.resident: Resident | None = None
         self.error: StudioError | None = None
+        self.download: Download | None = None
         self._former = former
         self._thread = threading.Thread(target=self._load, name="load base", daemon=True)
 
@@ -77,11 +104,19 @@ class _Loading:
             self.settled.set()
 
     def _loaded(self) -> "Resident":
-        from glmstudio.models.loading import load_base
-        from glmstudio.models.resident import Resident
+        with importing:
+            from glmstudio.models.loading import load_base
+            from glmstudio.models.resident import Resident
 
         wish = self.wish
-        return Resident(load_base(wish.source, device=wish.device, dtype=wish.dtype, quantization=wish.quantization))
+        base = load_base(
+            wish.source, device=wish.device, dtype=wish.dtype, quantization=wish.quantization,
+            on_download=self._on_download, should_stop=self.stop.is_set,
+        )  # fmt: skip
+        return Resident(base)
+
+    def _on_download(self, done: int, total: int, file: str) -> None:
+        self.download = further(self.download, done, total)
 
     def _make_room(self) -> None:
         """Two bases at a time may be more than the machine holds: the former one goes first."""
@@ -125,7 +160,7 @@ class BaseSlot:
             return BaseStatus("failed", now.wish.source, error=now.error)
         resident = now.resident
         if resident is None:
-            return BaseStatus("loading", now.wish.source)
+            return _on_its_way(now)
         base = resident.base
         return BaseStatus(
             "ready",
@@ -153,3 +188,10 @@ class BaseSlot:
         if now.resident is None:
             raise StudioError("base-loading", source=now.wish.source)
         return now.resident
+
+
+def _on_its_way(now: _Loading) -> BaseStatus:
+    got, source = now.download, now.wish.source
+    if got is None or got.done >= got.total:
+        return BaseStatus("loading", source)
+    return BaseStatus("downloading", source, download=got)

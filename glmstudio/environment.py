@@ -2,6 +2,11 @@
 
 import logging
 import os
+import threading
+
+# Held while heavy packages are imported: of a package that loads its parts when they are asked for, a second thread
+# would see half.
+importing = threading.RLock()
 
 
 def prepare() -> None:

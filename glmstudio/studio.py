@@ -16,6 +16,8 @@ from glmstudio.data import formats, quality, snapshot
 from glmstudio.data.example import Example, Reject
 from glmstudio.data.store import DatasetSummary, Page, Query, Store
 from glmstudio.errors import StudioError
+from glmstudio.exports import Exports
+from glmstudio.model_shelf import ModelShelf
 from glmstudio.run_thread import RunThread
 from glmstudio.scoreboards import Scoreboards
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings, flag_name, flag_value, recommended
@@ -70,7 +72,9 @@ class Studio:
         self.store = Store(workspace.database_url)
         self._base = BaseSlot(base or BaseWish())
         self._training = RunThread()
+        self.shelf = ModelShelf(self.workspace.root, self._base, self._refuse_switch)
         self.scoreboards = Scoreboards(self.workspace.checkpoints, self.evaluate)
+        self.exports = Exports(self.workspace.checkpoints)
 
     def start(self, *, load_base: bool = True) -> None:
         """Demo rows on the first start, dead runs marked, and (unless it is to wait) `load_base`."""
@@ -85,7 +89,8 @@ class Studio:
         self._base.load()
 
     def close(self) -> None:
-        self.scoreboards.close(seconds=5)
+        for work in (self.shelf, self.scoreboards, self.exports):
+            work.close(seconds=5)
         self._training.close(seconds=30)
         self.store.close()
 
@@ -98,11 +103,9 @@ class Studio:
         """The resident base. Raises StudioError `base-loading` (unless `wait`) or what made the loading fail."""
         return self._base.resident(wait=wait)
 
-    def switch_base(self, wish: BaseWish) -> None:
-        """Puts another base in the place of the resident one. Raises StudioError `run-active` while a run trains."""
+    def _refuse_switch(self) -> None:
         if run_id := self._training.active_id:
             raise StudioError("run-active", run=run_id)
-        self._base.switch(wish)
 
     def count_tokens(self, text: str) -> int | None:
         """Tokens of a text without special ones; None until there is a base with a tokenizer."""
@@ -381,3 +384,11 @@ class Studio:
             raise StudioError("evaluate-no-dev", dataset=dataset)
         self.resident()
         return self.scoreboards.start(dataset, dev, ref, settings)
+
+    def start_export(self, kind: str, ref: AdapterRef, destination: Path | None, language: str) -> None:
+        """Writes a checkpoint as one of `exports.KINDS`, with its newest scores in the README; returns at once."""
+        boards = [board for board in self.scoreboards.all() if AdapterRef(board.run_id, board.checkpoint) == ref]
+        scores = self.scoreboards.path(ref.run_id, ref.checkpoint, boards[0].dataset) if boards else None
+        where = destination or self.exports.destination(kind, ref.run_id, ref.checkpoint)
+        folder = self.workspace.run_folder(ref.run_id) / ref.checkpoint
+        self.exports.start(kind, folder, self.run(ref.run_id).base.source, where, scores, language)

@@ -8,7 +8,7 @@ from glmstudio.ui import annotate_list as rows
 from glmstudio.ui.annotate_files import FilePanels
 from glmstudio.ui.annotate_form import RowForm
 from glmstudio.ui.language import language_of, t
-from glmstudio.ui.page import QUIET, Page, spoken
+from glmstudio.ui.page import QUEUED, QUIET, Page, spoken
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -62,10 +62,10 @@ def _wire_list(studio: "Studio", page: Page, filters: list[Any], table: gr.HTML,
     page.on_load(spoken(show), shown, inputs=everything)
     page.on_load(spoken(name_datasets), [filters[0], form.dataset], inputs=[filters[0]])
     gr.on([item.change for item in filters], spoken(first), [form.editing, *filters], shown, **_LATEST)
-    pager.select(spoken(turn), [form.editing, *filters], shown, **QUIET)
+    pager.select(spoken(turn), [form.editing, *filters], shown, **QUEUED)
     gr.on([page.refresh_examples.change, page.base_state.change], spoken(show), everything, shown, **_LATEST)
     changes = [page.refresh_datasets.change, page.unseen_changes.change]
-    gr.on(changes, spoken(name_datasets), [filters[0]], [filters[0], form.dataset], **QUIET)
+    gr.on(changes, spoken(name_datasets), [filters[0]], [filters[0], form.dataset], **QUEUED)
     table.clear(lambda: ("", "", "", ""), None, filters, **QUIET)
 
     def follow(dataset: str | None, editing: Any) -> Any:
@@ -77,13 +77,13 @@ def _wire_list(studio: "Studio", page: Page, filters: list[Any], table: gr.HTML,
 def _wire_form(page: Page, table: gr.HTML, form: RowForm) -> None:
     to_input: dict[str, Any] = {"fn": None, "js": "() => glm.focusInput()", **QUIET}
     with_theirs = [form.theirs, *form.context]
-    form.save.click(spoken(form.on_save), form.context, form.outputs, **QUIET).success(**to_input)
-    form.keep_mine.click(spoken(form.on_keep_mine), with_theirs, form.outputs, **QUIET)
-    form.take_theirs.click(spoken(form.on_take_theirs), with_theirs, form.outputs, **QUIET)
-    table.select(spoken(form.on_pick), form.context, form.outputs, **QUIET)
-    form.new.click(spoken(form.on_new), form.context, form.outputs, **QUIET).success(**to_input)
-    form.delete.click(spoken(form.on_delete), form.context, form.outputs, **QUIET)
-    form.undo.click(spoken(form.on_undo), form.context, form.outputs, **QUIET)
+    form.save.click(spoken(form.on_save), form.context, form.outputs, **QUEUED).success(**to_input)
+    form.keep_mine.click(spoken(form.on_keep_mine), with_theirs, form.outputs, **QUEUED)
+    form.take_theirs.click(spoken(form.on_take_theirs), with_theirs, form.outputs, **QUEUED)
+    table.select(spoken(form.on_pick), form.context, form.outputs, **QUEUED)
+    form.new.click(spoken(form.on_new), form.context, form.outputs, **QUEUED).success(**to_input)
+    form.delete.click(spoken(form.on_delete), form.context, form.outputs, **QUEUED)
+    form.undo.click(spoken(form.on_undo), form.context, form.outputs, **QUEUED)
     gauges = [form.instruction_gauge, form.input_gauge, form.target_gauge, form.kept]
     texts = [form.instruction.change, form.input.change, form.target.change, page.base_state.change]
     opened = page.on_load(spoken(form.on_open), form.outputs, inputs=[form.kept])

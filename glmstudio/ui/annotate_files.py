@@ -14,7 +14,7 @@ from glmstudio.data.example import SPLITS, Example, Reject
 from glmstudio.data.formats import KINDS
 from glmstudio.ui.annotate_list import DEFAULT_DATASET, preview, query_of
 from glmstudio.ui.language import label, language_of, t
-from glmstudio.ui.page import QUIET, Page, signal, spoken
+from glmstudio.ui.page import QUEUED, QUIET, Page, signal, spoken
 
 if TYPE_CHECKING:
     from glmstudio.studio import ImportPreview, Studio
@@ -81,7 +81,7 @@ class FilePanels:
             spoken(self.on_import), [self.path, self.dataset, self.split],
             [self.found, self.confirm, *self.changed], show_progress_on=self.found, **usual,
         )  # fmt: skip
-        self.export.click(spoken(self.on_export), list(filters), [*panels, self.to_export], **QUIET)
+        self.export.click(spoken(self.on_export), list(filters), [*panels, self.to_export], **QUEUED)
         downloaded = self.download.click(
             spoken(self.on_download), [self.kind, *filters], [self.file], show_progress_on=self.to_export, **usual
         )

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from glmstudio.ui import annotate, compare, evaluate, header, train
+from glmstudio.ui import annotate, compare, evaluate, header, models, train
 from glmstudio.ui.language import label
 from glmstudio.ui.page import QUIET, Page, signal_field
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from glmstudio.studio import Studio
 
 
-TABS = {"annotate": annotate, "train": train, "compare": compare, "evaluate": evaluate}
+TABS = {"annotate": annotate, "train": train, "compare": compare, "evaluate": evaluate, "models": models}
 
 
 def build_app(studio: "Studio") -> gr.Blocks:

@@ -10,6 +10,7 @@ from glmstudio.inference.difference import difference
 from glmstudio.ui.answers import marked
 from glmstudio.ui.header import clock
 from glmstudio.ui.language import error_text, t
+from glmstudio.ui.models_words import bar_html
 
 if TYPE_CHECKING:
     from glmstudio.scoreboards import Evaluation, Scoreboard
@@ -34,13 +35,9 @@ def progress_html(now: "Evaluation", lang: str) -> str:
         return f'<p class="glm-bad">✗ {escape(error_text(now.error, lang))}</p>'
     if now.state != "running":
         return ""
-    share = 100 * now.done / now.total
     left = t("header.left", lang, time=clock(now.seconds_left)) if now.seconds_left is not None else ""
     counted = t("evaluate.progress", lang, done=f"{now.done:,}", total=f"{now.total:,}")
-    return (
-        f'<div class="run-status"><div class="bar"><i style="width:{share:.1f}%"></i></div>'
-        f'<p><span class="fact">{counted}</span><span class="fact">{left}</span></p></div>'
-    )
+    return bar_html(now.done / now.total, counted, left)
 
 
 def scores_html(board: "Scoreboard | None", lang: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from glmstudio.training.runs import Run
     from glmstudio.training.train import Progress
 
-_MARKS = {"loading": "◌", "ready": "●", "failed": "✕"}
+_MARKS = {"downloading": "◌", "loading": "◌", "ready": "●", "failed": "✕"}
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
@@ -65,7 +65,9 @@ def header_html(status: "BaseStatus", training: Training | None, language: str) 
 def _base(status: "BaseStatus", language: str) -> str:
     name = t("header.demonstration", language) if status.demonstration else PurePath(status.source).name
     reason = error_text(status.error, language) if status.error is not None else ""
-    state = t(f"header.{status.state}", language, reason=reason)
+    got = status.download
+    share = f"{100 * got.done / got.total:.0f}" if got is not None and got.total else "0"
+    state = t(f"header.{status.state}", language, reason=reason, share=share)
     facts = []
     if status.state == "ready":
         dtype = _DTYPES.get(status.dtype, status.dtype)

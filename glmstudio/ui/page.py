@@ -44,6 +44,8 @@ class Page:
 
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# For `spoken` handlers: Gradio shows no toast for the error of an event that runs past the queue.
+QUEUED: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
 
 def signal_field(value: str = "") -> gr.Textbox:

@@ -8,7 +8,7 @@ import gradio as gr
 _HERE = Path(__file__).parent
 ICON = _HERE / "icon.svg"
 # The tokens come first; each tab has a sheet of its own.
-_SHEETS = ("style.css", "header.css", "annotate.css", "train.css", "compare.css", "evaluate.css")
+_SHEETS = ("style.css", "header.css", "annotate.css", "train.css", "compare.css", "evaluate.css", "models.css")
 SANS = ("system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "DejaVu Sans Mono", "Noto Sans Mono CJK SC", "monospace")
 

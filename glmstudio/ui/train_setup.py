@@ -12,7 +12,7 @@ from glmstudio.ui.choice import Choice, follow_datasets
 from glmstudio.ui.forms import Form
 from glmstudio.ui.kept import keep
 from glmstudio.ui.language import label, language_of
-from glmstudio.ui.page import QUIET, slot, spoken
+from glmstudio.ui.page import QUEUED, QUIET, slot, spoken
 from glmstudio.ui.train_preview import Previewing
 from glmstudio.ui.train_status import check_html, facts_html, needs_html
 
@@ -91,9 +91,9 @@ class Setup:
         own = [self.form.component(name) for names in _OF_METHOD.values() for name in names]
         gr.on([method.change, page.blocks.load], self.on_method, method, own, **QUIET)
         self.preset.input(self.on_preset, self.preset, self.form.inputs, **QUIET)
-        started = self.start.click(spoken(self.on_start), asked, [self.start, self.stop, *view.following], **QUIET)
+        started = self.start.click(spoken(self.on_start), asked, [self.start, self.stop, *view.following], **QUEUED)
         view.refresh_after(started)
-        self.stop.click(spoken(self.on_stop), None, [self.stop], **QUIET)
+        self.stop.click(spoken(self.on_stop), None, [self.stop], **QUEUED)
 
     # Handlers
 

@@ -1,0 +1,106 @@
+"""Exports from the page: one at a time on a background thread. Knows no page and no words."""
+
+import json
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glmstudio.errors import StudioError
+from glmstudio.run_thread import RunThread
+
+if TYPE_CHECKING:
+    from glmstudio.models.export_result import ExportResult
+
+KINDS = ("adapter", "merged", "official", "gguf")
+FOLDER = "exports"
+
+
+@dataclass(frozen=True)
+class ExportState:
+    """The export under way, or the last one. `state` is idle, running, done or failed; `stage` is export's own."""
+
+    state: str = "idle"
+    kind: str = ""
+    destination: Path = Path()
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    result: "ExportResult | None" = None
+    error: StudioError | None = None
+
+
+class Exports:
+    """Writes below `checkpoints/exports` unless told otherwise."""
+
+    def __init__(self, checkpoints: Path) -> None:
+        self._checkpoints = checkpoints
+        self._thread = RunThread(busy="export-active")
+        self._now = ExportState()
+
+    def destination(self, kind: str, run_id: str, checkpoint: str) -> Path:
+        """Where an export goes when nobody says otherwise: a name that is not there yet."""
+        name = f"{run_id}-{checkpoint}-{kind}"
+        suffix = ".gguf" if kind == "gguf" else ""
+        folder = self._checkpoints / FOLDER
+        number = 1
+        while (path := folder / f"{name}{f'-{number}' if number > 1 else ''}{suffix}").exists():
+            number += 1
+        return path
+
+    def start(
+        self, kind: str, adapter: Path, base_source: str, destination: Path, scores: Path | None, language: str
+    ) -> None:
+        """Begins one of `KINDS`; returns at once. The merge runs on the CPU, beside the resident base.
+
+        `scores` is a scoreboard's file for the README. Raises StudioError `export-active`.
+        """
+        wish: dict[str, Any] = {
+            "base_source": base_source,
+            "adapter": adapter,
+            "form": "official" if kind == "official" else "native",
+            "scores": _scores(scores),
+            "language": language,
+            "device": "cpu",
+        }
+
+        def prepare() -> tuple[str, Callable[..., None]]:
+            self._now = ExportState("running", kind, destination)
+            return destination.name, lambda should_stop, on_progress: self._work(wish, should_stop)
+
+        self._thread.start(prepare)
+
+    def stop(self) -> None:
+        """Asks the export to stop; nothing of it is left then."""
+        if self._thread.active_id:
+            self._thread.stop(self._thread.active_id)
+
+    def close(self, seconds: float) -> None:
+        self._thread.close(seconds)
+
+    def now(self) -> ExportState:
+        return self._now
+
+    def _work(self, wish: dict[str, Any], should_stop: Callable[[], bool]) -> None:
+        from glmstudio.models.export import export
+
+        def tell(done: int, total: int, stage: str) -> None:
+            self._now = replace(self._now, stage=stage, done=done, total=total)
+
+        kind = {"official": "merged"}.get(self._now.kind, self._now.kind)
+        try:
+            result = export(kind, self._now.destination, on_progress=tell, should_stop=should_stop, **wish)
+            self._now = replace(self._now, state="done", result=result)
+        except StudioError as error:
+            self._now = replace(self._now, state="failed", error=error)
+        except Exception as error:
+            traceback.print_exc()
+            reason = f"{type(error).__name__}: {error}"
+            self._now = replace(self._now, state="failed", error=StudioError("export-failed", reason=reason))
+
+
+def _scores(path: Path | None) -> dict[str, Any] | None:
+    if path is None or not path.is_file():
+        return None
+    return json.loads(path.read_text(encoding="utf-8"))["scores"]

@@ -1,0 +1,116 @@
+"""The bases that could be used and the one that is: listing, looking, downloading, switching. Knows no words."""
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glmstudio.base_slot import BaseSlot, Download, further
+from glmstudio.environment import importing
+from glmstudio.errors import StudioError
+from glmstudio.run_thread import RunThread
+
+if TYPE_CHECKING:
+    from glmstudio.models.doctor import Diagnosis
+    from glmstudio.models.library import LocalBase
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """The download under way, or the last one. `state` is idle, running, done or failed."""
+
+    state: str = "idle"
+    source: str = ""
+    download: Download | None = None
+    error: StudioError | None = None
+
+
+class ModelShelf:
+    """`refuse_switch` raises a StudioError while the base in `slot` cannot be taken away."""
+
+    def __init__(self, root: Path, slot: BaseSlot, refuse_switch: Callable[[], None]) -> None:
+        self._root, self._slot, self._refuse_switch = root, slot, refuse_switch
+        self._thread = RunThread(busy="download-active")
+        self._fetching = Fetching()
+
+    def bases(self) -> "list[LocalBase]":
+        """Every base on this machine, the embedded one first. Reads headers only."""
+        with importing:
+            from glmstudio.models.library import bases_on_this_machine
+
+        return bases_on_this_machine(self._root, held=self._slot.status().weight_bytes)
+
+    def examine(self, source: str) -> "Diagnosis":
+        """What a base is and whether it would load, answer and train. Raises StudioError as `doctor.examine` does."""
+        with importing:
+            from glmstudio.models.doctor import examine
+
+        return examine(source)
+
+    def use(self, source: str, quantization: str) -> None:
+        """Puts another base in the place of the resident one; returns at once.
+
+        What a hub has is downloaded first, while the resident one stays. Raises StudioError `base-missing`,
+        `download-active`, and what is wrong with a folder: the resident base stays then.
+        """
+        with importing:
+            from glmstudio.models.hub import kept
+            from glmstudio.models.loading import local_folder
+
+        self._refuse_switch()
+        if local_folder(source) or kept(source):
+            if problems := self.examine(source).problems:
+                raise problems[0]
+            self._switch(source, quantization)
+            return
+
+        def prepare() -> tuple[str, Callable[..., None]]:
+            self._fetching = Fetching("running", source)
+            return source, lambda should_stop, on_progress: self._fetch(source, quantization, should_stop)
+
+        self._thread.start(prepare)
+
+    def fetching(self) -> Fetching:
+        return self._fetching
+
+    def stop(self) -> None:
+        """Ends a download; what came is kept for the next try."""
+        if self._thread.active_id:
+            self._thread.stop(self._thread.active_id)
+
+    def close(self, seconds: float) -> None:
+        self._thread.close(seconds)
+
+    def _switch(self, source: str, quantization: str) -> None:
+        from glmstudio.models.library import remember
+
+        self._slot.switch(replace(self._slot.wish, source=source, quantization=quantization))
+        if Path(source).expanduser().is_dir():
+            remember(self._root, source)
+
+    def _fetch(self, source: str, quantization: str, should_stop: Callable[[], bool]) -> None:
+        from glmstudio.models.hub import fetch
+
+        def tell(done: int, total: int, file: str) -> None:
+            self._fetching = replace(self._fetching, download=further(self._fetching.download, done, total))
+
+        try:
+            fetch(source, on_progress=tell, should_stop=should_stop)
+            self._refuse_switch()
+            self._switch(source, quantization)
+            self._fetching = replace(self._fetching, state="done")
+        except StudioError as error:
+            self._fetching = replace(self._fetching, state="failed", error=error)
+        except Exception as error:
+            traceback.print_exc()
+            failure = StudioError("base-failed", source=source, reason=f"{type(error).__name__}: {error}")
+            self._fetching = replace(self._fetching, state="failed", error=failure)
+
+
+def with_hub(source: str, hub: str) -> str:
+    """A hub id as it is written for that hub; folders and ids that name one already stay as they are."""
+    from glmstudio.models.hub import HUGGINGFACE, is_hub_id
+
+    bare = is_hub_id(source) and ":" not in source and not Path(source).expanduser().exists()
+    return f"{hub}:{source}" if bare and hub != HUGGINGFACE else source

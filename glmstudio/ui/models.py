@@ -1,0 +1,132 @@
+"""The Models tab: the bases on this machine and from a hub, which one is used, and what an adapter is exported as.
+Layout and wiring; it knows no model."""
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from glmstudio.errors import StudioError
+from glmstudio.settings import QUANTIZATIONS
+from glmstudio.ui.language import error_text, label, language_of, t
+from glmstudio.ui.models_export import Exporting
+from glmstudio.ui.models_words import bases_html, diagnosis_html, state_html
+from glmstudio.ui.page import QUEUED, QUIET, picks, slot, spoken
+
+if TYPE_CHECKING:
+    from glmstudio.studio import Studio
+    from glmstudio.ui.page import Page
+
+_HUBS = ("huggingface", "modelscope")
+
+
+def build(studio: "Studio", page: "Page") -> None:
+    """Called inside the tab."""
+    Models(studio).wire(page)
+
+
+class Models:
+    """The list is made when the tab is opened and when another base has come: it reads many small files."""
+
+    def __init__(self, studio: "Studio") -> None:
+        self._studio = studio
+        with gr.Row(elem_id="models-columns", equal_height=True):
+            with gr.Column(scale=58, min_width=320, elem_id="models-left"):
+                self._place_source()
+                self.state = slot("models-state")
+                self.bases = slot("models-bases", picks("tr[data-source]", "source"))
+            with gr.Column(scale=42, min_width=320, elem_id="models-right"):
+                self.found = slot("models-found")
+                self.exporting = Exporting(studio)
+        self.seen = gr.State("")
+
+    def _place_source(self) -> None:
+        with gr.Row(elem_classes="glm-line"):
+            self.source = gr.Textbox(
+                "", label=label("models.source"), placeholder=label("models.source-hint"), lines=1, max_lines=1,
+                elem_id="models-source", elem_classes="glm-field", interactive=True, scale=5,
+            )  # fmt: skip
+            self.hub = gr.Dropdown(
+                [(label(f"models.hub.{name}"), name) for name in _HUBS], value=_HUBS[0], label=label("models.hub"),
+                elem_id="models-hub", interactive=True, min_width=160, scale=1,
+            )  # fmt: skip
+        with gr.Row(elem_classes="glm-line"):
+            self.quantization = gr.Radio(
+                [(label(f"choice.{name}"), name) for name in QUANTIZATIONS], value=QUANTIZATIONS[0],
+                label=label("models.quantization"), elem_id="models-quantization", interactive=True,
+            )  # fmt: skip
+            self.look = gr.Button(label("models.look"), size="sm", elem_id="models-look")
+            self.use = gr.Button(label("models.use"), variant="primary", size="sm", elem_id="models-use")
+            self.stop = gr.Button(label("models.stop"), size="sm", interactive=False, elem_id="models-stop")
+
+    def wire(self, page: "Page") -> None:
+        asked = [self.source, self.hub]
+        looked = [self.found, self.bases]
+        picked = self.bases.pick(self.on_pick, None, self.source, **QUIET)
+        picked.then(self.on_look, asked, looked, **QUIET)
+        gr.on([self.look.click, self.source.submit], self.on_look, asked, looked, **QUIET)
+        self.use.click(spoken(self.on_use), [*asked, self.quantization], [self.state, self.stop, self.use], **QUEUED)
+        self.stop.click(self.on_stop, None, self.stop, **QUIET)
+        page.tabs.select(self.on_open, self.source, self.bases, **QUIET)
+        self.exporting.wire(page)
+        shown = [self.seen, self.state, self.stop, self.use, self.bases]
+
+        # One request a second for the whole tab.
+        def on_tick(request: gr.Request, seen: str, source: str, *export: Any) -> list[Any]:
+            return [*self.on_tick(request, seen, source), *self.exporting.on_tick(request, *export)]
+
+        page.on_tick(on_tick, [self.seen, self.source, *self.exporting.asked], [*shown, *self.exporting.shown])
+
+    # Handlers
+
+    def on_open(self, request: gr.Request, source: str, event: gr.SelectData) -> Any:
+        """The list anew whenever the tab is opened: folders come and go."""
+        chosen = getattr(event, "target_id", None) or event.value
+        return self._list(request, source) if chosen == t("tab.models", language_of(request)) else gr.skip()
+
+    def on_tick(self, request: gr.Request, seen: str, source: str) -> list[Any]:
+        """State and buttons; the list when another base has come."""
+        lang = language_of(request)
+        status, fetching = self._studio.base_status(), self._studio.shelf.fetching()
+        html = state_html(status, fetching, lang)
+        busy = fetching.state == "running"
+        if html == seen:
+            return [gr.skip()] * 5
+        settled = status.state in ("ready", "failed") and not busy
+        return [
+            html, html, gr.update(interactive=busy), gr.update(interactive=not busy and status.state != "loading"),
+            self._list(request, source) if settled else gr.skip(),
+        ]  # fmt: skip
+
+    def on_pick(self, event: gr.EventData) -> str:
+        return event.source
+
+    def on_look(self, request: gr.Request, source: str, hub: str) -> list[Any]:
+        """What the base is and needs, without loading it."""
+        lang = language_of(request)
+        if not source.strip():
+            return [f'<p class="empty-hint">{t("models.found-empty", lang)}</p>', gr.skip()]
+        try:
+            found = diagnosis_html(self._studio.shelf.examine(self._named(source, hub)), lang)
+        except StudioError as error:
+            found = f'<p class="glm-warn">{error_text(error, lang)}</p>'
+        return [found, self._list(request, source)]
+
+    def on_use(self, request: gr.Request, source: str, hub: str, quantization: str) -> list[Any]:
+        """Loads the base in the place of the one that is there; a hub's is downloaded first."""
+        if not source.strip():
+            raise StudioError("models-no-source")
+        self._studio.shelf.use(self._named(source, hub), quantization)
+        return ["", gr.skip(), gr.update(interactive=False)]
+
+    def on_stop(self) -> Any:
+        self._studio.shelf.stop()
+        return gr.update(interactive=False)
+
+    def _named(self, source: str, hub: str) -> str:
+        from glmstudio.model_shelf import with_hub
+
+        return with_hub(source.strip(), hub)
+
+    def _list(self, request: gr.Request, source: str) -> str:
+        lang = language_of(request)
+        return bases_html(self._studio.shelf.bases(), self._studio.base_status().source, source.strip(), lang)

@@ -1,0 +1,78 @@
+"""The lower right of Models: a checkpoint goes out as adapter, merged weights or GGUF. Knows no weights."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from glmstudio.errors import StudioError
+from glmstudio.exports import KINDS
+from glmstudio.ui.adapter_choice import AdapterChoice
+from glmstudio.ui.language import label, language_of
+from glmstudio.ui.models_words import export_html
+from glmstudio.ui.page import QUEUED, QUIET, slot, spoken
+
+if TYPE_CHECKING:
+    from glmstudio.studio import Studio
+    from glmstudio.ui.page import Page
+
+
+class Exporting:
+    """`on_tick` takes `asked` and fills `shown`."""
+
+    def __init__(self, studio: "Studio") -> None:
+        self._studio = studio
+        with gr.Column(elem_id="models-export", elem_classes="glm-panel"):
+            with gr.Row(elem_classes="glm-line"):
+                self.adapters = AdapterChoice(studio, "models-run", min_width=160, scale=3)
+                self.kind = gr.Dropdown(
+                    [(label(f"export.kind.{kind}"), kind) for kind in KINDS], value=KINDS[0],
+                    label=label("export.kind"), elem_id="models-kind", interactive=True, min_width=140, scale=2,
+                )  # fmt: skip
+            self.destination = gr.Textbox(
+                "", label=label("export.destination"), placeholder=label("export.destination-hint"), lines=1,
+                max_lines=1, elem_id="models-destination", elem_classes="glm-field", interactive=True,
+            )  # fmt: skip
+            with gr.Row(elem_classes="glm-line"):
+                self.start = gr.Button(
+                    label("export.start"),
+                    variant="primary",
+                    size="sm",
+                    interactive=False,
+                    elem_id="models-export-go",
+                )
+                self.stop = gr.Button(label("models.stop"), size="sm", interactive=False, elem_id="models-export-stop")
+            self.state = slot("models-export-state")
+        self._seen = gr.State("")
+        self.asked = [*self.adapters.asked, self._seen]
+        self.shown = [*self.adapters.shown, self._seen, self.state, self.start, self.stop]
+
+    def wire(self, page: "Page") -> None:
+        self.adapters.wire(page)
+        asked = [self.adapters.choice, self.kind, self.destination]
+        self.start.click(spoken(self.on_start), asked, [self.start, self.state], **QUEUED)
+        self.stop.click(self.on_stop, None, self.stop, **QUIET)
+
+    def on_tick(self, request: gr.Request, run: str | None, last: Any, picked: bool, seen: str) -> list[Any]:
+        adapters = self.adapters.look(request, run, last, picked)
+        now = self._studio.exports.now()
+        html = export_html(now, language_of(request))
+        state = f"{bool(run)} {now.state} {html}"
+        if state == seen:
+            return [*adapters, *[gr.skip()] * 4]
+        running = now.state == "running"
+        return [
+            *adapters, state, html, gr.update(interactive=bool(run) and not running), gr.update(interactive=running)
+        ]  # fmt: skip
+
+    def on_start(self, request: gr.Request, run: str | None, kind: str, destination: str) -> list[Any]:
+        ref = next((ref for ref in self._studio.adapters() if ref.name == run), None)
+        if ref is None:
+            raise StudioError("adapter-missing", folder=run or "")
+        where = Path(destination.strip()).expanduser() if destination.strip() else None
+        self._studio.start_export(kind, ref, where, language_of(request))
+        return [gr.update(interactive=False), ""]
+
+    def on_stop(self) -> Any:
+        self._studio.exports.stop()
+        return gr.update(interactive=False)

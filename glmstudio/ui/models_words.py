@@ -1,0 +1,157 @@
+"""What the Models tab says, as HTML: the bases there are, what one of them is, how downloads and exports go. Pure."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from glmstudio.ui.header import clock, gigabytes
+from glmstudio.ui.language import error_text, t
+
+if TYPE_CHECKING:
+    from glmstudio.base_slot import BaseStatus, Download
+    from glmstudio.exports import ExportState
+    from glmstudio.model_shelf import Fetching
+    from glmstudio.models.doctor import Diagnosis
+    from glmstudio.models.library import LocalBase
+    from glmstudio.models.merge_check import MergeCheck
+
+_FITS = {"train": ("ok", "✓"), "train-least": ("ok", "✓"), "answer": ("warn", "!"), "nothing": ("bad", "✗")}
+_COLUMNS = ("base", "family", "form", "size", "fits")
+
+
+def bases_html(bases: "Sequence[LocalBase]", resident: str, chosen: str, lang: str) -> str:
+    """A row a base; the resident one is marked, a damaged one says what is wrong."""
+    header = "".join(f"<th>{t(f'models.column.{name}', lang)}</th>" for name in _COLUMNS)
+    rows = "".join(_base_row(base, base.source == resident, base.source == chosen, lang) for base in bases)
+    return f'<table><thead><tr><th class="m"></th>{header}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _base_row(base: "LocalBase", resident: bool, chosen: bool, lang: str) -> str:
+    if base.problem is not None:
+        kind, mark, hint = "bad", "✗", error_text(base.problem, lang)
+        fits = t("models.damaged", lang)
+    else:
+        kind, mark = _FITS[base.fits["none"]]
+        hint = t(f"fits.{base.fits['none']}", lang)
+        fits = t(f"models.fits.{base.fits['none']}", lang)
+    cells = (
+        f'<td class="m">{"●" if resident else ""}</td>',
+        f'<td title="{escape(base.source)}"><button>{escape(base_name(base.source, lang))}</button></td>',
+        f"<td>{escape(base.title or '–')}</td>",
+        f"<td>{_form(base.form, lang)}</td>",
+        f"<td>{count(base.parameters)} · {gigabytes(base.bytes_on_disk)}</td>",
+        f'<td class="{kind}" title="{escape(hint)}">{mark} {escape(fits)}</td>',
+    )
+    return f'<tr data-source="{escape(base.source)}"{" class=chosen" if chosen else ""}>{"".join(cells)}</tr>'
+
+
+def _form(form: str, lang: str) -> str:
+    if not form:
+        return "–"
+    return f'<span title="{escape(t(f"form.{form}", lang))}">{t(f"models.form.{form}", lang)}</span>'
+
+
+def base_name(source: str, lang: str) -> str:
+    """A base as a person knows it: the shipped one by its word, a folder by its last part, a hub id whole."""
+    if source == "embedded":
+        return t("header.demonstration", lang)
+    return PurePath(source).name if PurePath(source).is_absolute() else source
+
+
+def count(parameters: int) -> str:
+    """A number of parameters as "5.1 M" or "6.2 B"."""
+    return f"{parameters / 1e9:.1f} B" if parameters >= 1e9 else f"{parameters / 1e6:.1f} M"
+
+
+def diagnosis_html(found: "Diagnosis", lang: str) -> str:
+    """What a base is: form, size, what it needs in memory, its tokenizer, everything that is wrong, the next step."""
+    facts = [("models.fact.folder", escape(str(found.folder)))]
+    if found.family:
+        facts.append(("models.column.form", escape(f"{found.title} · {t(f'form.{found.form}', lang)}")))
+    if found.conversion is not None:
+        text = t("models.converts", lang, renamed=found.conversion.renamed, split=found.conversion.split)
+        facts.append(("models.fact.loading", escape(text)))
+    if found.parameters:
+        size = f"{count(found.parameters)} · {gigabytes(found.bytes_on_disk)} · {', '.join(found.dtypes)}"
+        facts.append(("models.column.size", escape(size)))
+    if found.tokenizer is not None:
+        facts.append(("models.fact.stops", escape(" ".join(found.tokenizer.stops))))
+        styles = " · ".join(t(f"choice.{style}", lang) for style in found.tokenizer.styles)
+        facts.append(("setting.prompt_style.label", escape(styles)))
+    body = "".join(f"<dt>{t(key, lang)}</dt><dd>{text}</dd>" for key, text in facts)
+    problems = "".join(f'<p class="glm-bad">✗ {escape(error_text(error, lang))}</p>' for error in found.problems)
+    step = escape(t(f"models.next-{found.next_step}", lang))
+    return f"<dl>{body}</dl>{_needs(found, lang) if found.parameters else ''}{problems}<p><b>{step}</b></p>"
+
+
+def _needs(found: "Diagnosis", lang: str) -> str:
+    """Memory by quantization: the weights, to answer, to train, and whether it is there."""
+    names = ("quantization", "weights", "answer", "train", "fits")
+    header = "".join(f"<th>{t(f'models.needs.{name}', lang)}</th>" for name in names)
+    rows = ""
+    for wish, needs in found.needs.items():
+        kind, mark = _FITS[found.fits[wish]]
+        train = f"{gigabytes(needs.train_least)} – {gigabytes(needs.train)}"
+        cells = (t(f"choice.{wish}", lang), gigabytes(needs.weights), gigabytes(needs.answer), train)
+        hint = escape(t(f"fits.{found.fits[wish]}", lang))
+        fits = f'<td class="{kind}" title="{hint}">{mark} {t(f"models.fits.{found.fits[wish]}", lang)}</td>'
+        rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}{fits}</tr>"
+    free = t("models.free", lang, memory=gigabytes(found.free), device=found.device.upper(), dtype=found.dtype)
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table><p>{escape(free)}</p>"
+
+
+def state_html(status: "BaseStatus", fetching: "Fetching", lang: str) -> str:
+    """How the base that was asked for is coming, or why not."""
+    if fetching.state == "running":
+        return download_html(fetching.source, fetching.download, lang)
+    if fetching.state == "failed" and fetching.error is not None:
+        return f'<p class="glm-bad">✗ {escape(error_text(fetching.error, lang))}</p>'
+    if status.state == "downloading":
+        return download_html(status.source, status.download, lang)
+    if status.state == "failed" and status.error is not None:
+        return f'<p class="glm-bad">✗ {escape(error_text(status.error, lang))}</p>'
+    name = base_name(status.source, lang)
+    if status.state == "loading":
+        return f'<p class="going">{escape(t("models.loading", lang, name=name))}</p>'
+    return f'<p class="ok">✓ {escape(t("models.resident", lang, name=name))}</p>'
+
+
+def download_html(source: str, got: "Download | None", lang: str) -> str:
+    """A bar with the bytes so far and the time that is left."""
+    if got is None or not got.total:
+        return f'<p class="going">{escape(t("models.asking", lang, name=source))}</p>'
+    left = t("header.left", lang, time=clock(got.seconds_left)) if got.seconds_left is not None else ""
+    words = t("models.downloading", lang, name=source, done=gigabytes(got.done), total=gigabytes(got.total))
+    return bar_html(got.done / got.total, words, left)
+
+
+def bar_html(share: float, *facts: str) -> str:
+    spans = "".join(f'<span class="fact">{escape(fact)}</span>' for fact in facts if fact)
+    return (
+        f'<div class="run-status"><div class="bar"><i style="width:{100 * share:.1f}%"></i></div><p>{spans}</p></div>'
+    )
+
+
+def export_html(now: "ExportState", lang: str) -> str:
+    """How far an export is, what it wrote and how the merge was checked, or why it failed."""
+    if now.state == "running":
+        stage = t(f"export.stage.{now.stage}", lang) if now.stage else t("export.stage.begin", lang)
+        return bar_html(now.done / now.total if now.total else 0.0, now.destination.name, stage)
+    if now.state == "failed" and now.error is not None:
+        return f'<p class="glm-bad">✗ {escape(error_text(now.error, lang))}</p>'
+    if now.state != "done" or now.result is None:
+        return ""
+    written = t("export.written", lang, path=now.result.path, size=f"{now.result.bytes / 1e6:,.1f}")
+    check = check_html(now.result.check, lang) if now.result.check is not None else ""
+    return f'<p class="ok">✓ {escape(written)}</p>{check}'
+
+
+def check_html(check: "MergeCheck", lang: str) -> str:
+    values = {name: f"{getattr(check, name):.2e}" for name in ("relative", "tolerance", "rms", "max_abs", "effect")}
+    same = f"{check.argmax_agreement:.2%}"
+    text = t("export.check", lang, **values, same=same, prompts=check.prompts, dtype=check.dtype)
+    lost = (
+        "" if check.carries_adapter else f'<p class="glm-warn">⚠ {t("export.check-lost", lang, dtype=check.dtype)}</p>'
+    )
+    return f"<p>{escape(text)}</p>{lost}"
