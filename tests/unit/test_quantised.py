@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModelForCausalLM
+from torch import nn
 
 from glmstudio.errors import StudioError
 from glmstudio.models import quantised
 from glmstudio.models.loading import load_base
 from glmstudio.models.resident import Resident, lora_targets
 from glmstudio.settings import LoraSettings
-from tests.quantised_folders import quantised_folder
+from tests.quantised_folders import quantised as formula
+from tests.quantised_folders import quantised_folder, two_in_a_byte
 from tests.unit.golden_cases import CHATGLM, CHATGLM2, CHATGLM3, cases, inputs_of, names, valid_rows
 
 SOURCES = {"chatglm": CHATGLM, "chatglm2": CHATGLM2, "chatglm3": CHATGLM3}
@@ -118,6 +120,27 @@ def test_half_precision_computes_near_the_full_numbers(tmp_path, dtype):
             for folder, kind in ((packed, dtype), (full, "fp32"))
         )
     assert 0 < (here - there).pow(2).mean().sqrt() < 0.02 * there.pow(2).mean().sqrt()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("columns", "rows"), [(64, 48), (38, 7), (96, 7)])
+def test_the_steps_of_an_answer_compute_the_same(monkeypatch, bits, columns, rows):
+    """bfloat16 on the CPU has a product of its own for few rows, where nothing learns."""
+    torch.manual_seed(0)
+    layer = quantised.PackedLinear(columns, rows, bits, bias=True)
+    values, scale = formula(torch.randn(rows, columns), bits)
+    layer.weight = nn.Parameter(two_in_a_byte(values) if bits == 4 else values.to(torch.int8), requires_grad=False)
+    layer.weight_scale, layer.bias = scale, nn.Parameter(torch.randn(rows).bfloat16(), requires_grad=False)
+    inputs = torch.randn(2, 5, columns).bfloat16()
+    few = layer(inputs)
+    learnt = layer(inputs.clone().requires_grad_(True)).detach()
+    monkeypatch.setattr(quantised, "FEW_ROWS", 9)
+    many = layer(inputs)
+    assert torch.equal(many, learnt)
+    assert few.shape == many.shape == (2, 5, rows)
+    full = nn.functional.linear(inputs.float(), values * scale.float()[:, None], layer.bias.float())
+    for product in (few, many):
+        assert (product.float() - full).norm() < 0.01 * full.norm()
 
 
 def refusal(folder: Path, **wish: str) -> StudioError:
