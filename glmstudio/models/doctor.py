@@ -97,7 +97,8 @@ def examine(source: str | Path, *, device: str = "auto", dtype: str = "auto", ve
         problems += wrong
     free = free_memory(where)
     wishes = QUANTIZATIONS[:1] if found.form in ("int4", "int8") else QUANTIZATIONS
-    needs = {wish: memory_needs(found, number_bytes=kind.itemsize, quantization=wish) for wish in wishes}
+    sizes = {"number_bytes": kind.itemsize, "device": where.type}
+    needs = {wish: memory_needs(found, quantization=wish, **sizes) for wish in wishes}
     fits = {wish: fitting(need, free) for wish, need in needs.items()}
     return Diagnosis(
         source=str(source),

@@ -5,9 +5,10 @@ Reads configs and headers, never weights; a folder that cannot be read is listed
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants
 
@@ -56,13 +57,13 @@ def bases_on_this_machine(root: Path, *, held: int = 0) -> list[LocalBase]:
     `root` is the workspace's. `held` are bytes that the base in memory takes, which another one would get.
     """
     device = chosen_device("auto")
-    number_bytes = chosen_dtype("auto", device).itemsize
+    sizes = {"number_bytes": chosen_dtype("auto", device).itemsize, "device": device.type}
     free = free_memory(device) + held
     found: dict[Path, LocalBase] = {}
     for source, folder in _candidates(Workspace(root)):
         place = folder.resolve()
         if place not in found and not _is_prefix(looked := anatomy(folder, source)):
-            found[place] = _described(looked, number_bytes, free)
+            found[place] = _described(looked, sizes, free)
     first, *others = found.values()
     return [first, *sorted(others, key=lambda base: (base.title, base.source))]
 
@@ -123,9 +124,9 @@ def _is_prefix(looked: Anatomy) -> bool:
     return bool(looked.tensors) and all(".prefix_encoder." in name for name in looked.tensors)
 
 
-def _described(looked: Anatomy, number_bytes: int, free: int) -> LocalBase:
+def _described(looked: Anatomy, sizes: Mapping[str, Any], free: int) -> LocalBase:
     wishes = QUANTIZATIONS[:1] if looked.form in ("int4", "int8") else QUANTIZATIONS
-    needs = {wish: memory_needs(looked, number_bytes=number_bytes, quantization=wish) for wish in wishes}
+    needs = {wish: memory_needs(looked, quantization=wish, **sizes) for wish in wishes}
     return LocalBase(
         source=looked.source,
         folder=looked.folder,
