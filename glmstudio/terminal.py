@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glmstudio.training.train import Progress
 
 SECONDS_BETWEEN_LINES = 2.0
+SECONDS_BETWEEN_REDRAWS = 0.2
 
 
 class RunPrinter:
@@ -79,6 +80,24 @@ def print_reject(path: Path, reject: Reject) -> None:
 
 def print_count(done: int, total: int) -> None:
     print(f"\r{done}/{total} rows", end="" if done < total else "\n", file=sys.stderr, flush=True)
+
+
+class DownloadPrinter:
+    """Keeps one line of stderr up to date while a model comes from a hub; as `load_base` calls it. Silent where all of it
+    was here before."""
+
+    def __init__(self) -> None:
+        self._printed = 0.0
+
+    def __call__(self, done: int, total: int, file: str) -> None:
+        whole = done == total
+        if whole and not self._printed:
+            return
+        if not whole and time.monotonic() - self._printed < SECONDS_BETWEEN_REDRAWS:
+            return
+        self._printed = time.monotonic()
+        line = f"{done / 2**20:,.0f} of {total / 2**20:,.0f} MB ({done / max(total, 1):.0%}) {file}"
+        print(f"\r{line:<80.80}", end="\n" if whole else "", file=sys.stderr, flush=True)
 
 
 def print_scores(result: dict[str, Any]) -> None:
