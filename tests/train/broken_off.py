@@ -15,11 +15,12 @@ FILE_EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil
 
 
 class Moments:
-    """Counts moments; at number `last` the process dies. With 0 it lives, and `count` tells how many there were."""
+    """Counts moments of a run; at number `last` the process dies. With 0 it lives, and `count` tells how many there
+    were. Names inside the run's folder count only, so that nothing does once the run has said that it is finished."""
 
     def __init__(self, folder: Path, last: int) -> None:
         self.count = 0
-        self._folder = str(folder)
+        self._inside = f"{folder}{os.sep}"
         self._last = last
         sys.addaudithook(self._on_event)
 
@@ -29,8 +30,11 @@ class Moments:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _on_event(self, event: str, arguments: tuple[object, ...]) -> None:
-        # Inside shutil.rmtree names are relative to a descriptor.
-        if event in FILE_EVENTS and (event in ("os.remove", "os.rmdir") or str(arguments[0]).startswith(self._folder)):
+        if event not in FILE_EVENTS:
+            return
+        # shutil.rmtree removes by names that are relative to the descriptor of their folder.
+        by_descriptor = event in ("os.remove", "os.rmdir") and arguments[1] != -1
+        if by_descriptor or str(arguments[0]).startswith(self._inside):
             self.pass_one()
 
 
