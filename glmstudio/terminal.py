@@ -83,8 +83,9 @@ def print_count(done: int, total: int) -> None:
 
 
 class DownloadPrinter:
-    """Keeps one line of stderr up to date while a model comes from a hub; as `load_base` calls it. Silent where all of it
-    was here before."""
+    """Keeps one line of stderr up to date while a model comes from a hub; as `load_base` calls it.
+
+    Silent where all of it was here before."""
 
     def __init__(self) -> None:
         self._printed = 0.0
