@@ -72,12 +72,17 @@ class GenerationSettings:
     seed: int = setting(42, 0, 2**31 - 1)
 
 
-def recommended(preset: str = "standard", *, demonstration: bool = False) -> TrainingSettings:
+# (method, whether the base is the demonstration one) → the rate to start from. A plain prefix moves very little at
+# LoRA's rates; 2e-2 is the rate of the original P-Tuning v2 scripts.
+RATES = {("lora", False): 2e-4, ("lora", True): 2e-3, ("ptuning", False): 2e-2, ("ptuning", True): 0.2}
+EPOCHS = {"quick": 1.0, "standard": 3.0, "thorough": 6.0}
+DEMONSTRATION_EPOCHS = {"quick": 3.0, "standard": 8.0, "thorough": 16.0}
+
+
+def recommended(preset: str = "standard", *, demonstration: bool = False, method: str = "lora") -> TrainingSettings:
     """What to start from. The small demonstration base needs a higher rate and more epochs than a real one."""
-    if demonstration:
-        epochs = {"quick": 3.0, "standard": 8.0, "thorough": 16.0}[preset]
-        return TrainingSettings(num_train_epochs=epochs, learning_rate=2e-3)
-    return TrainingSettings(num_train_epochs={"quick": 1.0, "standard": 3.0, "thorough": 6.0}[preset])
+    epochs = (DEMONSTRATION_EPOCHS if demonstration else EPOCHS)[preset]
+    return TrainingSettings(num_train_epochs=epochs, learning_rate=RATES[method, demonstration], method=method)
 
 
 def out_of_bounds(settings: Any) -> list[StudioError]:

@@ -12,17 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmstudio.base_slot import BaseSlot, BaseStatus, BaseWish
-from glmstudio.data import formats, quality, snapshot
-from glmstudio.data.example import Example, Reject
+from glmstudio.data import formats, imports, quality, snapshot
+from glmstudio.data.example import Example
+from glmstudio.data.imports import ImportPreview
 from glmstudio.data.store import DatasetSummary, Page, Query, Store
 from glmstudio.errors import StudioError
 from glmstudio.exports import Exports
 from glmstudio.model_shelf import ModelShelf
 from glmstudio.run_thread import RunThread
 from glmstudio.scoreboards import Scoreboards
-from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings, flag_name, flag_value, recommended
+from glmstudio.settings import (
+    METHODS,
+    GenerationSettings,
+    LoraSettings,
+    TrainingSettings,
+    flag_name,
+    flag_value,
+    recommended,
+)
 from glmstudio.training import metrics, resume, runs
-from glmstudio.workspace import Workspace, repository_root
+from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
     from glmstudio.inference.compare import Comparison
@@ -50,20 +59,6 @@ class AdapterRef:
         return f"{self.run_id}@{self.checkpoint}"
 
 
-@dataclass(frozen=True)
-class ImportPreview:
-    """What a file holds: its kind, how many rows came through, the rejected lines, the first good rows.
-
-    `ignored` counts, by column, the values that an example has no place for.
-    """
-
-    kind: str
-    good: int
-    rejects: list[Reject]
-    sample: list[Example]
-    ignored: dict[str, int]
-
-
 class Studio:
     """One workspace, one store, one resident base, one training thread. Safe to call from several threads."""
 
@@ -80,7 +75,7 @@ class Studio:
         """Demo rows on the first start, dead runs marked, and (unless it is to wait) `load_base`."""
         runs.mark_interrupted(self.workspace.checkpoints)
         if not self.store.datasets():
-            self._import_demo()
+            imports.take_demo(self.store, DEMO_DATASET)
         if load_base:
             self.load_base()
 
@@ -148,31 +143,11 @@ class Studio:
 
     def preview_import(self, path: Path, dataset: str, split: str = "train") -> ImportPreview:
         """Reads the whole file and keeps nothing."""
-        reading = formats.read(path, dataset=dataset, split=split)
-        good, rejects, sample = 0, [], []
-        for row in reading:
-            if isinstance(row, Reject):
-                rejects.append(row)
-                continue
-            good += 1
-            if len(sample) < 5:
-                sample.append(row)
-        return ImportPreview(reading.kind, good, rejects, sample, dict(reading.ignored))
+        return imports.preview(path, dataset, split)
 
     def import_file(self, path: Path, dataset: str, split: str = "train") -> ImportPreview:
         """The good rows come in, the bad lines are reported."""
-        reading = formats.read(path, dataset=dataset, split=split)
-        rejects: list[Reject] = []
-
-        def good_rows() -> Iterator[Example]:
-            for row in reading:
-                if isinstance(row, Reject):
-                    rejects.append(row)
-                else:
-                    yield row
-
-        good = self.store.add_many(good_rows())
-        return ImportPreview(reading.kind, good, rejects, [], dict(reading.ignored))
+        return imports.take(self.store, path, dataset, split)
 
     def export_file(self, query: Query, kind: str, folder: Path) -> Path:
         """Writes `<dataset>-<split>.<suffix>` into `folder`, whole or not at all."""
@@ -180,13 +155,6 @@ class Studio:
         path = folder / f"{name}{formats.suffix(kind)}"
         formats.write(path, self.store.iterate(query), kind)
         return path
-
-    def _import_demo(self) -> None:
-        for split in ("train", "dev"):
-            rows = formats.read(
-                repository_root() / "data" / "demo" / f"{split}.jsonl", dataset=DEMO_DATASET, split=split
-            )
-            self.store.add_many(dataclasses.replace(row, source="demo") for row in rows if isinstance(row, Example))
 
     # Train
 
@@ -288,8 +256,8 @@ class Studio:
     def checkpoints(self, run_id: str) -> list[str]:
         return runs.RunFolder(self.workspace.run_folder(run_id)).checkpoints()
 
-    def default_settings(self, preset: str = "standard") -> TrainingSettings:
-        return recommended(preset, demonstration=self.base_status().demonstration)
+    def default_settings(self, preset: str = "standard", method: str = "lora") -> TrainingSettings:
+        return recommended(preset, demonstration=self.base_status().demonstration, method=method)
 
     def command_line(self, dataset: str, lora: LoraSettings, settings: TrainingSettings) -> str:
         """The command that trains the same run without the page."""
@@ -297,7 +265,8 @@ class Studio:
         words += ["--base", self._base.wish.source, "--output-dir", str(self.workspace.checkpoints / "my-run")]
         if self._base.wish.quantization != "none":
             words += ["--quantization", self._base.wish.quantization]
-        for values, usual in ((lora, LoraSettings()), (settings, self.default_settings())):
+        usual_settings = dataclasses.replace(self.default_settings(method=settings.method), method=METHODS[0])
+        for values, usual in ((lora, LoraSettings()), (settings, usual_settings)):
             for item in dataclasses.fields(values):
                 value = getattr(values, item.name)
                 if value != getattr(usual, item.name):

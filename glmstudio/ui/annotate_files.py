@@ -17,7 +17,8 @@ from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.page import QUEUED, QUIET, Page, signal, spoken
 
 if TYPE_CHECKING:
-    from glmstudio.studio import ImportPreview, Studio
+    from glmstudio.data.imports import ImportPreview
+    from glmstudio.studio import Studio
 
 _SHOWN_REJECTS = 100
 _PART = re.compile(r"[-_. ]?(train|dev|valid|validation|test|eval)(?=[-_. ]|$)", re.IGNORECASE)

@@ -19,7 +19,7 @@ def build_app(studio: "Studio") -> gr.Blocks:
     """The page over one Studio. Launch it with `serve.launch`, which gives it colours, words and icon."""
     with gr.Blocks(title="GLM Studio", analytics_enabled=False, fill_width=True, elem_id="studio") as blocks:
         timer = gr.Timer(1.0)
-        signals = [signal_field("loading"), *(signal_field() for _ in range(4))]
+        signals = [signal_field(), *(signal_field() for _ in range(4))]
         header_slot = header.place()
         with gr.Tabs(selected="annotate", elem_id="tabs") as tabs:
             page = Page(blocks, tabs, timer, *signals)

@@ -34,7 +34,8 @@ def wire(slot: gr.HTML, studio: "Studio", page: Page) -> None:
         language = language_of(request)
         status = studio.base_status()
         text = header_html(status, _training(studio), language)
-        state = gr.skip() if status.state == base_state else status.state
+        now = f"{status.state} {status.source}"
+        state = gr.skip() if now == base_state else now
         return (gr.skip(), gr.skip(), state) if text == last else (text, text, state)
 
     page.on_tick(look, [shown, page.base_state], [slot, shown, page.base_state])

@@ -17,8 +17,8 @@ from glmstudio.ui.language import error_text, language_of, t
 class Page:
     """Handed to each tab's `build(studio, page)`, which is called inside its `gr.Tab`.
 
-    `tabs` holds the ids of `build.TABS`. `timer` ticks once a second at top level (a timer inside a tab
-    starts late). Hidden fields are signals, heard with `.change`: `base_state` is "loading", "ready" or "failed";
+    `tabs` holds the ids of `build.TABS`. `timer` ticks once a second at top level (a timer inside a tab starts late).
+    Hidden fields are signals, heard with `.change`: `base_state` is the state and the base ("ready embedded");
     `refresh_examples` says "rows changed" (Annotate and Compare send `signal()`, Annotate's list listens);
     `refresh_datasets` says "datasets or their sizes changed" (Train, Compare and Annotate listen). Annotate sends it
     through `unseen_changes`, which waits until a tab is opened: looking at a large dataset after each row is slow.

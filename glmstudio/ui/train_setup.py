@@ -31,6 +31,8 @@ _OF_METHOD = {
     "lora": ("r", "lora_alpha", "lora_dropout", "target_modules"),
     "ptuning": ("pre_seq_len", "prefix_projection"),
 }
+# What follows preset, method and base until a person types something else.
+_RECOMMENDED = ("num_train_epochs", "learning_rate")
 # The events of one form come in bursts: while one look is under way only the last of the rest is kept.
 _DEBOUNCED: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 
@@ -63,6 +65,7 @@ class Setup:
             )
             self.stop = gr.Button(label("train.stop"), size="sm", interactive=False, elem_id="train-stop")
         self.situation = gr.State("")
+        self.recommended = gr.State(self._usual("standard", "lora"))
         self.ticking = [self.situation, self.dataset, *self.form.inputs]
         self.looked = [self.facts, self.check, self.needs, self.start, self.stop, self.command]
 
@@ -90,7 +93,13 @@ class Setup:
         method = self.form.component("method")
         own = [self.form.component(name) for names in _OF_METHOD.values() for name in names]
         gr.on([method.change, page.blocks.load], self.on_method, method, own, **QUIET)
-        self.preset.input(self.on_preset, self.preset, self.form.inputs, **QUIET)
+        rates = [self.form.component(name) for name in _RECOMMENDED]
+        recommending = [self.recommended, *rates]
+        self.preset.input(self.on_preset, [self.preset, method], recommending, **QUIET)
+        gr.on(
+            [method.input, page.base_state.change], self.on_recommend, [self.preset, method, *recommending],
+            recommending, **QUIET,
+        )  # fmt: skip
         started = self.start.click(spoken(self.on_start), asked, [self.start, self.stop, *view.following], **QUEUED)
         view.refresh_after(started)
         self.stop.click(spoken(self.on_stop), None, [self.stop], **QUEUED)
@@ -110,8 +119,19 @@ class Setup:
         """Shows the fields of the method, hides those of the other."""
         return [gr.update(visible=name == method) for name, fields in _OF_METHOD.items() for _ in fields]
 
-    def on_preset(self, preset: str) -> list[Any]:
-        return self.form.updates(self._studio.default_settings(preset))
+    def on_preset(self, preset: str, method: str) -> list[Any]:
+        usual = self._usual(preset, method)
+        return [usual, *usual]
+
+    def on_recommend(self, preset: str, method: str, before: tuple[float, ...], *typed: float) -> list[Any]:
+        """Another base or method has other usual values: what a person has typed stays."""
+        usual = self._usual(preset, method)
+        kept = (value if value != former else new for value, former, new in zip(typed, before, usual, strict=True))
+        return [usual, *kept]
+
+    def _usual(self, preset: str, method: str) -> tuple[float, ...]:
+        settings = self._studio.default_settings(preset, method)
+        return tuple(getattr(settings, name) for name in _RECOMMENDED)
 
     def on_look(self, request: gr.Request, dataset: str | None, *typed: Any) -> list[Any]:
         """Checks the form as it stands: facts, everything wrong at once, needs, buttons, command line."""

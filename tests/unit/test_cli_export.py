@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from glmstudio.cli_export import add_export_adapter, add_gguf, add_merge
+from glmstudio.commands.export import add_export_adapter, add_gguf, add_merge
 from glmstudio.data import snapshot
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from glmstudio import cli_doctor
+from glmstudio.commands import doctor as doctor_command
 from glmstudio.embedded.vocabulary import build_model
 from glmstudio.errors import StudioError
 from glmstudio.models import doctor
@@ -285,8 +285,8 @@ def test_what_fits():
 
 
 def test_the_command(capsys, folder):
-    parser = cli_doctor.argparse.ArgumentParser()
-    cli_doctor.add_doctor(parser.add_subparsers())
+    parser = doctor_command.argparse.ArgumentParser()
+    doctor_command.add_doctor(parser.add_subparsers())
     args = parser.parse_args(["doctor", "embedded"])
     assert args.command(args) == 0
     text = capsys.readouterr().out

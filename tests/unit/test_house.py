@@ -15,7 +15,7 @@ FLOORS = (
     {"models", "data"},
     {"training", "inference", "evaluation", "embedded"},
     {"studio", "run_thread", "base_slot", "model_shelf", "scoreboards", "exports"},
-    {"ui", "cli", "cli_export", "cli_preview", "cli_resume", "cli_rows", "terminal", "__main__", "cli_doctor"},
+    {"ui", "cli", "commands", "terminal", "__main__"},
 )
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glmstudio.cli_preview import add_preview
+from glmstudio.commands.preview import add_preview
 from glmstudio.errors import StudioError
 from glmstudio.models.chat_format import render_example
 from glmstudio.models.preview import Piece, preview, preview_row

@@ -1,4 +1,4 @@
-"""The commands `merge`, `export-adapter` and `gguf`: what leaves the program. Each is one call below."""
+"""The commands `merge`, `export-adapter`, `gguf` and `convert`: what leaves the program. Each is one call below."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glmstudio.cli_rows import read_rows
+from glmstudio.commands.rows import read_rows
 from glmstudio.errors import StudioError
 from glmstudio.settings import DTYPES, EXPORT_FORMS, GGUF_TYPES, PROMPT_STYLES
 from glmstudio.ui.language import LANGUAGES, t
@@ -86,6 +86,28 @@ def gguf_command(args: argparse.Namespace) -> int:
 
     result = to_gguf(args.model, args.output, args.outtype, style=args.prompt_style, on_progress=print_stage)
     print_result(result)
+    return 0
+
+
+def add_convert(commands: Any) -> None:
+    """Adds `convert` to the parser's commands."""
+    words = "write ChatGLM2, ChatGLM3 or glm-4-9b in its original form as a folder for plain transformers"
+    parser = commands.add_parser("convert", help=words)
+    parser.add_argument("source", help="a model folder or a hub id, in the original form")
+    parser.add_argument("destination", type=Path, help="a folder that is empty or not there yet")
+    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="numbers of what is written [as they are]")
+    parser.set_defaults(command=convert_command)
+
+
+def convert_command(args: argparse.Namespace) -> int:
+    from glmstudio.models.converting import convert
+
+    done = convert(
+        args.source, args.destination, dtype=args.dtype,
+        on_progress=lambda read, total: print_stage(read, total, "convert"),
+    )  # fmt: skip
+    words = {"tensors": f"{done.tensors:,}", "shards": done.shards, "size": f"{done.bytes / 1e6:,.1f}"}
+    print(t("export.converted", "en", path=args.destination, **words))
     return 0
 
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glmstudio.cli_rows import read_rows
+from glmstudio.commands.rows import read_rows
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
 from glmstudio.settings import PROMPT_STYLES, TrainingSettings

@@ -1,0 +1,96 @@
+"""The command `train`: a new run, or one that goes on. Knows no model."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glmstudio import terminal
+from glmstudio.commands.flags import add_settings, base_flags, chosen, root_flag, stop_on_interrupt
+from glmstudio.commands.rows import training_rows
+from glmstudio.data import snapshot
+from glmstudio.errors import StudioError
+from glmstudio.settings import METHODS, LoraSettings, TrainingSettings, recommended
+
+if TYPE_CHECKING:
+    from glmstudio.models.loading import Base
+    from glmstudio.training.runs import RunFolder
+
+
+def add_train(commands: Any) -> None:
+    parser = commands.add_parser("train", help="train a LoRA", description="Trains a LoRA; writes run.json, metrics.")
+    base_flags(parser)
+    root_flag(parser)
+    parser.add_argument("--train-path", type=Path, help="context/target JSONL, Alpaca JSON or JSONL, or CSV")
+    parser.add_argument("--dev-path", type=Path, help="rows for the dev loss and the best checkpoint")
+    parser.add_argument("--dataset", help="a dataset of the page instead of files")
+    parser.add_argument("--output-dir", type=Path, required=True, help="run.json, metrics.jsonl, best/, last/ go here")
+    parser.add_argument("--overwrite-output-dir", action="store_true", help="replace the run that is there")
+    parser.add_argument("--img-log-dir", type=Path, help="write the loss picture into this folder")
+    parser.add_argument("--img-log-name", default="loss", help="file name of the loss picture [loss]")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --output-dir, as it was begun")
+    add_settings(parser, LoraSettings)
+    add_settings(parser, TrainingSettings)
+    # None tells a flag that was not given, which matters to a run that goes on.
+    parser.set_defaults(command=train_command, base=None, device=None, dtype=None, quantization=None)
+
+
+def train_command(args: argparse.Namespace) -> int:
+    from glmstudio.commands.resume import reopened
+    from glmstudio.models.resident import Resident
+    from glmstudio.training.picture import write_picture
+    from glmstudio.training.train import train
+
+    if args.resume:
+        begun = reopened(args, training_rows(args) if args.dataset or args.train_path else None)
+    else:
+        begun = _begun(args)
+    if begun is None:
+        return 2
+    base, folder, frozen = begun
+    run = folder.read()
+    printer = terminal.RunPrinter(folder, every=getattr(args, "logging_steps", None))
+    try:
+        with stop_on_interrupt() as should_stop:
+            run = train(
+                Resident(base), folder, frozen.train, frozen.dev, run.lora, run.settings,
+                should_stop=should_stop, on_progress=printer, resume=args.resume,
+            )  # fmt: skip
+    except StudioError as error:
+        terminal.print_error(error)
+        return 1
+    printer.close(run)
+    if args.img_log_dir:
+        print(f"loss picture: {write_picture(folder.metrics_path, args.img_log_dir / f'{args.img_log_name}.png')}")
+    return 0
+
+
+def _begun(args: argparse.Namespace) -> "tuple[Base, RunFolder, snapshot.Snapshot] | None":
+    """(base, folder, frozen rows) of a new run; None where the check found mistakes, which are told."""
+    from glmstudio.models.loading import load_base
+    from glmstudio.training.check import check
+    from glmstudio.training.runs import RunFolder
+
+    source = args.base or "embedded"
+    lora = chosen(args, LoraSettings())
+    method = getattr(args, "method", METHODS[0])
+    settings = chosen(args, recommended(demonstration=source == "embedded", method=method))
+    train_rows, dev_rows = training_rows(args)
+    base = load_base(
+        source,
+        device=args.device or "auto",
+        dtype=args.dtype or "auto",
+        quantization=args.quantization or "none",
+    )
+    findings = check(base, train_rows, dev_rows, lora, settings)
+    for finding in findings:
+        terminal.print_finding(finding)
+    if any(finding.severity == "error" for finding in findings):
+        return None
+
+    folder = RunFolder(args.output_dir)
+    frozen = snapshot.freeze(train_rows, dev_rows, args.output_dir / "snapshots")
+    folder.create(
+        snapshot_id=frozen.id, dataset=args.dataset or args.train_path.stem, base=base, lora=lora, settings=settings,
+        overwrite=args.overwrite_output_dir,
+    )  # fmt: skip
+    return base, folder, frozen

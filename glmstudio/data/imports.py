@@ -1,0 +1,68 @@
+"""Files into the store: a look at what a file holds, then its good rows; the demo rows. Knows no page and no words."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glmstudio.data import formats
+from glmstudio.data.example import SPLITS, Example, Reject
+from glmstudio.workspace import repository_root
+
+if TYPE_CHECKING:
+    from glmstudio.data.store import Store
+
+SAMPLE_ROWS = 5
+
+
+@dataclass(frozen=True)
+class ImportPreview:
+    """What a file holds: its kind, how many rows came through, the rejected lines, the first good rows.
+
+    `ignored` counts, by column, the values that an example has no place for.
+    """
+
+    kind: str
+    good: int
+    rejects: list[Reject]
+    sample: list[Example]
+    ignored: dict[str, int]
+
+
+def preview(path: Path, dataset: str, split: str) -> ImportPreview:
+    """Reads the whole file and keeps nothing."""
+    reading = formats.read(path, dataset=dataset, split=split)
+    good, rejects, sample = 0, [], []
+    for row in reading:
+        if isinstance(row, Reject):
+            rejects.append(row)
+            continue
+        good += 1
+        if len(sample) < SAMPLE_ROWS:
+            sample.append(row)
+    return ImportPreview(reading.kind, good, rejects, sample, dict(reading.ignored))
+
+
+def take(store: "Store", path: Path, dataset: str, split: str) -> ImportPreview:
+    """The good rows come in, the bad lines are reported."""
+    reading = formats.read(path, dataset=dataset, split=split)
+    rejects: list[Reject] = []
+
+    def good_rows() -> Iterator[Example]:
+        for row in reading:
+            if isinstance(row, Reject):
+                rejects.append(row)
+            else:
+                yield row
+
+    good = store.add_many(good_rows())
+    return ImportPreview(reading.kind, good, rejects, [], dict(reading.ignored))
+
+
+def take_demo(store: "Store", dataset: str) -> None:
+    """The rows that ship with the program."""
+    for split in SPLITS:
+        path = repository_root() / "data" / "demo" / f"{split}.jsonl"
+        rows = formats.read(path, dataset=dataset, split=split)
+        store.add_many(dataclasses.replace(row, source="demo") for row in rows if isinstance(row, Example))
