@@ -100,17 +100,18 @@ def use_packed_layers(model: nn.Module, quantisation: str) -> dict[str, torch.dt
     """
     kinds: dict[str, torch.dtype] = {}
     for bits in (bits for bits, name in BITS.items() if name == quantisation):
-        for path, linear in plain_layers(model):
+        for path in plain_layers(model):
+            linear = model.get_submodule(path)
             layer = PackedLinear(linear.in_features, linear.out_features, bits, bias=linear.bias is not None)
             model.set_submodule(path, layer)
             kinds |= {f"{path}.weight": layer.weight.dtype, f"{path}.weight_scale": layer.weight_scale.dtype}
     return kinds
 
 
-def plain_layers(model: Any) -> list[tuple[str, nn.Linear]]:
-    """The linear layers that may be quantised, with their paths: all that are of full precision, without the head."""
+def plain_layers(model: Any) -> list[str]:
+    """Paths of the linear layers that may be quantised: all that are of full precision, without the head."""
     head = model.get_output_embeddings()
-    return [(path, layer) for path, layer in model.named_modules() if type(layer) is nn.Linear and layer is not head]
+    return [path for path, layer in model.named_modules() if type(layer) is nn.Linear and layer is not head]
 
 
 def weight_bytes(model: nn.Module) -> int:

@@ -74,7 +74,9 @@ def _library(quantization: str, device: torch.device) -> ModuleType:
 
 
 def _replace(model: Any, quantise: Callable[[nn.Linear], nn.Linear]) -> None:
-    for path, layer in plain_layers(model):
+    # Paths and not layers: each one's full weights go as soon as it is replaced.
+    for path in plain_layers(model):
+        layer = model.get_submodule(path)
         if not any(weight.is_meta for weight in layer.parameters()):
             model.set_submodule(path, quantise(layer).train(layer.training))
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import weakref
 from pathlib import Path
 
 import bitsandbytes
@@ -68,8 +69,8 @@ def test_a_shard_is_quantised_before_the_next_one_comes():
 
     def counted(model: nn.Module) -> None:
         shrink(model)
-        layers = plain_layers(model)
-        left.append((len(layers), sum(not layer.weight.is_meta for _, layer in layers)))
+        layers = [model.get_submodule(path) for path in plain_layers(model)]
+        left.append((len(layers), sum(not layer.weight.is_meta for layer in layers)))
 
     config = json.loads((CHATGLM / "config.json").read_text(encoding="utf-8"))
     load_chatglm(CHATGLM, config, CPU, torch.float32, counted)
@@ -97,6 +98,23 @@ def test_rows_of_one_batch_go_through_different_adapters(folder_of, tmp_path, fa
     torch.testing.assert_close(mixed[0], base[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(mixed[1], tuned[1], atol=1e-5, rtol=0)
     assert (tuned - base).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("quantization", ["8bit", "4bit"])
+def test_full_weights_go_one_by_one(folder_of, monkeypatch, quantization):
+    model = load_base(folder_of("llama"), device="cpu", dtype="fp32").model
+    full = [weakref.ref(model.get_submodule(path).weight) for path in plain_layers(model)]
+    alive, place = [], nn.Module.set_submodule
+
+    def counted(self: nn.Module, path: str, module: nn.Module) -> None:
+        alive.append(sum(weight() is not None for weight in full))
+        place(self, path, module)
+
+    monkeypatch.setattr(nn.Module, "set_submodule", counted)
+    quantising.shrink_to(quantization, CPU, torch.float32)(model)
+    # The one whose turn it is, and its follower.
+    assert alive[0] == len(full) == 14
+    assert alive[-1] <= 2
 
 
 @pytest.mark.parametrize("bias", [True, False])
