@@ -31,7 +31,11 @@ def _loaded(args: argparse.Namespace) -> tuple[Any, list[str], "AdapterPrompt"]:
     from glmstudio.models.loading import load_base
     from glmstudio.models.resident import BASE_NAME, Resident
 
-    resident = Resident(load_base(args.base, device=args.device, dtype=args.dtype, quantization=args.quantization))
+    base = load_base(
+        args.base, device=args.device, dtype=args.dtype, quantization=args.quantization,
+        on_download=terminal.DownloadPrinter(),
+    )  # fmt: skip
+    resident = Resident(base)
     if args.adapter is None:
         return resident, [BASE_NAME], _prompt(args)
     resident.load("tuned", args.adapter)

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from glmstudio import terminal
 from glmstudio.data import snapshot
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
@@ -34,6 +35,7 @@ def reopened(
         device=args.device or run.base.device,
         dtype=run.base.dtype,
         quantization=run.base.quantization,
+        on_download=terminal.DownloadPrinter(),
     )
     reopen(folder, base)
     return base, folder, frozen

@@ -80,6 +80,7 @@ def _begun(args: argparse.Namespace) -> "tuple[Base, RunFolder, snapshot.Snapsho
         device=args.device or "auto",
         dtype=args.dtype or "auto",
         quantization=args.quantization or "none",
+        on_download=terminal.DownloadPrinter(),
     )
     findings = check(base, train_rows, dev_rows, lora, settings)
     for finding in findings:

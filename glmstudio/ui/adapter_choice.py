@@ -1,5 +1,5 @@
-"""A dropdown of every checkpoint there is, the newest run's best one chosen until a person picks another.
-Knows no tab."""
+"""A dropdown of every checkpoint there is, those of the resident base first. The newest of these is chosen until a
+person picks another. Knows no tab."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +34,20 @@ class AdapterChoice:
         """Every checkpoint there is; sent only when the list has changed."""
         lang = language_of(request)
         runs = {run.id: run for run in self._studio.runs()}
-        choices = tuple((adapter_label(runs[ref.run_id], ref, lang), ref.name) for ref in self._studio.adapters())
+        source = self._studio.base_status().source
+        fitting, others = [], []
+        for ref in self._studio.adapters():
+            run = runs[ref.run_id]
+            words = adapter_label(run, ref, lang)
+            if run.base.source == source:
+                fitting.append((words, ref.name))
+            else:
+                others.append((t("compare.other-base", lang, run=words, base=run.base.source), ref.name))
+        choices = (*fitting, *others)
         if choices == last:
             return [gr.skip(), gr.skip()]
         names = [name for _, name in choices]
-        kept = value if picked and value in names else names[0] if names else None
+        kept = value if picked and value in names else fitting[0][1] if fitting else None
         return [gr.update(choices=list(choices), value=kept), choices]
 
 

@@ -169,7 +169,7 @@ class Answering:
                     yield [*self._shown(asked, "text", lang), *[gr.skip()] * 7]
                     shown_at = time.monotonic()
         except StudioError as error:
-            yield [*[gr.skip()] * 4, _problem(error_text(error, lang)), *[gr.skip()] * 6]
+            yield [*self.on_open(request), _problem(error_text(error, lang)), *[gr.skip()] * 6]
             return
         finally:
             live.stop.set()

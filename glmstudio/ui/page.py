@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from glmstudio.errors import StudioError
-from glmstudio.ui.language import error_text, language_of, t
+from glmstudio.ui.language import field_text, language_of, t
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,6 @@ def spoken(handler: Callable[..., Any]) -> Callable[..., Any]:
         except StudioError as error:
             language = language_of(next((value for value in values if isinstance(value, gr.Request)), None))
             title = t("page.not-done", language)
-            raise gr.Error(error_text(error, language), title=title, print_exception=False) from error
+            raise gr.Error(field_text(error, language), title=title, print_exception=False) from error
 
     return worded

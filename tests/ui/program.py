@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,8 @@ STARTS_WITHIN = 60
 class Program:
     """`python app.py` on a free port with its own root; `log` is what it printed."""
 
-    def __init__(self, root: Path, *arguments: str) -> None:
+    def __init__(self, root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        self.root = root
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -28,9 +29,9 @@ class Program:
         self._log_path = root / "program.log"
         self._log = self._log_path.open("ab")
         command = [sys.executable, "app.py", "--no-browser", "--port", str(self.port), "--root", str(root), *arguments]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+        surroundings = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            command, cwd=ROOT, env=surroundings, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
         )
 
     def wait_until_up(self) -> float:
@@ -60,8 +61,8 @@ class Program:
 
 
 @contextmanager
-def running(root: Path, *arguments: str) -> Iterator[Program]:
-    program = Program(root, *arguments)
+def running(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Program]:
+    program = Program(root, *arguments, environment=environment)
     try:
         program.wait_until_up()
         yield program

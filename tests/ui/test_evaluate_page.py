@@ -1,0 +1,62 @@
+"""The Evaluate tab in a browser, on the real program: scores, the rows behind them, a prompt taken to Compare."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.ui.program import Program, box, opened, running
+from tests.ui.small_workspace import DATASET, DEV_ROWS, prepare
+
+pytestmark = [pytest.mark.ui, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    root = tmp_path_factory.mktemp("evaluate")
+    with running(root, *prepare(root, runs=1)) as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser: Browser, program: Program) -> Iterator[Page]:
+    with opened(browser, program) as shown:
+        shown.locator("#tab-evaluate-button").click()
+        yield shown
+
+
+def test_scores_rows_and_the_way_to_compare(page):
+    expect(page.locator("#evaluate-scores")).to_contain_text("还没有评测")
+    expect(box(page, "evaluate-dataset")).to_have_value(DATASET)
+    expect(page.locator("#evaluate-start")).to_be_enabled(timeout=60_000)
+    expect(page.locator("#evaluate-ask")).to_be_disabled()
+    box(page, "evaluate-max-new-tokens").fill("12")
+    page.locator("#evaluate-start").click()
+    expect(page.locator("#evaluate-scores table")).to_be_visible(timeout=60_000)
+    expect(page.locator("#evaluate-scores")).to_contain_text("JSON 有效")
+    rows = page.locator("#evaluate-rows tr[data-place]")
+    expect(rows).to_have_count(DEV_ROWS)
+    rows.nth(2).click()
+    expect(page.locator("#evaluate-row dd").nth(1)).to_contain_text("302 Oslo is blue")
+    page.locator("#evaluate-ask").click()
+    expect(page.locator("#compare-generate")).to_be_visible()
+    expect(box(page, "compare-input")).to_have_value("302 Oslo is blue. red green")
+
+
+def test_the_scoreboard_is_there_after_a_reload_and_the_filter_chooses_rows(page):
+    expect(page.locator("#evaluate-boards tr.chosen")).to_contain_text("运行 1")
+    expect(page.locator("#evaluate-rows tr[data-place]")).to_have_count(DEV_ROWS)
+    page.locator("#evaluate-filter label").filter(has_text="变差").click()
+    expect(page.locator("#evaluate-rows")).to_contain_text("没有这样的行")
+
+
+def test_what_is_wrong_is_said(page):
+    expect(page.locator("#evaluate-start")).to_be_enabled(timeout=60_000)
+    box(page, "evaluate-max-new-tokens").fill("0")
+    page.locator("#evaluate-start").click()
+    expect(page.locator(".toast-wrap")).to_contain_text("“最多词元数”为 0")
+
+
+def test_the_tab_fits_one_screen(page):
+    assert page.evaluate("document.documentElement.scrollHeight") <= 800
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
