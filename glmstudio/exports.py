@@ -11,7 +11,7 @@ from glmstudio.errors import StudioError
 from glmstudio.run_thread import RunThread
 
 if TYPE_CHECKING:
-    from glmstudio.models.export_result import ExportResult
+    from glmstudio.models.exporting.export_result import ExportResult
 
 KINDS = ("adapter", "merged", "official", "gguf")
 FOLDER = "exports"
@@ -83,7 +83,7 @@ class Exports:
         return self._now
 
     def _work(self, wish: dict[str, Any], should_stop: Callable[[], bool]) -> None:
-        from glmstudio.models.export import export
+        from glmstudio.models.exporting.export import export
 
         def tell(done: int, total: int, stage: str) -> None:
             self._now = replace(self._now, stage=stage, done=done, total=total)

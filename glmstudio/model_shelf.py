@@ -12,8 +12,8 @@ from glmstudio.errors import StudioError
 from glmstudio.run_thread import RunThread
 
 if TYPE_CHECKING:
-    from glmstudio.models.doctor import Diagnosis
-    from glmstudio.models.library import LocalBase
+    from glmstudio.models.inspection.doctor import Diagnosis
+    from glmstudio.models.inspection.library import LocalBase
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class ModelShelf:
     def bases(self) -> "list[LocalBase]":
         """Every base on this machine, the embedded one first. Reads headers only."""
         with importing:
-            from glmstudio.models.library import bases_on_this_machine
+            from glmstudio.models.inspection.library import bases_on_this_machine
 
         return bases_on_this_machine(self._root, held=self._slot.status().weight_bytes)
 
     def examine(self, source: str) -> "Diagnosis":
         """What a base is and whether it would load, answer and train. Raises StudioError as `doctor.examine` does."""
         with importing:
-            from glmstudio.models.doctor import examine
+            from glmstudio.models.inspection.doctor import examine
 
         return examine(source)
 
@@ -55,7 +55,7 @@ class ModelShelf:
         `download-active`, and what is wrong with a folder: the resident base stays then.
         """
         with importing:
-            from glmstudio.models.hub import kept
+            from glmstudio.models.hubs.hub import kept
             from glmstudio.models.loading import local_folder
 
         self._refuse_switch()
@@ -83,14 +83,14 @@ class ModelShelf:
         self._thread.close(seconds)
 
     def _switch(self, source: str, quantization: str) -> None:
-        from glmstudio.models.library import remember
+        from glmstudio.models.inspection.library import remember
 
         self._slot.switch(replace(self._slot.wish, source=source, quantization=quantization))
         if Path(source).expanduser().is_dir():
             remember(self._root, source)
 
     def _fetch(self, source: str, quantization: str, should_stop: Callable[[], bool]) -> None:
-        from glmstudio.models.hub import fetch
+        from glmstudio.models.hubs.hub import fetch
 
         def tell(done: int, total: int, file: str) -> None:
             self._fetching = replace(self._fetching, download=further(self._fetching.download, done, total))
@@ -110,7 +110,7 @@ class ModelShelf:
 
 def with_hub(source: str, hub: str) -> str:
     """A hub id as it is written for that hub; folders and ids that name one already stay as they are."""
-    from glmstudio.models.hub import HUGGINGFACE, is_hub_id
+    from glmstudio.models.hubs.hub import HUGGINGFACE, is_hub_id
 
     bare = is_hub_id(source) and ":" not in source and not Path(source).expanduser().exists()
     return f"{hub}:{source}" if bare and hub != HUGGINGFACE else source

@@ -35,7 +35,7 @@ from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
     from glmstudio.inference.compare import Comparison
-    from glmstudio.models.preview import Preview
+    from glmstudio.models.prompts.preview import Preview
     from glmstudio.models.resident import Resident
     from glmstudio.training.train import Progress
 
@@ -110,7 +110,7 @@ class Studio:
 
     def preview(self, instruction: str, input: str, target: str, settings: TrainingSettings) -> "Preview":
         """A row token by token as the resident base is shown it. Raises StudioError as `resident` and rendering do."""
-        from glmstudio.models.preview import preview_row
+        from glmstudio.models.prompts.preview import preview_row
 
         base = self.resident().base
         return preview_row(base.tokenizer, base.family, instruction, input, target, settings)

@@ -5,7 +5,7 @@ import functools
 from typing import Any
 
 from glmstudio.models.families import CHATGLM, CHATGLM2, CHATGLM3, FAMILIES, GLM_4, Family
-from glmstudio.models.tokenization_glm import SentencePieceGlmTokenizer
+from glmstudio.models.vocabularies.tokenization_glm import SentencePieceGlmTokenizer
 from tests import tiny_base, tiny_families
 from tests.small_vocabularies import sentencepiece_file
 

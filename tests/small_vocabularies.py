@@ -11,7 +11,7 @@ from sentencepiece import SentencePieceTrainer
 from tokenizers import Regex, pre_tokenizers
 
 import glmstudio
-from glmstudio.models.vocabulary_files import GLM_4_WORDS
+from glmstudio.models.vocabularies.vocabulary_files import GLM_4_WORDS
 
 # Texts that lose blanks, meet bytes, or look like special tokens to a careless reader.
 TYPED = [

@@ -10,7 +10,7 @@ from glmstudio.settings import DTYPES
 from glmstudio.ui.language import error_text, t
 
 if TYPE_CHECKING:
-    from glmstudio.models.doctor import Diagnosis
+    from glmstudio.models.inspection.doctor import Diagnosis
 
 
 def add_doctor(commands: Any) -> None:
@@ -28,7 +28,7 @@ def add_doctor(commands: Any) -> None:
 
 
 def doctor_command(args: argparse.Namespace) -> int:
-    from glmstudio.models.doctor import examine
+    from glmstudio.models.inspection.doctor import examine
 
     found = examine(args.source, device=args.device, dtype=args.dtype, verify=args.verify)
     print(as_json(found) if args.json else "\n".join(lines(found)))

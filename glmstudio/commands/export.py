@@ -12,8 +12,8 @@ from glmstudio.settings import DTYPES, EXPORT_FORMS, GGUF_TYPES, PROMPT_STYLES
 from glmstudio.ui.language import LANGUAGES, t
 
 if TYPE_CHECKING:
-    from glmstudio.models.export_result import ExportResult
-    from glmstudio.models.merge_check import MergeCheck
+    from glmstudio.models.exporting.export_result import ExportResult
+    from glmstudio.models.exporting.merge_check import MergeCheck
 
 # Rows of a file that the merge is checked on.
 CHECKED_ROWS = 3
@@ -36,7 +36,7 @@ def add_merge(commands: Any) -> None:
 
 
 def merge_command(args: argparse.Namespace) -> int:
-    from glmstudio.models.export import export
+    from glmstudio.models.exporting.export import export
 
     rows = read_rows(args.dev_path, "dev")[:CHECKED_ROWS] if args.dev_path else []
     result = export(
@@ -58,7 +58,7 @@ def add_export_adapter(commands: Any) -> None:
 
 
 def export_adapter_command(args: argparse.Namespace) -> int:
-    from glmstudio.models.export import export
+    from glmstudio.models.exporting.export import export
 
     print_result(
         export(
@@ -82,7 +82,7 @@ def add_gguf(commands: Any) -> None:
 
 
 def gguf_command(args: argparse.Namespace) -> int:
-    from glmstudio.models.export import to_gguf
+    from glmstudio.models.exporting.export import to_gguf
 
     result = to_gguf(args.model, args.output, args.outtype, style=args.prompt_style, on_progress=print_stage)
     print_result(result)

@@ -11,7 +11,7 @@ from glmstudio.errors import StudioError
 from glmstudio.settings import PROMPT_STYLES, TrainingSettings
 
 if TYPE_CHECKING:
-    from glmstudio.models.preview import Preview
+    from glmstudio.models.prompts.preview import Preview
 
 
 def add_preview(commands: Any) -> None:
@@ -33,7 +33,7 @@ def preview_command(args: argparse.Namespace) -> int:
     from glmstudio.models.checkpoint_files import read_json
     from glmstudio.models.families import family_of
     from glmstudio.models.loading import folder_of, load_tokenizer
-    from glmstudio.models.preview import preview_row
+    from glmstudio.models.prompts.preview import preview_row
 
     row = _row(args.train_path, args.row)
     folder = folder_of(args.base)

@@ -14,7 +14,7 @@ from glmstudio.inference.cache import put_prefixes, roomy_cache
 from glmstudio.inference.sampling import Sampler
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.modeling_chatglm import next_position_ids, position_ids_for
-from glmstudio.models.dialogue import stop_ids
+from glmstudio.models.prompts.dialogue import stop_ids
 from glmstudio.settings import GenerationSettings
 
 if TYPE_CHECKING:

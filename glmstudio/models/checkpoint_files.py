@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from glmstudio.errors import StudioError
-from glmstudio.models.pickled_names import code_in_pickle
+from glmstudio.models.inspection.pickled_names import code_in_pickle
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 WEIGHT_SUFFIXES = (".safetensors", ".bin")

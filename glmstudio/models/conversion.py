@@ -17,8 +17,8 @@ from transformers import GlmConfig, GlmForCausalLM
 from glmstudio.errors import StudioError
 from glmstudio.models.checkpoint_files import refuse_misfit, refuse_missing, tensors, weight_files
 from glmstudio.models.families import CHATGLM2, FAMILY_KEY, Family
-from glmstudio.models.quantised import quantisation_of, use_packed_layers
-from glmstudio.models.quantising import Shrink, leave
+from glmstudio.models.quantisation.quantised import quantisation_of, use_packed_layers
+from glmstudio.models.quantisation.quantising import Shrink, leave
 
 NOT_LOADED = re.compile(r"rotary_pos_emb\.inv_freq$|^transformer\.prefix_encoder\.")
 ROPE_THETA = 10000.0

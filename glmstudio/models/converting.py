@@ -16,13 +16,13 @@ from transformers import GenerationConfig, GlmConfig
 from glmstudio.errors import StudioError
 from glmstudio.models.checkpoint_files import refuse_missing, tensors, weight_files
 from glmstudio.models.conversion import GlmNames, empty_model, native_tensors
-from glmstudio.models.destinations import aside, require_room
 from glmstudio.models.devices import chosen_dtype
+from glmstudio.models.exporting.destinations import aside, require_room
+from glmstudio.models.exporting.shards import SHARD_BYTES
 from glmstudio.models.families import Family, family_of, is_original
 from glmstudio.models.loading import TOKENIZER_FILES, folder_of, load_tokenizer, read_config
-from glmstudio.models.quantised import quantisation_of
-from glmstudio.models.shards import SHARD_BYTES
-from glmstudio.models.vocabulary_fit import refuse_larger_vocabulary
+from glmstudio.models.quantisation.quantised import quantisation_of
+from glmstudio.models.vocabularies.vocabulary_fit import refuse_larger_vocabulary
 
 OnProgress = Callable[[int, int], None]
 

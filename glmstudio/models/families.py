@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.models.chat_forms import CHATGLM2_FORM, CHATGLM3_FORM, CHATGLM_FORM, GLM4_FORM, ChatForm
+from glmstudio.models.prompts.chat_forms import CHATGLM2_FORM, CHATGLM3_FORM, CHATGLM_FORM, GLM4_FORM, ChatForm
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 GLM_LINEAR = (*ATTENTION, "gate_up_proj", "down_proj")

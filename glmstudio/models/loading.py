@@ -13,8 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from glmstudio.errors import StudioError
-from glmstudio.models import hub
-from glmstudio.models.adapters import load_adapter
+from glmstudio.models.adapters.adapters import load_adapter
 from glmstudio.models.chatglm import registration  # noqa: F401 - makes ChatGLM-6B known to the Auto classes
 from glmstudio.models.chatglm.tokenization_chatglm import VOCAB_FILES_NAMES, ChatGLMTokenizer
 from glmstudio.models.chatglm.weights import load_chatglm
@@ -30,10 +29,11 @@ from glmstudio.models.checkpoint_files import (
 from glmstudio.models.conversion import load_original
 from glmstudio.models.devices import chosen_device, chosen_dtype
 from glmstudio.models.families import CHATGLM, CHATGLM2, CHATGLM3, GLM_4, Family, family_of, is_original
-from glmstudio.models.quantised import quantisation_of
-from glmstudio.models.quantising import Shrink, leave, shrink_to
-from glmstudio.models.tokenization_glm import VOCABULARY, read_sentencepiece, read_tiktoken
-from glmstudio.models.vocabulary_fit import refuse_larger_vocabulary
+from glmstudio.models.hubs import hub
+from glmstudio.models.quantisation.quantised import quantisation_of
+from glmstudio.models.quantisation.quantising import Shrink, leave, shrink_to
+from glmstudio.models.vocabularies.tokenization_glm import VOCABULARY, read_sentencepiece, read_tiktoken
+from glmstudio.models.vocabularies.vocabulary_fit import refuse_larger_vocabulary
 from glmstudio.workspace import repository_root
 
 __all__ = ["Base", "embedded_folder", "load_adapter", "load_base", "load_tokenizer"]

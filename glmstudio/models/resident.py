@@ -13,14 +13,14 @@ from peft import LoraConfig, PeftConfig, PeftModel, PeftModelForCausalLM
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from glmstudio.errors import StudioError
-from glmstudio.models.adapter_files import AdapterForm, adapter_form
-from glmstudio.models.adapter_fit import refuse_other_family
-from glmstudio.models.adapters import fill, lora_for, take_off, unfit
+from glmstudio.models.adapters.adapter_files import AdapterForm, adapter_form
+from glmstudio.models.adapters.adapter_fit import refuse_other_family
+from glmstudio.models.adapters.adapters import fill, lora_for, take_off, unfit
+from glmstudio.models.adapters.prefix import PrefixEncoder, PrefixModel, PrefixShape
+from glmstudio.models.adapters.prefix_files import read_prefix
 from glmstudio.models.gate import Gate
-from glmstudio.models.prefix import PrefixEncoder, PrefixModel, PrefixShape
-from glmstudio.models.prefix_files import read_prefix
-from glmstudio.models.quantised import parameter_count, weight_bytes
-from glmstudio.models.quantising import prefer_answers
+from glmstudio.models.quantisation.quantised import parameter_count, weight_bytes
+from glmstudio.models.quantisation.quantising import prefer_answers
 from glmstudio.settings import LoraSettings, TrainingSettings
 
 if TYPE_CHECKING:

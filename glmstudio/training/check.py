@@ -77,7 +77,7 @@ def _of_base(base: "Base | None", lora: LoraSettings, settings: TrainingSettings
     if base is None:
         yield Finding("base-not-ready", "error")
         return
-    from glmstudio.models.prefix import PrefixShape
+    from glmstudio.models.adapters.prefix import PrefixShape
     from glmstudio.models.resident import lora_targets
 
     try:

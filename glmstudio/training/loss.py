@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from glmstudio.models.prefix import PrefixModel
+from glmstudio.models.adapters.prefix import PrefixModel
 
 # Logits that are whole at one time, in numbers: 64 MiB in float32.
 LARGEST_CHUNK = 2**24

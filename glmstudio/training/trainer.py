@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from glmstudio.errors import StudioError
+from glmstudio.models.adapters.prefix import PrefixModel
+from glmstudio.models.adapters.prefix_files import refill, write_prefix
 from glmstudio.models.chat_format import Rendered
-from glmstudio.models.prefix import PrefixModel
-from glmstudio.models.prefix_files import refill, write_prefix
 from glmstudio.models.resident import IN_TRAINING
 from glmstudio.settings import TrainingSettings
 from glmstudio.training.batches import LikeLengths, collate, dev_batches

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from glmstudio.base_slot import BaseStatus, Download
     from glmstudio.exports import ExportState
     from glmstudio.model_shelf import Fetching
-    from glmstudio.models.doctor import Diagnosis
-    from glmstudio.models.library import LocalBase
-    from glmstudio.models.merge_check import MergeCheck
+    from glmstudio.models.exporting.merge_check import MergeCheck
+    from glmstudio.models.inspection.doctor import Diagnosis
+    from glmstudio.models.inspection.library import LocalBase
 
 _FITS = {"train": ("ok", "✓"), "train-least": ("ok", "✓"), "answer": ("warn", "!"), "nothing": ("bad", "✗")}
 _COLUMNS = ("base", "family", "form", "size", "fits")

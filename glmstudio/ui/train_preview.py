@@ -16,7 +16,7 @@ from glmstudio.ui.page import QUIET, slot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from glmstudio.models.preview import Piece, Preview
+    from glmstudio.models.prompts.preview import Piece, Preview
     from glmstudio.studio import Studio
     from glmstudio.ui.forms import Form
 

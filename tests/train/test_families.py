@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from glmstudio.inference.compare import Answer, compare
-from glmstudio.models.export_merged import export_merged
+from glmstudio.models.exporting.export_merged import export_merged
 from glmstudio.models.families import CHATGLM, FAMILIES
 from glmstudio.models.loading import Base, load_adapter, load_base
 from glmstudio.models.resident import Resident

@@ -13,9 +13,9 @@ from glmstudio.data.example import Example
 from glmstudio.evaluation.evaluate import evaluate
 from glmstudio.inference.compare import answer_text, compare
 from glmstudio.inference.engine import end_ids
+from glmstudio.models.adapters.prefix import PrefixModel
 from glmstudio.models.chat_format import render_prompt
 from glmstudio.models.loading import Base, load_adapter, load_base
-from glmstudio.models.prefix import PrefixModel
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings
 from glmstudio.training.batches import collate, render_rows

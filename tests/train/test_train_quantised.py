@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from glmstudio.models.quantising import shrink_to
+from glmstudio.models.quantisation.quantising import shrink_to
 from glmstudio.models.resident import Resident
 from glmstudio.training.runs import RunFolder
 from tests.tiny_base import tiny_base

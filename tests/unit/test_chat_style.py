@@ -10,9 +10,9 @@ import pytest
 from glmstudio.errors import StudioError
 from glmstudio.inference.compare import answer_text
 from glmstudio.models.chat_format import Rendered, render_example, render_prompt
-from glmstudio.models.dialogue import dialogue_of, stop_ids
 from glmstudio.models.families import CHATGLM, FAMILIES, GLM_4, family_of
 from glmstudio.models.loading import load_tokenizer
+from glmstudio.models.prompts.dialogue import dialogue_of, stop_ids
 from glmstudio.settings import PROMPT_STYLES
 from tests import tiny_families
 from tests.prompt_bases import BASES, TEMPLATES, prompt_bases, with_template

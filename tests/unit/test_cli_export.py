@@ -9,7 +9,7 @@ from glmstudio.commands.export import add_export_adapter, add_gguf, add_merge
 from glmstudio.data import snapshot
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
-from glmstudio.models.adapter_about import about_adapter, dev_prompts
+from glmstudio.models.adapters.adapter_about import about_adapter, dev_prompts
 from tests.tiny_families import native_folder
 from tests.unit.export_cases import random_adapter
 

@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from glmstudio.commands import doctor as doctor_command
 from glmstudio.embedded.vocabulary import build_model
 from glmstudio.errors import StudioError
-from glmstudio.models import doctor
-from glmstudio.models.anatomy import anatomy
 from glmstudio.models.chatglm.tokenization_chatglm import ChatGLMTokenizer
 from glmstudio.models.checkpoint_files import Header
-from glmstudio.models.doctor import Conversion, examine
+from glmstudio.models.inspection import doctor
+from glmstudio.models.inspection.anatomy import anatomy
+from glmstudio.models.inspection.doctor import Conversion, examine
+from glmstudio.models.inspection.memory_needs import FITS, Needs, fitting, memory_needs
 from glmstudio.models.loading import load_base
-from glmstudio.models.memory_needs import FITS, Needs, fitting, memory_needs
 from glmstudio.ui.language import error_text
 from tests.tiny_families import QUIRKS, native_folder
 from tests.unit.golden_cases import CHATGLM

@@ -14,15 +14,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from glmstudio.errors import StudioError
-from glmstudio.models.adapter_about import about_adapter, dev_prompts, public_name
-from glmstudio.models.adapters import load_adapter
+from glmstudio.models.adapters.adapter_about import about_adapter, dev_prompts, public_name
+from glmstudio.models.adapters.adapters import load_adapter
 from glmstudio.models.chat_format import render_prompt
-from glmstudio.models.export import export
+from glmstudio.models.exporting.export import export
+from glmstudio.models.exporting.model_card import EXAMPLE
 from glmstudio.models.families import CHATGLM as CHATGLM_FAMILY
 from glmstudio.models.families import FAMILIES
 from glmstudio.models.loading import load_base
-from glmstudio.models.model_card import EXAMPLE
-from glmstudio.models.prompt_text import filled, prompt_text, seen_text
+from glmstudio.models.prompts.prompt_text import filled, prompt_text, seen_text
 from tests import tiny_base, tiny_families
 from tests.unit.export_cases import chatglm_folder, logits, random_adapter
 from tests.unit.golden_cases import CHATGLM, CHATGLM2

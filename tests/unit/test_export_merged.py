@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from glmstudio.errors import StudioError
-from glmstudio.models import destinations, export_merged, shards
-from glmstudio.models.adapters import load_adapter
+from glmstudio.models.adapters.adapters import load_adapter
 from glmstudio.models.checkpoint_files import tensors, weight_files
-from glmstudio.models.export_merged import export_merged as merge
+from glmstudio.models.exporting import destinations, export_merged, shards
+from glmstudio.models.exporting.export_merged import export_merged as merge
 from glmstudio.models.loading import load_base
 from tests.tiny_families import native_folder
 from tests.unit.export_cases import ROWS, chatglm_folder, logits, random_adapter

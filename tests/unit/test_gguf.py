@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from glmstudio.errors import StudioError
-from glmstudio.models import gguf
-from glmstudio.models.export import export, to_gguf
+from glmstudio.models.exporting import gguf
+from glmstudio.models.exporting.export import export, to_gguf
+from glmstudio.models.exporting.gguf_vocabulary import ConverterTokenizer
+from glmstudio.models.exporting.ollama import modelfile
 from glmstudio.models.families import CHATGLM3, FAMILIES
-from glmstudio.models.gguf_vocabulary import ConverterTokenizer
-from glmstudio.models.ollama import modelfile
-from glmstudio.models.tokenization_glm import OPENING, ROLES
+from glmstudio.models.vocabularies.tokenization_glm import OPENING, ROLES
 from tests import tiny_base, tiny_families
 from tests.unit.export_cases import chatglm_folder, random_adapter
 
@@ -219,8 +219,8 @@ def test_chatglm3_keeps_its_own_names(monkeypatch):
         def convert_ids_to_tokens(self, index):
             return ROLES[index]
 
-    monkeypatch.setattr("glmstudio.models.ollama.prompt_text", lambda *_: Found)
-    monkeypatch.setattr("glmstudio.models.ollama.stop_ids", lambda *_: {1, 3})
+    monkeypatch.setattr("glmstudio.models.exporting.ollama.prompt_text", lambda *_: Found)
+    monkeypatch.setattr("glmstudio.models.exporting.ollama.stop_ids", lambda *_: {1, 3})
     text = modelfile(Path("m.gguf"), Tokenizer(), CHATGLM3, "chat", 512)
     assert "[gMASK]sop<|user|>\n {{ if .System }}" in text
     assert [line for line in text.splitlines() if "stop" in line] == [

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from glmstudio.errors import StudioError
 from glmstudio.models.loading import load_tokenizer
-from glmstudio.models.tokenization_glm import GLM_4_END, SentencePieceGlmTokenizer
+from glmstudio.models.vocabularies.tokenization_glm import GLM_4_END, SentencePieceGlmTokenizer
 from tests.small_vocabularies import (
     TYPED,
     lines,

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 
 from glmstudio.errors import StudioError
-from glmstudio.models import hub
+from glmstudio.models.hubs import hub
 from glmstudio.models.loading import load_base
 from tests.fake_hub import COMMIT, FakeHub, fake_hub
 from tests.unit.golden_cases import CHATGLM
@@ -177,7 +177,7 @@ def test_without_a_network(server, monkeypatch):
 
 
 def test_a_server_that_goes_away(server: FakeHub, monkeypatch):
-    monkeypatch.setattr("glmstudio.models.hub_huggingface.TRIES_WITHOUT_A_BYTE", 0)
+    monkeypatch.setattr("glmstudio.models.hubs.hub_huggingface.TRIES_WITHOUT_A_BYTE", 0)
     server.cut_after["model.safetensors"] = 0
     error = refusal("some/model")
     assert (error.code, error.params["source"]) == ("download-broken", "some/model")

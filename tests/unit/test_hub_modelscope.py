@@ -7,8 +7,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from glmstudio.errors import StudioError
-from glmstudio.models import hub
-from glmstudio.models.hub_modelscope import kept_folders
+from glmstudio.models.hubs import hub
+from glmstudio.models.hubs.hub_modelscope import kept_folders
 
 FILES = {
     "config.json": b"{}",

@@ -10,8 +10,8 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from glmstudio.models.library import LocalBase, bases_on_this_machine, remember, remembered
-from glmstudio.models.memory_needs import FITS
+from glmstudio.models.inspection.library import LocalBase, bases_on_this_machine, remember, remembered
+from glmstudio.models.inspection.memory_needs import FITS
 from tests.tiny_families import native_folder
 from tests.unit.golden_cases import CHATGLM
 
@@ -107,7 +107,7 @@ def test_a_folder_that_no_client_would_make_does_no_harm(root, tmp_path):
 
 
 def test_memory_that_another_base_holds_counts(root, monkeypatch):
-    monkeypatch.setattr("glmstudio.models.library.free_memory", lambda device: 0)
+    monkeypatch.setattr("glmstudio.models.inspection.library.free_memory", lambda device: 0)
     assert set(found(root)["embedded"].fits.values()) == {"nothing"}
     assert set(found(root, held=2**31)["embedded"].fits.values()) == {"train"}
 

@@ -18,7 +18,7 @@ from glmstudio.models.chatglm.tokenization_chatglm import ChatGLMTokenizer
 from glmstudio.models.families import CHATGLM as CHATGLM_FAMILY
 from glmstudio.models.families import FAMILIES
 from glmstudio.models.loading import load_base, load_tokenizer
-from glmstudio.models.vocabulary_fit import tokens_in_use
+from glmstudio.models.vocabularies.vocabulary_fit import tokens_in_use
 from tests.small_vocabularies import sentencepiece_file, tiktoken_file, tiktoken_ranks
 from tests.unit.golden_cases import CHATGLM, CHATGLM2, CHATGLM3, GLM_4, assert_forward, cases, tensor
 

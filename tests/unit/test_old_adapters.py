@@ -9,7 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from glmstudio.errors import StudioError
-from glmstudio.models.adapter_files import adapter_form
+from glmstudio.models.adapters.adapter_files import adapter_form
 from glmstudio.models.loading import load_adapter
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings

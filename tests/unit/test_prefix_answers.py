@@ -8,9 +8,9 @@ import torch
 
 from glmstudio.errors import StudioError
 from glmstudio.inference.engine import Row, generate
+from glmstudio.models.adapters.prefix import PrefixEncoder, PrefixModel, PrefixShape
+from glmstudio.models.adapters.prefix_files import load_prefix, write_prefix
 from glmstudio.models.loading import Base, load_adapter, load_base
-from glmstudio.models.prefix import PrefixEncoder, PrefixModel, PrefixShape
-from glmstudio.models.prefix_files import load_prefix, write_prefix
 from glmstudio.models.resident import BASE_NAME, KEPT_ADAPTERS, Resident
 from glmstudio.settings import GenerationSettings, LoraSettings
 from tests.unit.golden_cases import CHATGLM, CHATGLM2, CHATGLM3, assert_close, cases, tensor

@@ -11,7 +11,7 @@ import pytest
 from glmstudio.commands.preview import add_preview
 from glmstudio.errors import StudioError
 from glmstudio.models.chat_format import render_example
-from glmstudio.models.preview import Piece, preview, preview_row
+from glmstudio.models.prompts.preview import Piece, preview, preview_row
 from glmstudio.settings import PROMPT_STYLES, TrainingSettings
 from glmstudio.studio import Studio
 from glmstudio.workspace import Workspace

@@ -10,8 +10,8 @@ from peft import LoraConfig, PeftModelForCausalLM
 from torch import nn
 
 from glmstudio.errors import StudioError
-from glmstudio.models import quantised
 from glmstudio.models.loading import load_base
+from glmstudio.models.quantisation import quantised
 from glmstudio.models.resident import Resident, lora_targets
 from glmstudio.settings import LoraSettings
 from tests.quantised_folders import quantised as formula

@@ -12,11 +12,11 @@ from bitsandbytes.functional import has_avx512bf16
 from torch import nn
 
 from glmstudio.errors import StudioError
-from glmstudio.models import quantising
 from glmstudio.models.chatglm.weights import load_chatglm
 from glmstudio.models.loading import load_base
-from glmstudio.models.nf4 import Nf4Linear
-from glmstudio.models.quantised import plain_layers
+from glmstudio.models.quantisation import quantising
+from glmstudio.models.quantisation.nf4 import Nf4Linear
+from glmstudio.models.quantisation.quantised import plain_layers
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings
 from tests.tiny_families import QUIRKS, native_folder

@@ -11,8 +11,8 @@ from glmstudio.errors import StudioError
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
 from glmstudio.models.checkpoint_files import refuse_misfit, refuse_missing, tensors, weight_files
-from glmstudio.models.quantised import quantisation_of, use_packed_layers
-from glmstudio.models.quantising import Shrink, leave
+from glmstudio.models.quantisation.quantised import quantisation_of, use_packed_layers
+from glmstudio.models.quantisation.quantising import Shrink, leave
 
 # The frequencies are computed; a prefix that was saved with its whole base is an adapter, and loads as one.
 NOT_LOADED = re.compile(r"rotary_emb\.inv_freq$|^transformer\.prefix_encoder\.")

@@ -13,15 +13,15 @@ from typing import Any
 from huggingface_hub import snapshot_download
 
 from glmstudio.errors import StudioError
-from glmstudio.models import model_card
-from glmstudio.models.adapter_about import RECORD, about_adapter, public_name
-from glmstudio.models.adapter_files import AdapterForm, adapter_form, read_lora
+from glmstudio.models.adapters.adapter_about import RECORD, about_adapter, public_name
+from glmstudio.models.adapters.adapter_files import AdapterForm, adapter_form, read_lora
 from glmstudio.models.checkpoint_files import read_json
-from glmstudio.models.destinations import aside, size_of
-from glmstudio.models.export_result import ExportResult
+from glmstudio.models.exporting import model_card
+from glmstudio.models.exporting.destinations import aside, size_of
+from glmstudio.models.exporting.export_result import ExportResult
+from glmstudio.models.exporting.shards import write_shards
 from glmstudio.models.families import FAMILIES, Family, family_of
 from glmstudio.models.loading import EMBEDDED, embedded_folder, load_tokenizer
-from glmstudio.models.shards import write_shards
 
 
 def export_adapter(

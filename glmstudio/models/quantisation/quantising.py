@@ -15,7 +15,7 @@ from torch import nn
 
 from glmstudio.errors import StudioError
 from glmstudio.models.checkpoint_files import first_line
-from glmstudio.models.quantised import PackedLinear, plain_layers
+from glmstudio.models.quantisation.quantised import PackedLinear, plain_layers
 from glmstudio.settings import QUANTIZATIONS
 
 LIBRARY, REQUIREMENT = "bitsandbytes", "bitsandbytes==0.50.2"
@@ -49,7 +49,7 @@ def shrink_to(quantization: str, device: torch.device, dtype: torch.dtype) -> Sh
             if quantization == "8bit":
                 _replace(model, lambda layer: llm_int8(library, layer, device))
             else:
-                from glmstudio.models.nf4 import Nf4Linear
+                from glmstudio.models.quantisation.nf4 import Nf4Linear
 
                 _replace(model, lambda layer: Nf4Linear(layer, device, dtype))
         except (RuntimeError, AttributeError) as error:  # Its compiled part does not serve this machine.

@@ -13,13 +13,13 @@ from typing import Any
 from huggingface_hub import constants
 
 from glmstudio.errors import StudioError
-from glmstudio.models import hub_modelscope
-from glmstudio.models.anatomy import Anatomy, anatomy
 from glmstudio.models.checkpoint_files import SINGLE_FILES
 from glmstudio.models.devices import chosen_device, chosen_dtype, free_memory
-from glmstudio.models.hub_huggingface import kept_folder
+from glmstudio.models.hubs import hub_modelscope
+from glmstudio.models.hubs.hub_huggingface import kept_folder
+from glmstudio.models.inspection.anatomy import Anatomy, anatomy
+from glmstudio.models.inspection.memory_needs import Needs, fitting, memory_needs
 from glmstudio.models.loading import EMBEDDED, embedded_folder
-from glmstudio.models.memory_needs import Needs, fitting, memory_needs
 from glmstudio.settings import QUANTIZATIONS
 from glmstudio.workspace import Workspace
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from glmstudio.data.example import join_context, join_message
 from glmstudio.models.chat_format import CHAT, render_prompt
-from glmstudio.models.chat_forms import MESSAGE
 from glmstudio.models.families import Family
+from glmstudio.models.prompts.chat_forms import MESSAGE
 
 # Longer than any prompt that is rendered here.
 LIMIT = 32768

@@ -12,14 +12,14 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GlmForCausalLM
 
 from glmstudio.errors import StudioError
-from glmstudio.models.anatomy import Anatomy
 from glmstudio.models.chatglm import weights as chatglm
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
 from glmstudio.models.checkpoint_files import first_line, refuse_misfit, refuse_missing
 from glmstudio.models.conversion import GlmNames, glm_config, native_tensors
 from glmstudio.models.families import CHATGLM, is_original
-from glmstudio.models.quantised import quantisation_of, use_packed_layers
+from glmstudio.models.inspection.anatomy import Anatomy
+from glmstudio.models.quantisation.quantised import quantisation_of, use_packed_layers
 
 HEAD = "lm_head.weight"
 

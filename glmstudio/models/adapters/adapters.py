@@ -13,10 +13,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 
 from glmstudio.errors import StudioError
-from glmstudio.models.adapter_files import AdapterForm, Lora, adapter_form, read_lora
-from glmstudio.models.adapter_fit import fit, refuse_other_family
+from glmstudio.models.adapters.adapter_files import AdapterForm, Lora, adapter_form, read_lora
+from glmstudio.models.adapters.adapter_fit import fit, refuse_other_family
+from glmstudio.models.adapters.prefix_files import load_prefix
 from glmstudio.models.checkpoint_files import first_line
-from glmstudio.models.prefix_files import load_prefix
 
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base

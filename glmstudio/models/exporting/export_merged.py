@@ -15,22 +15,22 @@ from typing import Any
 import torch
 
 from glmstudio.errors import StudioError
-from glmstudio.models import model_card
-from glmstudio.models.adapter_about import about_adapter, dev_prompts
-from glmstudio.models.adapter_files import adapter_form
-from glmstudio.models.adapters import load_adapter
+from glmstudio.models.adapters.adapter_about import about_adapter, dev_prompts
+from glmstudio.models.adapters.adapter_files import adapter_form
+from glmstudio.models.adapters.adapters import load_adapter
 from glmstudio.models.chat_format import render_prompt
 from glmstudio.models.checkpoint_files import read_json, weight_files
-from glmstudio.models.destinations import aside, require_room, size_of
 from glmstudio.models.devices import DTYPES
-from glmstudio.models.export_adapter import write_record
-from glmstudio.models.export_result import ExportResult
+from glmstudio.models.exporting import model_card
+from glmstudio.models.exporting.destinations import aside, require_room, size_of
+from glmstudio.models.exporting.export_adapter import write_record
+from glmstudio.models.exporting.export_result import ExportResult
+from glmstudio.models.exporting.merge_check import PROMPTS, MergeCheck, compared, logits_of, tolerance
+from glmstudio.models.exporting.merged_files import named_tensors, stored_dtype, write_rest
+from glmstudio.models.exporting.merging import merge_lora
+from glmstudio.models.exporting.shards import write_shards
 from glmstudio.models.families import CHATGLM, Family, family_of
 from glmstudio.models.loading import Base, folder_of, load_base
-from glmstudio.models.merge_check import PROMPTS, MergeCheck, compared, logits_of, tolerance
-from glmstudio.models.merged_files import named_tensors, stored_dtype, write_rest
-from glmstudio.models.merging import merge_lora
-from glmstudio.models.shards import write_shards
 from glmstudio.settings import EXPORT_FORMS
 
 CHECK_FILE = "merge_check.json"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.models.chat_forms import MESSAGE, ChatForm
 from glmstudio.models.families import Family
+from glmstudio.models.prompts.chat_forms import MESSAGE, ChatForm
 
 # Plain words: no template trims, splits or rewrites them, and no person sees them.
 QUESTION, ANSWER = "glmstudio question", "glmstudio answer"

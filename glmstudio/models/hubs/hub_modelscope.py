@@ -10,7 +10,15 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.models.checkpoint_files import first_line
-from glmstudio.models.hub_transfer import HubFile, OnProgress, ShouldStop, Transfer, require_space, total_size, wanted
+from glmstudio.models.hubs.hub_transfer import (
+    HubFile,
+    OnProgress,
+    ShouldStop,
+    Transfer,
+    require_space,
+    total_size,
+    wanted,
+)
 
 
 def download(name: str, on_progress: OnProgress | None, should_stop: ShouldStop | None) -> Path:

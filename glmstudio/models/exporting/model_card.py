@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from glmstudio.models.adapter_about import public_name
-from glmstudio.models.card_words import WORDS
+from glmstudio.models.adapters.adapter_about import public_name
 from glmstudio.models.chat_format import render_prompt
+from glmstudio.models.exporting.card_words import WORDS
+from glmstudio.models.exporting.merge_check import MergeCheck
 from glmstudio.models.families import CHATGLM, Family
-from glmstudio.models.merge_check import MergeCheck
-from glmstudio.models.prompt_text import LIMIT, PromptText, filled, prompt_text, seen_text
+from glmstudio.models.prompts.prompt_text import LIMIT, PromptText, filled, prompt_text, seen_text
 
 EXAMPLE = ("Name the city in the text.", "Oslo is the capital of Norway.")
 SETTINGS = ("num_train_epochs", "learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "seed")

@@ -13,7 +13,7 @@ from peft.utils.other import get_pattern_key
 from transformers import GlmConfig
 
 from glmstudio.errors import StudioError
-from glmstudio.models.adapter_files import AdapterForm, Lora
+from glmstudio.models.adapters.adapter_files import AdapterForm, Lora
 from glmstudio.models.conversion import GlmNames
 
 if TYPE_CHECKING:

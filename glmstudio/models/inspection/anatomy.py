@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.models.adapter_about import RECORD
+from glmstudio.models.adapters.adapter_about import RECORD
 from glmstudio.models.chatglm.weights import WRAPPED_HEAD
 from glmstudio.models.checkpoint_files import Header, read_config, survey_weights, tensor_headers
 from glmstudio.models.families import CHATGLM, FAMILY_KEY, Family, family_of
-from glmstudio.models.quantised import quantisation_of
+from glmstudio.models.quantisation.quantised import quantisation_of
 
 FORMS = ("embedded", "official", "original", "native", "converted", "merged", "int8", "int4")
 # Tables that are computed, the scales of packed rows, and what routes a mixture without being trained.

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from glmstudio.models.checkpoint_files import read_json
 from glmstudio.models.families import CHATGLM2, CHATGLM3, Family
-from glmstudio.models.vocabulary_files import sentencepiece_backend, text_of_pieces, tiktoken_backend
+from glmstudio.models.vocabularies.vocabulary_files import sentencepiece_backend, text_of_pieces, tiktoken_backend
 
 VOCABULARY = "tokenizer.model"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from glmstudio.errors import StudioError
+from glmstudio.models.adapters.prefix import PrefixEncoder, PrefixModel, PrefixShape
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.checkpoint_files import read_json, tensors, weight_files
-from glmstudio.models.prefix import PrefixEncoder, PrefixModel, PrefixShape
 
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.models import gguf
-from glmstudio.models.adapter_about import RECORD, record_of
+from glmstudio.models.adapters.adapter_about import RECORD, record_of
 from glmstudio.models.checkpoint_files import read_json
-from glmstudio.models.destinations import size_of
-from glmstudio.models.export_adapter import export_adapter
-from glmstudio.models.export_merged import Progress, Prompts, export_merged
-from glmstudio.models.export_result import ExportResult
+from glmstudio.models.exporting import gguf
+from glmstudio.models.exporting.destinations import size_of
+from glmstudio.models.exporting.export_adapter import export_adapter
+from glmstudio.models.exporting.export_merged import Progress, Prompts, export_merged
+from glmstudio.models.exporting.export_result import ExportResult
+from glmstudio.models.exporting.ollama import modelfile
 from glmstudio.models.families import family_of
 from glmstudio.models.loading import folder_of, load_tokenizer
-from glmstudio.models.ollama import modelfile
 
 KINDS = ("adapter", "merged", "gguf")
 MODELFILE = "Modelfile"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from glmstudio.models.merge_check import MergeCheck
+from glmstudio.models.exporting.merge_check import MergeCheck
 
 
 @dataclass(frozen=True)

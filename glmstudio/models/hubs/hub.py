@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from glmstudio.errors import StudioError
-from glmstudio.models.hub_transfer import OnProgress, ShouldStop, Stopped
+from glmstudio.models.hubs.hub_transfer import OnProgress, ShouldStop, Stopped
 
 HUGGINGFACE, MODELSCOPE = HUBS = ("huggingface", "modelscope")
 HUB_ID = re.compile(r"(?:(huggingface|modelscope):)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)")
@@ -43,9 +43,9 @@ def fetch(source: str, *, on_progress: OnProgress | None = None, should_stop: Sh
     """
     hub, name = hub_and_name(source)
     if hub == MODELSCOPE:
-        from glmstudio.models.hub_modelscope import download
+        from glmstudio.models.hubs.hub_modelscope import download
     else:
-        from glmstudio.models.hub_huggingface import download
+        from glmstudio.models.hubs.hub_huggingface import download
     try:
         return download(name, on_progress, should_stop)
     except Stopped as stop:
@@ -59,7 +59,7 @@ def kept(source: str) -> Path | None:
     """
     hub, name = hub_and_name(source)
     if hub == MODELSCOPE:
-        from glmstudio.models.hub_modelscope import kept_folder
+        from glmstudio.models.hubs.hub_modelscope import kept_folder
     else:
-        from glmstudio.models.hub_huggingface import kept_folder
+        from glmstudio.models.hubs.hub_huggingface import kept_folder
     return kept_folder(name)

@@ -25,7 +25,15 @@ from tqdm import tqdm
 
 from glmstudio.errors import StudioError
 from glmstudio.models.checkpoint_files import first_line
-from glmstudio.models.hub_transfer import HubFile, OnProgress, ShouldStop, Transfer, require_space, total_size, wanted
+from glmstudio.models.hubs.hub_transfer import (
+    HubFile,
+    OnProgress,
+    ShouldStop,
+    Transfer,
+    require_space,
+    total_size,
+    wanted,
+)
 
 FILES_AT_ONCE = 4
 CHUNK = 256 * 1024

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.models.chat_format import CHAT
-from glmstudio.models.chat_forms import MESSAGE
-from glmstudio.models.dialogue import stop_ids
 from glmstudio.models.families import Family
-from glmstudio.models.prompt_text import prompt_text
+from glmstudio.models.prompts.chat_forms import MESSAGE
+from glmstudio.models.prompts.dialogue import stop_ids
+from glmstudio.models.prompts.prompt_text import prompt_text
 
 FEWEST_TOKENS = 2048
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.data import snapshot
-from glmstudio.models.adapter_files import adapter_form
+from glmstudio.models.adapters.adapter_files import adapter_form
 from glmstudio.settings import PROMPT_STYLES, TrainingSettings
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

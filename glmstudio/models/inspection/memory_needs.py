@@ -16,8 +16,8 @@ without checkpointing) the process grew by 0.6 to 1.2 times what is said here. O
 import re
 from dataclasses import dataclass
 
-from glmstudio.models.anatomy import Anatomy
 from glmstudio.models.checkpoint_files import Header
+from glmstudio.models.inspection.anatomy import Anatomy
 from glmstudio.settings import LoraSettings, TrainingSettings
 
 NOT_QUANTISED = re.compile(r"embed|lm_head|output_layer|\.experts\.|prefix_encoder")

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from glmstudio.errors import StudioError
-from glmstudio.models import gguf_vocabulary
 from glmstudio.models.checkpoint_files import read_json
+from glmstudio.models.exporting import gguf_vocabulary
 from glmstudio.models.families import CHATGLM, CHATGLM2, CHATGLM3, FAMILY_KEY, Family, family_of
-from glmstudio.models.tokenization_glm import OPENING, ROLES
+from glmstudio.models.vocabularies.tokenization_glm import OPENING, ROLES
 from glmstudio.settings import GGUF_TYPES
 
 VARIABLE = "GLMSTUDIO_LLAMA_CPP"

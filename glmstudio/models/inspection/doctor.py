@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.models import hub
-from glmstudio.models.anatomy import NO_PARAMETER, Anatomy, anatomy
 from glmstudio.models.devices import chosen_device, chosen_dtype, free_memory
-from glmstudio.models.dialogue import dialogue_of, stop_ids
 from glmstudio.models.families import Family
+from glmstudio.models.hubs import hub
+from glmstudio.models.inspection.anatomy import NO_PARAMETER, Anatomy, anatomy
+from glmstudio.models.inspection.memory_needs import FITS, Needs, fitting, memory_needs
+from glmstudio.models.inspection.tensor_check import tensor_problems
 from glmstudio.models.loading import TOKENIZER_FILES, load_tokenizer, local_folder
-from glmstudio.models.memory_needs import FITS, Needs, fitting, memory_needs
-from glmstudio.models.tensor_check import tensor_problems
-from glmstudio.models.vocabulary_fit import refuse_larger_vocabulary, tokens_in_use
+from glmstudio.models.prompts.dialogue import dialogue_of, stop_ids
+from glmstudio.models.vocabularies.vocabulary_fit import refuse_larger_vocabulary, tokens_in_use
 from glmstudio.settings import QUANTIZATIONS
 
 NEXT_STEPS = ("mend", "use", "quantise", "answer", "too-large")

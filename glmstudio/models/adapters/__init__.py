@@ -1,0 +1,1 @@
+"""Finished adapters of every form, from files onto a base."""
