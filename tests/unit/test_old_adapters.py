@@ -131,7 +131,7 @@ def test_several_old_adapters_answer_in_one_batch_while_another_trains(tmp_path)
     with resident.gate.turn():
         resident.end_training()
     resident._drop("golden")
-    assert torch.equal(resident.forward(["other"], input_ids=ids[:1]).logits, mixed[:1])
+    assert_close(resident.forward(["other"], input_ids=ids[:1]).logits, mixed[:1], worst=2e-5, rms=5e-6)
 
 
 def test_every_old_module_name_finds_its_layer(tmp_path):
