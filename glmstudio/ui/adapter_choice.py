@@ -1,6 +1,7 @@
 """A dropdown of every checkpoint there is, those of the resident base first. The newest of these is chosen until a
-person picks another. Knows no tab."""
+person picks another (`of_any_base`: of all). Knows no tab."""
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 class AdapterChoice:
     """`choice` is placed where the layout stands; `look` takes `asked` and fills `shown`, on every tick of its tab."""
 
-    def __init__(self, studio: "Studio", elem_id: str, **more: Any) -> None:
-        self._studio = studio
+    def __init__(self, studio: "Studio", elem_id: str, *, of_any_base: bool = False, **more: Any) -> None:
+        self._studio, self._of_any_base = studio, of_any_base
         self.choice = Choice([], label=label("compare.run"), elem_id=elem_id, interactive=True, **more)
         self._choices, self._picked = gr.State(()), gr.State(False)
         self.shown = [self.choice, self._choices]
@@ -34,12 +35,13 @@ class AdapterChoice:
         """Every checkpoint there is; sent only when the list has changed."""
         lang = language_of(request)
         runs = {run.id: run for run in self._studio.runs()}
-        source = self._studio.base_status().source
+        resident = PurePath(self._studio.base_status().source).name
         fitting, others = [], []
         for ref in self._studio.adapters():
             run = runs[ref.run_id]
             words = adapter_label(run, ref, lang)
-            if run.base.source == source:
+            # A folder may have been moved, and a hub id may be a folder now: the name is what stays.
+            if PurePath(run.base.source).name == resident:
                 fitting.append((words, ref.name))
             else:
                 others.append((t("compare.other-base", lang, run=words, base=run.base.source), ref.name))
@@ -47,7 +49,8 @@ class AdapterChoice:
         if choices == last:
             return [gr.skip(), gr.skip()]
         names = [name for _, name in choices]
-        kept = value if picked and value in names else fitting[0][1] if fitting else None
+        first = next((name for _, name in (choices if self._of_any_base else fitting)), None)
+        kept = value if picked and value in names else first
         return [gr.update(choices=list(choices), value=kept), choices]
 
 

@@ -24,7 +24,7 @@ class Exporting:
         self._studio = studio
         with gr.Column(elem_id="models-export", elem_classes="glm-panel"):
             with gr.Row(elem_classes="glm-line"):
-                self.adapters = AdapterChoice(studio, "models-run", min_width=160, scale=3)
+                self.adapters = AdapterChoice(studio, "models-run", of_any_base=True, min_width=160, scale=3)
                 self.kind = gr.Dropdown(
                     [(label(f"export.kind.{kind}"), kind) for kind in KINDS], value=KINDS[0],
                     label=label("export.kind"), elem_id="models-kind", interactive=True, min_width=140, scale=2,

@@ -38,7 +38,7 @@ def _base_row(base: "LocalBase", resident: bool, chosen: bool, lang: str) -> str
     cells = (
         f'<td class="m">{"●" if resident else ""}</td>',
         f'<td title="{escape(base.source)}"><button>{escape(base_name(base.source, lang))}</button></td>',
-        f"<td>{escape(base.title or '–')}</td>",
+        f'<td title="{escape(base.title)}">{escape(base.title or "–")}</td>',
         f"<td>{_form(base.form, lang)}</td>",
         f"<td>{count(base.parameters)} · {gigabytes(base.bytes_on_disk)}</td>",
         f'<td class="{kind}" title="{escape(hint)}">{mark} {escape(fits)}</td>',
