@@ -109,7 +109,7 @@ class Compare:
             return [*self.adapters.look(request, run, last, picked), *answering.on_tick(request, *prompt)]
 
         seen = gr.State("")
-        asked = [*self.adapters.asked, seen, self.instruction, self.input]
+        asked = [*self.adapters.asked, seen, self.instruction, self.input, self.message]
         page.on_tick(on_tick, asked, [*self.adapters.shown, seen, *answering.buttons])
 
 

@@ -67,6 +67,7 @@ class Answering:
     def wire(self, page: "Page", prompting: "Prompting") -> None:
         tab, taken = self._tab, prompting.taken
         texts = [tab.instruction, tab.input]
+        looking = [*texts, tab.message]
         buttons = self.buttons
         verdict = [tab.correct, tab.right, tab.wrong, tab.feedback, tab.verdict]
         shown = [tab.base_head, tab.base, tab.tuned_head, tab.tuned]
@@ -75,13 +76,13 @@ class Answering:
         gr.on(
             changes,
             self.on_text,
-            [*texts, taken],
+            [*looking, taken],
             [*buttons, taken, tab.expected],
             trigger_mode="always_last",
             **QUIET,
         )
         page.on_load(self.on_open, shown)
-        prompting.opened.then(self.on_look, texts, buttons, **QUIET)
+        prompting.opened.then(self.on_look, looking, buttons, **QUIET)
         begun = tab.generate.click(
             self.on_begin, [tab.view, *tab.form.inputs], [*buttons, *shown, *verdict, self.asked], **QUIET
         )
@@ -103,28 +104,33 @@ class Answering:
             head(t("compare.tuned-title", lang), None, lang), pane("", hint),
         ]  # fmt: skip
 
-    def on_look(self, request: gr.Request, instruction: str, input: str) -> list[Any]:
-        """Generate is on when the base is there and there is something to ask; else the line says what is missing."""
+    def on_look(self, request: gr.Request, instruction: str, input: str, shown: str) -> list[Any]:
+        """Generate is on when the base is there and there is something to ask; else the line says what is missing.
+
+        A line that was empty when the browser asked (`shown`) is left alone: an answer may have filled it meanwhile.
+        """
         lang = language_of(request)
         if request.session_hash in self._live:
             return [gr.update(interactive=False), gr.update(interactive=True), gr.skip()]
         missing = self._missing(instruction, input, lang)
-        message = f'<span class="empty-hint">{escape(missing)}</span>' if missing else ""
+        message = f'<span class="empty-hint">{escape(missing)}</span>' if missing else "" if shown else gr.skip()
         return [gr.update(interactive=not missing), gr.update(interactive=False), message]
 
-    def on_tick(self, request: gr.Request, seen: str, instruction: str, input: str) -> list[Any]:
+    def on_tick(self, request: gr.Request, seen: str, *prompt: str) -> list[Any]:
         """Looks again when the base has come or failed."""
         state = self._studio.base_status().state
-        return [gr.skip()] * 4 if state == seen else [state, *self.on_look(request, instruction, input)]
+        return [gr.skip()] * 4 if state == seen else [state, *self.on_look(request, *prompt)]
 
-    def on_text(self, request: gr.Request, instruction: str, input: str, taken: Example | None) -> list[Any]:
+    def on_text(
+        self, request: gr.Request, instruction: str, input: str, shown: str, taken: Example | None
+    ) -> list[Any]:
         """The same; and a dev row that was changed is none any more."""
         own = taken is not None and (instruction, input) != (taken.instruction, taken.input)
-        return [*self.on_look(request, instruction, input), *((None, "") if own else (gr.skip(), gr.skip()))]
+        return [*self.on_look(request, instruction, input, shown), *((None, "") if own else (gr.skip(), gr.skip()))]
 
     def on_end(self, request: gr.Request, instruction: str, input: str) -> list[Any]:
         """The buttons after an answer; what the line says about it stays."""
-        return self.on_look(request, instruction, input)[:2]
+        return self.on_look(request, instruction, input, "")[:2]
 
     def _missing(self, instruction: str, input: str, lang: str) -> str:
         status = self._studio.base_status()
