@@ -137,14 +137,27 @@ def test_packed_rows_give_the_loss_and_gradients_of_the_original_chatglm(adapter
             assert (found[path] - expected).norm() < GRADIENT * expected.norm(), path
 
 
-def test_both_ways_on_the_cpu_agree_whatever_sees_what(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("window", [None, 4])
+def test_both_ways_on_the_cpu_are_the_formula(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     packing = varlen.Packing((5, 9, 1, 12), (3, 0, 0, 12))
-    query, key, value = (torch.randn(1, heads, 27, 8).bfloat16() for heads in (4, 2, 2))
-    for window in (None, 4):
-        plain, _ = varlen.attend(None, query, key, value, None, packing=packing, scaling=0.3, sliding_window=window)
-        with monkeypatch.context() as patch:
-            patch.setattr(varlen, "PLAIN_TOKENS", 0)
-            own, _ = varlen.attend(None, query, key, value, None, packing=packing, scaling=0.3, sliding_window=window)
-        assert plain.shape == own.shape == (1, 27, 4, 8)
-        torch.testing.assert_close(plain, own, atol=0.03, rtol=0.03)
+    states = [torch.randn(1, heads, 27, 8).bfloat16().requires_grad_() for heads in (4, 2, 2)]
+    direction = torch.randn(1, 27, 4, 8)
+    place = torch.arange(27)
+    sample = torch.repeat_interleave(torch.arange(4), torch.tensor(packing.lengths))
+    start = torch.tensor([0, 5, 14, 15])[sample]
+    sees = (place <= place[:, None]) & (place > place[:, None] - (window or 27))
+    sees |= (place - start) < torch.tensor(packing.contexts)[sample]
+    sees &= sample == sample[:, None]
+    query, key, value = (part.double() for part in states)
+    scores = query @ key.repeat_interleave(2, 1).transpose(2, 3) * 0.3
+    weights = scores.masked_fill(~sees, -torch.inf).softmax(-1)
+    formula = (weights @ value.repeat_interleave(2, 1)).transpose(1, 2)
+    expected = [formula, *torch.autograd.grad(formula, states, direction.double())]
+    for most in (varlen.SHORT_TOKENS, 0):
+        monkeypatch.setattr(varlen, "SHORT_TOKENS", most)
+        ours, _ = varlen.attend(None, *states, None, packing=packing, scaling=0.3, sliding_window=window)
+        found = [ours, *torch.autograd.grad(ours, states, direction.bfloat16())]
+        for actual, right in zip(found, expected, strict=True):
+            assert actual.shape == right.shape
+            assert (actual.double() - right).norm() < 0.01 * right.norm()
