@@ -17,11 +17,12 @@ from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training.batches import render_rows
 from glmstudio.training.callbacks import LetOthersIn, Progress, Recorder, StopWhenAsked
+from glmstudio.training.frozen_linears import drop_frozen_linears, use_frozen_linears
 from glmstudio.training.loss import agrees_with_model, batch_form
 from glmstudio.training.pace import Pace
 from glmstudio.training.resume import Standing, evaluation_due, standing
 from glmstudio.training.runs import Run, RunFolder
-from glmstudio.training.thin import use_thin_products
+from glmstudio.training.thin import drop_thin_products, use_thin_products
 from glmstudio.training.trainer import AdapterTrainer, training_arguments
 
 __all__ = ["Progress", "train"]
@@ -62,6 +63,8 @@ def train(
             try:
                 asked = _train(resident, folder, rows, dev_rows, lora, settings, start, should_stop, tell)
             finally:
+                drop_frozen_linears(resident)
+                drop_thin_products(resident.base.model)
                 resident.end_training()
                 resident.base.model.activation_checkpointing_disable()
                 _free_memory()
@@ -144,6 +147,7 @@ def _fresh_adapter(
     model = resident.begin_training(lora, settings)
     if base.device.type == "cpu":
         use_thin_products(model)
+    use_frozen_linears(resident)
     batch = {name: _on(value, base.device) for name, value in batch_form(model)(some_rows).items()}
     if not agrees_with_model(model, batch):
         raise StudioError("family-loss", family=base.family.name, source=base.source)
