@@ -161,3 +161,35 @@ def test_both_ways_on_the_cpu_are_the_formula(window: int | None, monkeypatch: p
         for actual, right in zip(found, expected, strict=True):
             assert actual.shape == right.shape
             assert (actual.double() - right).norm() < 0.01 * right.norm()
+
+
+def kernel(q, k, v, ends_q, ends_k, most_q, most_k, *, scale, window_size, enable_gqa):
+    """What torch says of its CUDA kernel, by masks: the last query of a sample stands at its last key."""
+    assert (most_q, most_k) == (ends_q.diff().max(), ends_k.diff().max())
+    assert enable_gqa
+    before, after = window_size
+    parts = []
+    for sample in range(len(ends_q) - 1):
+        queries, keys = slice(*ends_q[sample : sample + 2]), slice(*ends_k[sample : sample + 2])
+        length = ends_k.diff()[sample]
+        far = torch.arange(length)[-(ends_q.diff()[sample]) :, None] - torch.arange(length) if length else None
+        if ends_q.diff()[sample] == 0:
+            continue
+        sees = torch.ones_like(far, dtype=torch.bool)
+        sees &= (far <= before) if before >= 0 else sees
+        sees &= (far >= -after) if after >= 0 else sees
+        one, other, third = (part.transpose(0, 1)[None] for part in (q[queries], k[keys], v[keys]))
+        made = F.scaled_dot_product_attention(one, other, third, attn_mask=sees, scale=scale, enable_gqa=True)
+        parts.append(made[0].transpose(0, 1))
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize(("contexts", "window"), [((3, 0, 1, 12), None), ((0, 0, 0, 0), None), ((0, 0, 0, 0), 4)])
+def test_the_calls_of_the_cuda_kernel_add_up_to_the_same(contexts, window, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    packing = varlen.Packing((5, 9, 1, 12), contexts)
+    states = [torch.randn(1, heads, 27, 8) for heads in (4, 2, 2)]
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    ours = varlen._on_cuda(*states, packing, 0.3, window)
+    expected, _ = varlen.attend(None, *states, None, packing=packing, scaling=0.3, sliding_window=window)
+    torch.testing.assert_close(ours[None], expected)
