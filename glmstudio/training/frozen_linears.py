@@ -18,7 +18,7 @@ FEWEST_WEIGHTS = 2**16
 # The instructions that the gains were measured with; without them nothing is changed.
 NEEDED = {torch.float32: ("avx512_f",), torch.bfloat16: ("avx512_bf16", "amx_bf16")}
 # Of the free memory, what packed copies may take. One layer takes twice its weights: W and its transpose.
-SHARE_OF_FREE = 0.5
+SHARE_OF_FREE = 0.25
 
 
 class _Product(torch.autograd.Function):
@@ -61,8 +61,8 @@ class FrozenLinear(nn.Linear):
 def use_frozen_linears(resident: Resident) -> int:
     """Makes the base's frozen layers `FrozenLinear`, its head too, and gives the bytes of the packed copies.
 
-    Layers are packed in their order as long as half of the free memory lasts; the others go through oneDNN unpacked,
-    which keeps most of the gain in float32. Nothing is done on other devices, number types and processors.
+    Layers are packed in their order as long as a quarter of the free memory lasts; the others go through oneDNN
+    unpacked, which keeps most of the gain in float32. Nothing is done on other devices, number types and processors.
     """
     base = resident.base
     able = torch.cpu.get_capabilities()

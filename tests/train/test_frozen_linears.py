@@ -85,11 +85,11 @@ def test_unpacked_gives_the_bits_of_packed(dtype: torch.dtype, monkeypatch) -> N
     assert all(torch.equal(packed, plain) for packed, plain in zip(*found, strict=True))
 
 
-def test_copies_stay_within_half_of_the_free_memory(monkeypatch) -> None:
+def test_copies_stay_within_a_quarter_of_the_free_memory(monkeypatch) -> None:
     resident = Resident(tiny_base())
     largest = max(layer.weight.nbytes for layer in resident.base.model.modules() if type(layer) is nn.Linear)
     monkeypatch.setattr(frozen_linears, "free_memory", lambda device: 8 * largest)
-    assert 0 < use_frozen_linears(resident) <= 4 * largest
+    assert 0 < use_frozen_linears(resident) <= 2 * largest
 
 
 def test_nothing_is_left_behind_and_answers_are_torchs_own() -> None:
