@@ -75,6 +75,8 @@ class Resident:
     def __init__(self, base: "Base") -> None:
         self.base = base
         self.gate = Gate()
+        # Whether the turn is an answer's; whoever trains on this base may compute its own passes in another way.
+        self.answering = False
         self.base.model.requires_grad_(False).eval()
         prefer_answers(self.base.model, True)
         self._peft: PeftModel | None = None
@@ -174,10 +176,12 @@ class Resident:
             # Changing the mode walks all modules: only where a run trains.
             if any(modes):
                 model.eval()
+            self.answering = True
             try:
                 with torch.no_grad():
                     return model(**inputs)
             finally:
+                self.answering = False
                 if any(modes):
                     self._restore(modes)
 

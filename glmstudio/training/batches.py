@@ -1,6 +1,7 @@
-"""Examples → token ids, once → groups of like length → padded tensors. Knows a tokenizer, no model and no loss."""
+"""Examples → token ids, once → groups of like length → tensors, packed or padded. Knows a tokenizer, no model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -72,6 +73,18 @@ class LikeLengths(Sampler[list[int]]):
                 yield steps[place][start : start + self.batch_size]
 
 
+def pack(rows: Sequence[Rendered]) -> dict[str, Any]:
+    """Tensors of a micro-batch, its rows end to end without padding.
+
+    `input_ids` is (1, total) int64, `lengths` the tokens of each row; the rest as `collate` has it, for the flattened
+    hidden states (total).
+    """
+    lengths = [len(row.ids) for row in rows]
+    ids = [number for row in rows for number in row.ids]
+    starts = accumulate(lengths[:-1], initial=0)
+    return {"input_ids": torch.tensor([ids]), "lengths": lengths, **_goals(rows, starts)}
+
+
 def collate(rows: Sequence[Rendered]) -> dict[str, Any]:
     """Tensors of a micro-batch, padded on the right to its longest row only.
 
@@ -81,20 +94,21 @@ def collate(rows: Sequence[Rendered]) -> dict[str, Any]:
     width = max(len(row.ids) for row in rows)
     input_ids = torch.zeros(len(rows), width, dtype=torch.long)
     attention_mask = torch.zeros(len(rows), width, dtype=torch.long)
-    places, targets = [], []
     for number, row in enumerate(rows):
         input_ids[number, : len(row.ids)] = torch.tensor(row.ids)
         attention_mask[number, : len(row.ids)] = 1
+    goals = _goals(rows, range(0, len(rows) * width, width))
+    return {"input_ids": input_ids, "attention_mask": attention_mask, **goals}
+
+
+def _goals(rows: Sequence[Rendered], starts: Iterable[int]) -> dict[str, Any]:
+    places, targets = [], []
+    for row, start in zip(rows, starts, strict=True):
         bearing = [place for place, bears in enumerate(row.bears_loss) if bears]
-        places += [number * width + place - 1 for place in bearing]
+        places += [start + place - 1 for place in bearing]
         targets += [row.ids[place] for place in bearing]
-    return {
-        "input_ids": input_ids,
-        "attention_mask": attention_mask,
-        "places": torch.tensor(places),
-        "targets": torch.tensor(targets),
-        "tokens": sum(len(row.ids) for row in rows),
-    }
+    tokens = sum(len(row.ids) for row in rows)
+    return {"places": torch.tensor(places), "targets": torch.tensor(targets), "tokens": tokens}
 
 
 def dev_batches(rows: Sequence[Rendered], batch_size: int) -> list[list[int]]:

@@ -1,12 +1,16 @@
 """The training loss: the decoder once, head and cross entropy only where a token bears loss. Knows tensors only."""
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from glmstudio.models.adapters.prefix import PrefixModel
+from glmstudio.models.chat_format import Rendered
+from glmstudio.models.varlen import can_pack, inside_samples, packed_inputs
+from glmstudio.training.batches import collate, pack
+from glmstudio.training.frozen_linears import products
 
 # Logits that are whole at one time, in numbers: 64 MiB in float32.
 LARGEST_CHUNK = 2**24
@@ -15,64 +19,106 @@ LARGEST_CHUNK = 2**24
 class FrozenHeadLoss(torch.autograd.Function):
     """Sum of the cross entropies of a frozen linear head, a chunk of rows at a time.
 
-    `apply(hidden, weight, bias, targets)`: hidden (n, h), weight (vocabulary, h), bias (vocabulary,) or None, targets
-    (n,) int64 → float32 scalar. The gradient (softmax - onehot) @ weight of a chunk is made while its logits are there,
-    so they are neither kept nor computed again; weight and bias get none.
+    `apply(hidden, head, targets)`: hidden (n, h), head an `nn.Linear` (vocabulary, h), targets (n,) int64 → float32
+    scalar. The gradient (softmax - onehot) @ weight of a chunk is made while its logits are there, so they are neither
+    kept nor computed again; weight and bias get none.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
-    ) -> torch.Tensor:
-        rows = max(1, LARGEST_CHUNK // weight.shape[0])
+    def forward(ctx: Any, hidden: torch.Tensor, head: torch.nn.Linear, targets: torch.Tensor) -> torch.Tensor:
+        logits_of, gradient_of = products(head)
+        rows = max(1, LARGEST_CHUNK // head.weight.shape[0])
         total = torch.zeros((), device=hidden.device)
         gradients = []
         for part, goal in zip(hidden.split(rows), targets[:, None].split(rows), strict=True):
-            logs = F.linear(part, weight, bias).float().log_softmax(-1)
+            logs = logits_of(part).float().log_softmax(-1)
             total -= logs.gather(1, goal).sum()
             if ctx.needs_input_grad[0]:
                 slope = logs.exp_()
                 slope.scatter_add_(1, goal, slope.new_full(goal.shape, -1.0))
-                gradients.append(slope.to(weight.dtype) @ weight)
+                gradients.append(gradient_of(slope.to(hidden.dtype)))
         if gradients:
             ctx.save_for_backward(torch.cat(gradients))
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (slope,) = ctx.saved_tensors
-        return slope * gradient.to(slope.dtype), None, None, None
+        return slope * gradient.to(slope.dtype), None, None
 
 
 def target_loss(model: Any, batch: dict[str, Any]) -> torch.Tensor:
-    """Sum over the target tokens of a batch from `collate`, float32.
+    """Sum over the target tokens of a batch in the model's `batch_form`, float32.
 
     `model` is a PeftModel or a PrefixModel over any causal family.
     """
     head = model.get_base_model().get_output_embeddings()
-    return FrozenHeadLoss.apply(_predicting(model, batch), head.weight, head.bias, batch["targets"])
+    return FrozenHeadLoss.apply(_predicting(model, batch), head, batch["targets"])
 
 
 def agrees_with_model(model: Any, batch: dict[str, Any]) -> bool:
     """Whether the head alone makes the model's own logits. It does not where a family scales or caps them behind it;
-    training on this loss would then teach something else."""
-    base = model.get_base_model()
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    with torch.no_grad(), adapted(model):
-        theirs = base(**inputs, use_cache=False).logits.flatten(0, 1).index_select(0, batch["places"])
-        ours = base.get_output_embeddings()(_predicting(model, batch))
+    training on this loss would then teach something else. Of packed rows the model sees one at a time."""
+    with torch.no_grad():
+        theirs = _own_logits(model, batch)
+        ours = model.get_base_model().get_output_embeddings()(_predicting(model, batch))
     # Put so that a broken base, whose logits are no numbers, is left to the check of the loss.
     return not (ours - theirs).abs().max() > 0.02 * theirs.abs().max()
 
 
-def adapted(model: Any) -> AbstractContextManager[None]:
-    """Within, the decoder of `model`'s base runs with its adapter; LoRA is part of the decoder anyway."""
+def _own_logits(model: Any, batch: dict[str, Any]) -> torch.Tensor:
+    places, start, kept = batch["places"], 0, []
+    if "lengths" in batch:
+        passes = [{"input_ids": ids} for ids in batch["input_ids"].split(batch["lengths"], 1)]
+    else:
+        passes = [_padded_inputs(batch)]
+    for inputs in passes:
+        with _behind_prefix(model):
+            logits = model.get_base_model()(**inputs, use_cache=False).logits.flatten(0, 1)
+        here = places[(places >= start) & (places < start + len(logits))]
+        kept.append(logits.index_select(0, here - start))
+        start += len(logits)
+    return torch.cat(kept)
+
+
+def batch_form(model: Any) -> Callable[[Sequence[Rendered]], dict[str, Any]]:
+    """Makes the batches that `target_loss` takes for this model: packed where the family and the adapter allow it.
+
+    A prefix is padded: its keys lie in a cache before every row, drawn anew by its dropout for each of them.
+    """
+    return pack if _packs(model) else collate
+
+
+def ready(model: Any) -> AbstractContextManager[None]:
+    """Within, the decoder of `model`'s base runs on such batches, with its adapter; LoRA is part of it anyway."""
+    return inside_samples(_decoder(model).config) if _packs(model) else _behind_prefix(model)
+
+
+def _packs(model: Any) -> bool:
+    return not isinstance(model, PrefixModel) and can_pack(_decoder(model).config)
+
+
+def _behind_prefix(model: Any) -> AbstractContextManager[None]:
     return model.in_front() if isinstance(model, PrefixModel) else nullcontext()
+
+
+def _decoder(model: Any) -> Any:
+    return model.get_base_model().get_decoder()
 
 
 def _predicting(model: Any, batch: dict[str, Any]) -> torch.Tensor:
     """Hidden states (n, h) of the positions whose next token bears loss."""
-    decoder = model.get_base_model().get_decoder()
-    with adapted(model):
-        decoded = decoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
+    decoder = _decoder(model)
+    if "lengths" in batch:
+        inputs = packed_inputs(decoder.config, batch["input_ids"], batch["lengths"])
+        within = inside_samples(decoder.config)
+    else:
+        inputs = _padded_inputs(batch)
+        within = _behind_prefix(model)
+    with within:
+        decoded = decoder(**inputs, use_cache=False)
     return decoded.last_hidden_state.flatten(0, 1).index_select(0, batch["places"])
+
+
+def _padded_inputs(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: batch[name] for name in ("input_ids", "attention_mask")}

@@ -1,45 +1,74 @@
-"""LoRA's second matrix with a gradient that the CPU is fast at. Knows PEFT's layers; changes no value, only the order.
+"""LoRA's two thin products and their gradients in one step, in the order that the CPU is fast at. Knows PEFT's layers.
 
 For B (out, r) autograd computes its gradient as gradientᵀ @ hidden, a product of many rows and few columns for which
-BLAS takes ten times as long as for hiddenᵀ @ gradient, its transpose: a tenth of a whole step of the embedded base.
+BLAS takes ten times as long as for hiddenᵀ @ gradient, its transpose. And PEFT scales, adds and rounds whole outputs
+where scaling the r columns and adding in place does.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
-from torch.nn import functional as F
 
 from glmstudio.models.resident import IN_TRAINING
 
 
 class ThinProduct(torch.autograd.Function):
-    """`apply(hidden, weight)`: hidden (…, r), weight (out, r) → (…, out), both with gradients."""
+    """`apply(result, inputs, a, b, scaling)` → result (…, out) + inputs (…, in) @ aᵀ @ bᵀ * scaling, in place.
+
+    a (r, in) and b (out, r) are float32 and so are the sums of the way forward; gradients are computed in the number
+    type of `inputs`, which is kept as it is, without a float32 copy.
+    """
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(hidden, weight)
-        return F.linear(hidden, weight)
+    def forward(
+        ctx: Any, result: torch.Tensor, inputs: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scaling: float
+    ) -> torch.Tensor:
+        hidden = (inputs.flatten(0, -2).to(a.dtype) @ a.t()).mul_(scaling)
+        rows = result.view(-1, result.shape[-1])
+        if result.dtype == b.dtype:
+            rows.addmm_(hidden, b.t())
+        else:
+            rows.add_(hidden @ b.t())
+        ctx.mark_dirty(result)
+        ctx.save_for_backward(inputs, hidden.to(inputs.dtype), a, b)
+        ctx.scaling = scaling
+        return result
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        hidden, weight = ctx.saved_tensors
-        of_weight = hidden.flatten(0, -2).t() @ gradient.flatten(0, -2)
-        return F.linear(gradient, weight.t().contiguous()), of_weight.t()
-
-
-class ThinLinear(torch.nn.Linear):
-    """A linear layer without bias whose few input columns are known."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return ThinProduct.apply(input, self.weight)
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        inputs, hidden, a, b = ctx.saved_tensors
+        slope = gradient.flatten(0, -2)
+        of_hidden = (slope @ b.to(slope.dtype)).mul_(ctx.scaling)
+        of_a = of_hidden.t() @ inputs.flatten(0, -2)
+        of_b = (hidden.t() @ slope).t()
+        of_inputs = None
+        if ctx.needs_input_grad[1]:
+            of_inputs = (of_hidden @ a.to(slope.dtype)).view(inputs.shape)
+        return gradient, of_inputs, of_a.to(a.dtype), of_b.to(b.dtype), None
 
 
 def use_thin_products(model: torch.nn.Module) -> None:
-    """Lets the adapter in training compute its B that way; its parameters stay the same objects."""
+    """Lets the layers with the adapter in training compute it that way; their parameters stay the same objects."""
     for layer in model.modules():
         if isinstance(layer, LoraLayer) and IN_TRAINING in layer.lora_B:
-            plain = layer.lora_B[IN_TRAINING]
-            thin = ThinLinear(plain.in_features, plain.out_features, bias=False, device="meta")
-            thin.weight = plain.weight
-            layer.lora_B[IN_TRAINING] = thin
+            layer.forward = partial(_forward, layer)
+
+
+def drop_thin_products(model: torch.nn.Module) -> None:
+    """Gives the layers their own way back; does nothing where they have it."""
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            layer.__dict__.pop("forward", None)
+
+
+def _forward(layer: Any, inputs: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+    # An answer names its adapters; training names none.
+    if more.get("adapter_names") is not None:
+        return type(layer).forward(layer, inputs, *rest, **more)
+    result = layer.base_layer(inputs, *rest, **more)
+    # What other layers give may be a view of their making, and not for changing in place.
+    result = result.clone() if result._is_view() else result
+    a, b = layer.lora_A[IN_TRAINING].weight, layer.lora_B[IN_TRAINING].weight
+    return ThinProduct.apply(result, layer.lora_dropout[IN_TRAINING](inputs), a, b, layer.scaling[IN_TRAINING])

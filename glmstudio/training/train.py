@@ -15,13 +15,14 @@ from glmstudio.errors import StudioError
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
-from glmstudio.training.batches import collate, render_rows
+from glmstudio.training.batches import render_rows
 from glmstudio.training.callbacks import LetOthersIn, Progress, Recorder, StopWhenAsked
-from glmstudio.training.loss import agrees_with_model
+from glmstudio.training.frozen_linears import drop_frozen_linears, use_frozen_linears
+from glmstudio.training.loss import agrees_with_model, batch_form
 from glmstudio.training.pace import Pace
 from glmstudio.training.resume import Standing, evaluation_due, standing
 from glmstudio.training.runs import Run, RunFolder
-from glmstudio.training.thin import use_thin_products
+from glmstudio.training.thin import drop_thin_products, use_thin_products
 from glmstudio.training.trainer import AdapterTrainer, training_arguments
 
 __all__ = ["Progress", "train"]
@@ -62,6 +63,8 @@ def train(
             try:
                 asked = _train(resident, folder, rows, dev_rows, lora, settings, start, should_stop, tell)
             finally:
+                drop_frozen_linears(resident)
+                drop_thin_products(resident.base.model)
                 resident.end_training()
                 resident.base.model.activation_checkpointing_disable()
                 _free_memory()
@@ -90,7 +93,7 @@ def _train(
 ) -> bool:
     """The part inside the turn; True where it was stopped. Everything that holds the adapter dies with this call."""
     base = resident.base
-    model = _fresh_adapter(resident, rows[:1], lora, settings)
+    model = _fresh_adapter(resident, rows[:2], lora, settings)
     pace = Pace()
     arguments = training_arguments(
         settings,
@@ -135,16 +138,18 @@ def _train(
 
 
 def _fresh_adapter(
-    resident: Resident, one_row: Sequence[Rendered], lora: LoraSettings, settings: TrainingSettings
+    resident: Resident, some_rows: Sequence[Rendered], lora: LoraSettings, settings: TrainingSettings
 ) -> torch.nn.Module:
-    """The base with a new adapter, after a look at one row whether our loss is the model's."""
+    """The base with a new adapter, after a look at some rows whether our loss is the model's."""
     base = resident.base
     # The adapter starts from torch's global random numbers.
     set_seed(settings.seed)
     model = resident.begin_training(lora, settings)
     if base.device.type == "cpu":
         use_thin_products(model)
-    if not agrees_with_model(model, {name: _on(value, base.device) for name, value in collate(one_row).items()}):
+    use_frozen_linears(resident)
+    batch = {name: _on(value, base.device) for name, value in batch_form(model)(some_rows).items()}
+    if not agrees_with_model(model, batch):
         raise StudioError("family-loss", family=base.family.name, source=base.source)
     return model
 

@@ -19,9 +19,9 @@ from glmstudio.models.adapters.prefix_files import refill, write_prefix
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.resident import IN_TRAINING
 from glmstudio.settings import TrainingSettings
-from glmstudio.training.batches import LikeLengths, collate, dev_batches
+from glmstudio.training.batches import LikeLengths, dev_batches
 from glmstudio.training.callbacks import StepStart
-from glmstudio.training.loss import adapted, target_loss
+from glmstudio.training.loss import batch_form, ready, target_loss
 from glmstudio.training.pace import Pace
 from glmstudio.training.runs import RunFolder, write_about
 
@@ -96,7 +96,8 @@ class AdapterTrainer(Trainer):
         pace: Pace,
         save_total_limit: int,
     ) -> None:
-        super().__init__(model, arguments, data_collator=collate, train_dataset=train, eval_dataset=dev or None)
+        form = batch_form(model)
+        super().__init__(model, arguments, data_collator=form, train_dataset=train, eval_dataset=dev or None)
         self.remove_callback(PrinterCallback)
         self.add_callback(StepStart(self._remember, self._forget))
         self._before_step: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor] | None = None
@@ -140,7 +141,7 @@ class AdapterTrainer(Trainer):
 
     def training_step(self, model: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The Trainer's own: with gradient checkpointing the backward pass runs the decoder, too."""
-        with adapted(model):
+        with ready(self.model):
             return super().training_step(model, *args, **kwargs)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -155,7 +156,7 @@ class AdapterTrainer(Trainer):
         self.model.eval()
         total, targets = 0.0, 0
         for numbers in dev_batches(rows, self.args.train_batch_size):
-            batch = self._prepare_inputs(collate([rows[number] for number in numbers]))
+            batch = self._prepare_inputs(self.data_collator([rows[number] for number in numbers]))
             with torch.no_grad():
                 total += target_loss(self.model, batch).item()
             targets += len(batch["targets"])

@@ -9,7 +9,7 @@ import torch
 
 from glmstudio.models.chat_format import render_example, render_prompt
 from glmstudio.settings import PROMPT_STYLES, TrainingSettings
-from glmstudio.training.batches import LikeLengths, collate, dev_batches, render_rows
+from glmstudio.training.batches import LikeLengths, collate, dev_batches, pack, render_rows
 from tests.tiny_base import rows, tiny_base
 
 
@@ -87,6 +87,16 @@ def test_a_batch_is_as_wide_as_its_longest_row_and_points_at_what_predicts() -> 
     assert len(batch["targets"]) == sum(sum(row.bears_loss) for row in rendered)
     eos = tiny_base().tokenizer.eos_token_id
     assert (batch["targets"] == eos).sum() == 3
+
+
+def test_packed_rows_lie_end_to_end_and_point_at_what_predicts() -> None:
+    rendered = render_rows(tiny_base(), rows(3), TrainingSettings())
+    packed, padded = pack(rendered), collate(rendered)
+    assert packed["input_ids"].tolist() == [[number for row in rendered for number in row.ids]]
+    assert packed["lengths"] == [len(row.ids) for row in rendered]
+    assert torch.equal(packed["input_ids"][0, packed["places"] + 1], packed["targets"])
+    assert torch.equal(packed["targets"], padded["targets"])
+    assert packed["tokens"] == padded["tokens"]
 
 
 def test_dev_batches_hold_every_row_once_in_order_of_length() -> None:

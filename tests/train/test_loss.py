@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CohereConfig, CohereForCausalLM, GlmConfig, GlmForCausalLM
 
@@ -11,7 +12,7 @@ from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training import loss
 from glmstudio.training.batches import collate, render_rows
-from glmstudio.training.thin import ThinLinear, use_thin_products
+from glmstudio.training.thin import drop_thin_products, use_thin_products
 from tests.tiny_base import rows, tiny_base, tiny_tokenizer
 
 GLM = {
@@ -73,18 +74,23 @@ def test_loss_and_gradient_are_those_of_the_model(make_base, chunk, monkeypatch)
 
 def test_thin_products_change_no_gradient() -> None:
     model, batch = prepared(tiny_base())
-    loss.target_loss(model, batch).backward()
+    theirs = loss.target_loss(model, batch)
+    theirs.backward()
     expected, parameters = gradients(model), dict(model.named_parameters())
     use_thin_products(model)
-    assert sum(isinstance(module, ThinLinear) for module in model.modules()) == 8
+    assert sum("forward" in vars(module) for module in model.modules() if isinstance(module, LoraLayer)) == 8
     assert {name: id(weight) for name, weight in model.named_parameters()} == {
         name: id(weight) for name, weight in parameters.items()
     }
-    loss.target_loss(model, batch).backward()
+    ours = loss.target_loss(model, batch)
+    ours.backward()
+    torch.testing.assert_close(ours, theirs, atol=0, rtol=1e-6)
     actual = gradients(model)
     assert actual.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(actual[name], gradient, atol=1e-6, rtol=1e-4)
+    drop_thin_products(model)
+    assert not any("forward" in vars(module) for module in model.modules() if isinstance(module, LoraLayer))
 
 
 def test_no_logits_of_all_targets_are_whole(monkeypatch) -> None:

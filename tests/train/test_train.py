@@ -279,16 +279,16 @@ def test_gradient_checkpointing_changes_nothing_but_memory(tmp_path: Path) -> No
     assert not resident.base.model.is_activation_checkpointing
 
 
-def test_many_rows_need_no_more_than_their_own_width(tmp_path: Path, monkeypatch) -> None:
+def test_no_row_is_padded_in_training_and_evaluation(tmp_path: Path, monkeypatch) -> None:
     from glmstudio.training import trainer
 
     plain, shapes = trainer.target_loss, []
 
     def watched(model, batch):
         shapes.append(batch["input_ids"].shape)
-        assert batch["attention_mask"].sum(1).max() == batch["input_ids"].shape[1]
+        assert batch["input_ids"].shape == (1, sum(batch["lengths"])) == (1, batch["tokens"])
         return plain(model, batch)
 
     monkeypatch.setattr(trainer, "target_loss", watched)
-    run_in(tmp_path / "run", train_rows=rows(30), dev_rows=[])
+    run_in(tmp_path / "run", train_rows=rows(30), dev_rows=DEV)
     assert len({width for _, width in shapes}) > 3

@@ -163,7 +163,10 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
 
         cached = 0 if past_key_values is None else past_key_values.get_seq_length()
         key_length = cached + hidden_states.shape[1]
-        bias = attention_bias(position_ids, attention_mask, key_length, hidden_states.dtype)
+        # Samples that lie end to end (`models.varlen`) tell themselves who sees whom.
+        bias = None
+        if "packing" not in kwargs:
+            bias = attention_bias(position_ids, attention_mask, key_length, hidden_states.dtype)
         rotary = rotary_tables(position_ids, self.config.head_dim, hidden_states.dtype)
         for layer in self.layers:
             hidden_states = layer(hidden_states, bias, rotary, past_key_values=past_key_values, **kwargs)

@@ -1,0 +1,40 @@
+"""Measurements one after another, each in its own process. Imports no torch: what a child inherits must be small."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from glmstudio.errors import StudioError
+
+Job = dict[str, Any]
+Measure = Callable[[Job], dict[str, Any]]
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def measured(job: Job) -> dict[str, Any]:
+    """The result of `worker.run_job` in a new process. Raises StudioError `bench-failed` with its last words."""
+    environment = os.environ | dict.fromkeys(THREADS, str(job["threads"])) | {"HF_HUB_OFFLINE": "1"}
+    with tempfile.TemporaryDirectory() as place:
+        asked, answer = Path(place) / "job.json", Path(place) / "result.json"
+        asked.write_text(json.dumps(job), encoding="utf-8")
+        command = [sys.executable, "-m", "glmstudio.benchmarks.worker", str(asked), str(answer)]
+        root = Path(__file__).resolve().parents[2]
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+        if not answer.exists():
+            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise StudioError("bench-failed", way=job["way"], reason=reason)
+        return json.loads(answer.read_text(encoding="utf-8"))
+
+
+def interleaved(ways: Sequence[str], rounds: int, measure: Callable[[str], Any]) -> dict[str, list[Any]]:
+    """Every way once, then every way again …: what slows the machine for a while does not hit one way alone."""
+    results: dict[str, list[Any]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way in ways:
+            results[way].append(measure(way))
+    return results

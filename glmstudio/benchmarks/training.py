@@ -1,0 +1,120 @@
+"""The training benchmark: every way on the same model and rows, as records and as a table. Knows no tensor."""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from glmstudio.benchmarks.processes import Job, interleaved, measured
+from glmstudio.benchmarks.tables import table
+
+RIVALS = ("ours", "hf-plain", "hf-best", "seed", "llama-factory")
+# Every row costs the older loop the same, so a few updates of it tell as much as many.
+FEW, SLOW = 1, "seed"
+# Before the results of a way: what the machine could do.
+LIMIT = "matmul"
+
+
+@dataclass(frozen=True)
+class TrainingBench:
+    """What is measured. `updates` are timed, `loss_updates` compared; both take eight rows. `rows` is a data file, or
+    empty for synthetic ones; `device`, `dtypes` and `quantization` are those of `load_base`."""
+
+    sizes: Sequence[str] = ("512x12", "1024x16")
+    dtypes: Sequence[str] = ("bf16", "fp32")
+    families: Sequence[str] = ("glm",)
+    rivals: Sequence[str] = RIVALS
+    updates: int = 20
+    loss_updates: int = 20
+    rounds: int = 3
+    threads: int = 1
+    rows: str = ""
+    device: str = "auto"
+    quantization: str = "none"
+
+
+def bench_training(
+    bench: TrainingBench,
+    *,
+    measure: Callable[[Job], dict[str, Any]] = measured,
+    tell: Callable[[str], None] = lambda text: None,
+) -> list[dict[str, Any]]:
+    """A record for each family, size, dtype and way that can run here; `llama-factory` only where it is installed.
+
+    Speeds are real tokens (no padding) and rows per second of processor time; on CUDA per second.
+    """
+    ways = [way for way in bench.rivals if way != "llama-factory" or importlib.util.find_spec("llamafactory")]
+    records: list[dict[str, Any]] = []
+    for family in bench.families:
+        for size in bench.sizes:
+            for dtype in bench.dtypes:
+                shape = {"family": family, "size": size, "dtype": dtype, "quantization": bench.quantization}
+                records += _of_shape(bench, ways, shape, measure, tell)
+    return records
+
+
+def _of_shape(
+    bench: TrainingBench,
+    ways: Sequence[str],
+    shape: dict[str, str],
+    measure: Callable[[Job], dict[str, Any]],
+    tell: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    def one(way: str) -> dict[str, Any]:
+        few = min(bench.updates, FEW) if way == SLOW else bench.updates
+        few_losses = min(bench.loss_updates, FEW) if way == SLOW else bench.loss_updates
+        tell(" ".join((*shape.values(), way)))
+        job = {"way": way, "shape": shape, "rows": bench.rows, "updates": few, "loss_updates": few_losses}
+        return measure(job | {"threads": bench.threads, "device": bench.device})
+
+    results = interleaved([LIMIT, *ways], bench.rounds, one)
+    rate = max(result["rate"] for result in results[LIMIT])
+    limit = rate / results[LIMIT][0]["flop_per_token"]
+    told = {"limit_tokens_per_second": limit, "matmul_gflops": rate / 1e9, "device": results[LIMIT][0]["device"]}
+    ours = results["ours"][0]["losses"] if "ours" in results else []
+    return [shape | _record(way, results[way], ours, limit) | told for way in ways]
+
+
+def _record(way: str, results: list[dict[str, Any]], ours: list[float], limit: float) -> dict[str, Any]:
+    tokens = median(result["tokens"] / result["seconds"] for result in results)
+    losses = results[0]["losses"]
+    pairs = list(zip(losses, ours, strict=False))
+    return {
+        "way": way,
+        "tokens_per_second": tokens,
+        "samples_per_second": median(result["samples"] / result["seconds"] for result in results),
+        "peak_mib": median(result["peak_mib"] for result in results),
+        "losses": losses,
+        "loss_updates": len(pairs),
+        "loss_difference": max((abs(theirs - own) for theirs, own in pairs), default=None),
+        "share_of_limit": tokens / limit,
+    }
+
+
+def training_table(records: Sequence[dict[str, Any]]) -> str:
+    """The records as a Markdown table; `ours ×` is how many times as fast ours is on the same model."""
+    head = ("model", "dtype", "way", "tokens/s", "rows/s", "ours ×", "peak MiB", "loss", "Δ loss", "of the limit")
+    ours = {_model(record): record["tokens_per_second"] for record in records if record["way"] == "ours"}
+    rows = []
+    for record in records:
+        own, difference = ours.get(_model(record)), record["loss_difference"]
+        rows.append(
+            (
+                f"{record['family']} {record['size']}",
+                record["dtype"] if record["quantization"] == "none" else record["quantization"],
+                record["way"],
+                f"{record['tokens_per_second']:,.0f}",
+                f"{record['samples_per_second']:.2f}",
+                f"{own / record['tokens_per_second']:.2f}" if own else "",
+                f"{record['peak_mib']:,.0f}",
+                f"{record['losses'][-1]:.4f} ({len(record['losses'])})",
+                "" if difference is None else f"{difference:.1e}",
+                f"{record['share_of_limit']:.0%}",
+            )
+        )
+    return table(head, rows)
+
+
+def _model(record: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(record[name] for name in ("family", "size", "dtype", "quantization"))

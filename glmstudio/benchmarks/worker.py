@@ -1,0 +1,69 @@
+"""One measurement in a process of its own, so that its peak of memory is its own: a job's JSON file in, a result out.
+
+`python -m glmstudio.benchmarks.worker JOB RESULT`. Knows no table and no other measurement.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from glmstudio.benchmarks.answering import ANSWERING, answering_job
+from glmstudio.benchmarks.clock import peak_mib
+from glmstudio.benchmarks.limit import matmul_rate, training_flop
+from glmstudio.benchmarks.random_base import LORA, Shape, random_base
+from glmstudio.benchmarks.rows import bench_rows
+from glmstudio.benchmarks.ways import ROWS, WAYS, rendered
+from glmstudio.environment import prepare
+
+MATMUL = "matmul"
+
+
+def run_job(job: dict[str, Any]) -> dict[str, Any]:
+    """The result of a job: `kind` "train" or "compare", its `way` and what that needs."""
+    torch.set_num_threads(job["threads"])
+    base = random_base(Shape(**job["shape"]), job["device"])
+    if job["way"] in ANSWERING:
+        return answering_job(base, job)
+    if job["way"] == MATMUL:
+        return _limit(base, job)
+    return _training(base, job)
+
+
+def _training(base: Any, job: dict[str, Any]) -> dict[str, Any]:
+    """Losses of updates on the same eight rows, whose order cannot matter, then the time of `updates` on other rows.
+
+    The first also warms up.
+    """
+    way, vocabulary = WAYS[job["way"]], base.model.config.vocab_size
+    same = bench_rows(job["rows"], ROWS, vocabulary)
+    losses = way(base, same, job["loss_updates"]).losses
+    rows = bench_rows(job["rows"], ROWS * job["updates"], vocabulary)
+    outcome = way(base, rows, 1)
+    return {
+        "losses": losses,
+        "samples": len(rows),
+        "tokens": sum(len(row.ids) for row in rendered(base, rows)),
+        "seconds": outcome.seconds,
+        "peak_mib": peak_mib(base.device),
+    }
+
+
+def _limit(base: Any, job: dict[str, Any]) -> dict[str, Any]:
+    rows = rendered(base, bench_rows(job["rows"], ROWS * job["updates"], base.model.config.vocab_size))
+    tokens = sum(len(row.ids) for row in rows)
+    return {
+        "flop_per_token": training_flop(base.model, LORA[base.family.name], rows) / tokens,
+        "rate": matmul_rate(base.model, base.device, base.dtype),
+        "device": torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else "cpu",
+    }
+
+
+if __name__ == "__main__":
+    prepare()
+    transformers.logging.set_verbosity_error()
+    result = run_job(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")

@@ -1,0 +1,179 @@
+"""Attention inside each of the samples that lie end to end in one sequence: one function for every family.
+
+It is registered with transformers under `NAME` and runs where a pass asks for it, within `inside_samples`; a base
+answers with its own attention as before. Knows lengths and tensors: no batch, no loss, no adapter.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from transformers import AttentionInterface, PreTrainedConfig
+
+from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
+from glmstudio.models.chatglm.positions import position_ids_for
+from glmstudio.models.families import FAMILIES
+
+NAME = "glmstudio_varlen"
+HALF = (torch.bfloat16, torch.float16)
+# Up to here `ShortSample` beats the CPU's own attention in half numbers: 23 to 81 ms, forward and backward, for 8
+# samples of 141 tokens and 16 heads; beyond, its n² scores cost more. In float32 torch's own is never clearly slower.
+SHORT_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How many tokens each sample has, and how many leading ones of it every token of the sample sees (ChatGLM-6B's
+    context); 0 is plain causal."""
+
+    lengths: tuple[int, ...]
+    contexts: tuple[int, ...]
+    _biases: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
+
+    def bias(self, number: int, window: int | None, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """What is added to the scores of sample `number`: (n, n), 0 or -inf. Kept for the other layers."""
+        length, context = self.lengths[number], self.contexts[number]
+        key = (length, context, window, dtype)
+        if key not in self._biases:
+            visible = torch.ones(length, length, dtype=torch.bool, device=device).tril_()
+            if window is not None:
+                visible.triu_(1 - window)
+            visible[:, :context] = True
+            bias = torch.zeros(length, length, dtype=dtype, device=device)
+            self._biases[key] = bias.masked_fill_(~visible, -torch.inf)
+        return self._biases[key]
+
+
+def can_pack(config: PreTrainedConfig) -> bool:
+    """Whether samples of this model may lie end to end: the families of the table, which a test compares one by one.
+
+    Another family may cap its scores or carry a state from token to token, which this attention knows nothing of.
+    """
+    return config.model_type in FAMILIES
+
+
+@contextmanager
+def inside_samples(config: PreTrainedConfig) -> Iterator[None]:
+    """Within, the decoder of this config takes `packed_inputs`, and nothing else; for the holder of the base's turn.
+    With gradient checkpointing the backward pass must lie within, too."""
+    usual = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = usual
+
+
+def packed_inputs(config: PreTrainedConfig, input_ids: torch.Tensor, lengths: Sequence[int]) -> dict[str, Any]:
+    """What a decoder gets for `input_ids` (1, total) int64, the samples of these lengths end to end."""
+    if isinstance(config, ChatGLMConfig):
+        positions = [position_ids_for(ids, None, config) for ids in input_ids.split(list(lengths), 1)]
+        contexts = torch.stack([rows[0, 1].eq(0).sum() for rows in positions]).tolist()
+    else:
+        positions = [torch.arange(length, device=input_ids.device)[None] for length in lengths]
+        contexts = [0] * len(lengths)
+    packing = Packing(tuple(lengths), tuple(contexts))
+    return {"input_ids": input_ids, "position_ids": torch.cat(positions, -1), "packing": packing}
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    packing: Packing,
+    scaling: float,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """`query` (1, heads, total, d), `key` and `value` (1, key heads, total, d) → ((1, total, heads, d), None)."""
+    if query.is_cuda and query.dtype in HALF and not dropout:
+        return _on_cuda(query, key, value, packing, scaling, sliding_window)[None], None
+    lengths = list(packing.lengths)
+    outputs = []
+    parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
+    for number, (q, k, v) in enumerate(parts):
+        length, context = lengths[number], packing.contexts[number]
+        causal = not context and (sliding_window is None or length <= sliding_window)
+        if q.dtype in HALF and length <= SHORT_TOKENS and not dropout:
+            bias = packing.bias(number, sliding_window, torch.float32, q.device)
+            outputs.append(ShortSample.apply(q, k, v, bias, scaling))
+            continue
+        attended = F.scaled_dot_product_attention(
+            q, k, v,
+            attn_mask=None if causal else packing.bias(number, sliding_window, q.dtype, q.device),
+            dropout_p=dropout,
+            is_causal=causal,
+            scale=scaling,
+            enable_gqa=q.shape[1] != k.shape[1],
+        )  # fmt: skip
+        outputs.append(attended.transpose(1, 2))
+    return torch.cat(outputs, 1), None
+
+
+class ShortSample(torch.autograd.Function):
+    """`apply(query, key, value, bias, scaling)`: one sample in half numbers, query (1, heads, n, d), key and value
+    (1, key heads, n, d), bias (n, n) float32 → (1, n, heads, d).
+
+    Scores are float32: rounded to half they would make an error four times that of everything else. The query heads
+    that share a key head are rows of one matrix, and the weights stay for the way back.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scaling: float
+    ) -> torch.Tensor:
+        _, heads, length, size = query.shape
+        shared = key.shape[1]
+        scores = query.reshape(shared, -1, size).float().mul_(scaling) @ key[0].float().transpose(1, 2)
+        weights = scores.view(heads, length, length).add_(bias).softmax(-1).to(value.dtype).view(shared, -1, length)
+        ctx.save_for_backward(query, key, value, weights)
+        ctx.scaling = scaling
+        return (weights @ value[0]).view(1, heads, length, size).transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None, None]:
+        query, key, value, weights = ctx.saved_tensors
+        shared, size = key.shape[1], query.shape[-1]
+        slope = gradient.transpose(1, 2).reshape(shared, -1, size)
+        of_weights = slope @ value[0].transpose(1, 2)
+        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(ctx.scaling)
+        of_query = (of_scores @ key[0]).view(query.shape)
+        of_key = of_scores.transpose(1, 2) @ query.reshape(shared, -1, size)
+        return of_query, of_key[None], (weights.transpose(1, 2) @ slope)[None], None, None
+
+
+def _on_cuda(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scaling: float, window: int | None
+) -> torch.Tensor:
+    """All samples in one call of the flash kernel, (total, heads, d); with contexts in two: the context's tokens see
+    each other, then the others see what lies before them. The kernel lines up the last query with the last key."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+
+    def flash(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, queries: Any, keys: Any, window: Any) -> torch.Tensor:
+        ends = [torch.tensor([0, *accumulate(sizes)], dtype=torch.int32, device=q.device) for sizes in (queries, keys)]
+        options = {"scale": scaling, "window_size": window, "enable_gqa": q.shape[1] != k.shape[1]}
+        return varlen_attn(q, k, v, *ends, max(queries), max(keys), **options)
+
+    lengths, contexts = packing.lengths, packing.contexts
+    if not any(contexts):
+        return flash(q, k, v, lengths, lengths, (-1 if window is None else window - 1, 0))
+    in_context = [part for c, n in zip(contexts, lengths, strict=True) for part in ([True] * c + [False] * (n - c))]
+    of_context = torch.tensor(in_context, device=q.device).nonzero()[:, 0]
+    of_rest = torch.tensor(in_context, device=q.device).logical_not().nonzero()[:, 0]
+    rest = [n - c for c, n in zip(contexts, lengths, strict=True)]
+    first = flash(q[of_context], k[of_context], v[of_context], contexts, contexts, (-1, -1))
+    second = flash(q[of_rest], k, v, rest, lengths, (-1, 0))
+    return torch.empty_like(q).index_copy(0, of_context, first).index_copy(0, of_rest, second)
+
+
+AttentionInterface.register(NAME, attend)

@@ -1,0 +1,195 @@
+"""Rows that lie end to end give the loss and the gradients of rows padded side by side, in every family."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from glmstudio.models import varlen
+from glmstudio.models.chat_format import Rendered
+from glmstudio.models.loading import Base, load_adapter, load_base
+from glmstudio.models.resident import Resident
+from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.training import loss
+from glmstudio.training.batches import collate, pack, render_rows
+from tests.tiny_base import rows, tiny_base
+from tests.tiny_families import QUIRKS, native_folder
+from tests.unit.golden_cases import CHATGLM, GRADIENT, LOSS, cases, gradients, names, tensor, valid_rows
+
+BASES = {"chatglm": tiny_base, "mistral_window": None} | dict.fromkeys(QUIRKS)
+
+
+def base_of(name: str, folder: Path, dtype: str = "fp32") -> Base:
+    if name == "chatglm":
+        return tiny_base({"fp32": torch.float32, "bf16": torch.bfloat16}[dtype])
+    base = load_base(native_folder(name.removesuffix("_window"), folder), device="cpu", dtype=dtype)
+    if name.endswith("_window"):
+        base.model.config.sliding_window = 16
+    return base
+
+
+def adapted(base: Base, *, checkpointing: bool = False) -> torch.nn.Module:
+    """A model with an adapter that does something, in training mode."""
+    resident = Resident(base)
+    with resident.gate.turn():
+        model = resident.begin_training(LoraSettings(r=4, lora_dropout=0.0))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if ".lora_B." in name:
+                weight.normal_(std=0.1)
+    if checkpointing:
+        base.model.activation_checkpointing_enable()
+    return model.train()
+
+
+def taught(model: torch.nn.Module, batch: dict) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of one micro-batch."""
+    model.zero_grad()
+    with loss.ready(model) if "lengths" in batch else loss._behind_prefix(model):
+        mean = loss.target_loss(model, batch) / len(batch["targets"])
+        mean.backward()
+    return mean.item(), {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+
+
+def rendered(base: Base) -> list[Rendered]:
+    return render_rows(base, rows(7), TrainingSettings())
+
+
+def assert_same(ours: tuple, theirs: tuple, loss_within: float, gradient_within: float) -> None:
+    assert abs(ours[0] - theirs[0]) < loss_within
+    assert ours[1].keys() == theirs[1].keys()
+    for name, gradient in theirs[1].items():
+        assert gradient.norm() > 0, name
+        assert (ours[1][name] - gradient).norm() < gradient_within * gradient.norm(), name
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_packed_rows_teach_what_padded_rows_teach(name: str, tmp_path: Path) -> None:
+    base = base_of(name, tmp_path)
+    model, some = adapted(base), rendered(base)
+    assert len({len(row.ids) for row in some}) > 2
+    usual = base.model.config._attn_implementation
+    assert_same(taught(model, pack(some)), taught(model, collate(some)), 1e-5, 1e-4)
+    assert loss.batch_form(model) is pack
+    assert base.model.config._attn_implementation == usual != varlen.NAME
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_bf16_agrees_within_its_own_noise(name: str, tmp_path: Path) -> None:
+    base = base_of(name, tmp_path, "bf16")
+    model, some = adapted(base), rendered(base)
+    ours, theirs = taught(model, pack(some)), taught(model, collate(some))
+    assert ours[0] == pytest.approx(theirs[0], rel=3e-3)
+    together = [torch.cat([gradient.flatten() for gradient in side[1].values()]) for side in (ours, theirs)]
+    assert F.cosine_similarity(*together, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("name", ["chatglm", "glm", "glm4_moe", "gemma3_text"])
+def test_gradient_checkpointing_runs_the_same_attention_again(name: str, tmp_path: Path) -> None:
+    base = base_of(name, tmp_path)
+    some = rendered(base)
+    expected = taught(adapted(base), pack(some))
+    again = base_of(name, tmp_path)
+    calls, attend = [], varlen.attend
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(
+            ALL_ATTENTION_FUNCTIONS._global_mapping, varlen.NAME, lambda *a, **k: calls.append(1) or attend(*a, **k)
+        )
+        assert_same(taught(adapted(again, checkpointing=True), pack(some)), expected, 1e-6, 1e-5)
+    assert len(calls) == 4
+
+
+def test_a_row_is_told_nothing_by_its_neighbours() -> None:
+    base = tiny_base()
+    model, some = adapted(base), rendered(base)
+    with torch.no_grad():
+        alone = [loss.target_loss(model, pack([row])).item() for row in some]
+        together = loss.target_loss(model, pack(some)).item()
+        turned = loss.target_loss(model, pack(some[::-1])).item()
+    assert together == pytest.approx(sum(alone), rel=1e-6)
+    assert turned == pytest.approx(sum(alone), rel=1e-6)
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_packed_rows_give_the_loss_and_gradients_of_the_original_chatglm(adapter: bool) -> None:
+    for name in names("train", adapter=adapter):
+        case = cases()[name]
+        base = load_base(CHATGLM, device="cpu", dtype="fp32")
+        model = load_adapter(base, CHATGLM / case["adapter"], trainable=True) if adapter else base.model
+        decoder = base.model.get_decoder()
+        ids, labels, valid = tensor(case["input_ids"]), tensor(case["labels"]), valid_rows(case)
+        parts = [row[shown][None] for row, shown in zip(ids, valid, strict=True)]
+        goals = torch.cat([F.pad(row[shown][1:], (0, 1), value=-100) for row, shown in zip(labels, valid, strict=True)])
+        inputs = varlen.packed_inputs(decoder.config, torch.cat(parts, 1), [part.shape[1] for part in parts])
+        with varlen.inside_samples(decoder.config):
+            hidden = decoder(**inputs, use_cache=False).last_hidden_state[0]
+        mean = F.cross_entropy(base.model.lm_head(hidden), goals)
+        mean.backward()
+        assert abs(mean.item() - case["loss"]) < LOSS
+        found = gradients(model)
+        for path, norm in case.get("grad_norms", {}).items():
+            assert abs(found[path].norm().item() - norm) < GRADIENT * norm, path
+        for path, stored in case.get("grads", {}).items():
+            expected = tensor(stored)
+            assert (found[path] - expected).norm() < GRADIENT * expected.norm(), path
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_both_ways_on_the_cpu_are_the_formula(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    packing = varlen.Packing((5, 9, 1, 12), (3, 0, 0, 12))
+    states = [torch.randn(1, heads, 27, 8).bfloat16().requires_grad_() for heads in (4, 2, 2)]
+    direction = torch.randn(1, 27, 4, 8)
+    place = torch.arange(27)
+    sample = torch.repeat_interleave(torch.arange(4), torch.tensor(packing.lengths))
+    start = torch.tensor([0, 5, 14, 15])[sample]
+    sees = (place <= place[:, None]) & (place > place[:, None] - (window or 27))
+    sees |= (place - start) < torch.tensor(packing.contexts)[sample]
+    sees &= sample == sample[:, None]
+    query, key, value = (part.double() for part in states)
+    scores = query @ key.repeat_interleave(2, 1).transpose(2, 3) * 0.3
+    weights = scores.masked_fill(~sees, -torch.inf).softmax(-1)
+    formula = (weights @ value.repeat_interleave(2, 1)).transpose(1, 2)
+    expected = [formula, *torch.autograd.grad(formula, states, direction.double())]
+    for most in (varlen.SHORT_TOKENS, 0):
+        monkeypatch.setattr(varlen, "SHORT_TOKENS", most)
+        ours, _ = varlen.attend(None, *states, None, packing=packing, scaling=0.3, sliding_window=window)
+        found = [ours, *torch.autograd.grad(ours, states, direction.bfloat16())]
+        for actual, right in zip(found, expected, strict=True):
+            assert actual.shape == right.shape
+            assert (actual.double() - right).norm() < 0.01 * right.norm()
+
+
+def kernel(q, k, v, ends_q, ends_k, most_q, most_k, *, scale, window_size, enable_gqa):
+    """What torch says of its CUDA kernel, by masks: the last query of a sample stands at its last key."""
+    assert (most_q, most_k) == (ends_q.diff().max(), ends_k.diff().max())
+    assert enable_gqa
+    before, after = window_size
+    parts = []
+    for sample in range(len(ends_q) - 1):
+        queries, keys = slice(*ends_q[sample : sample + 2]), slice(*ends_k[sample : sample + 2])
+        length = ends_k.diff()[sample]
+        far = torch.arange(length)[-(ends_q.diff()[sample]) :, None] - torch.arange(length) if length else None
+        if ends_q.diff()[sample] == 0:
+            continue
+        sees = torch.ones_like(far, dtype=torch.bool)
+        sees &= (far <= before) if before >= 0 else sees
+        sees &= (far >= -after) if after >= 0 else sees
+        one, other, third = (part.transpose(0, 1)[None] for part in (q[queries], k[keys], v[keys]))
+        made = F.scaled_dot_product_attention(one, other, third, attn_mask=sees, scale=scale, enable_gqa=True)
+        parts.append(made[0].transpose(0, 1))
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize(("contexts", "window"), [((3, 0, 1, 12), None), ((0, 0, 0, 0), None), ((0, 0, 0, 0), 4)])
+def test_the_calls_of_the_cuda_kernel_add_up_to_the_same(contexts, window, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    packing = varlen.Packing((5, 9, 1, 12), contexts)
+    states = [torch.randn(1, heads, 27, 8) for heads in (4, 2, 2)]
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    ours = varlen._on_cuda(*states, packing, 0.3, window)
+    expected, _ = varlen.attend(None, *states, None, packing=packing, scaling=0.3, sliding_window=window)
+    torch.testing.assert_close(ours[None], expected)

@@ -1,0 +1,114 @@
+"""The benchmarks: same rows, same start and a complete table; the limit's formula against a model counted by hand."""
+
+import json
+
+import pytest
+import torch
+
+from glmstudio.benchmarks.comparing import ComparingBench, bench_comparing, comparing_table
+from glmstudio.benchmarks.limit import training_flop
+from glmstudio.benchmarks.random_base import LORA, Shape, random_base
+from glmstudio.benchmarks.rows import bench_rows, synthetic_rows
+from glmstudio.benchmarks.training import TrainingBench, bench_training, training_table
+from glmstudio.benchmarks.ways import rendered
+from glmstudio.benchmarks.worker import run_job
+from glmstudio.cli import main
+from glmstudio.errors import StudioError
+from glmstudio.models.chat_format import Rendered
+
+
+def test_synthetic_rows_have_the_lengths_that_they_are_said_to_have() -> None:
+    base = random_base(Shape("glm", "64x1"), "cpu")
+    for count in (32, 160):
+        rows = rendered(base, synthetic_rows(count, 16384))
+        lengths = [len(row.ids) for row in rows]
+        assert sum(lengths) / count == pytest.approx(141, abs=6)
+        assert max(lengths) <= 450
+        assert sum(sum(row.bears_loss) for row in rows) / (700 * count) == pytest.approx(0.09, abs=0.01)
+        assert all(row.cut_prompt == row.cut_target == 0 for row in rows)
+    assert synthetic_rows(16, 16384) == synthetic_rows(16, 16384)
+
+
+def test_rows_of_a_file_keep_their_repetitions_and_must_be_enough(tmp_path) -> None:
+    file = tmp_path / "rows.jsonl"
+    lines = [{"instruction": "Name it.", "input": "red and red", "output": word} for word in ("red", "blue")]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    first, second = bench_rows(str(file), 2, 16384)
+    assert first.instruction == second.instruction
+    assert first.target != second.target
+    with pytest.raises(StudioError, match="bench-rows"):
+        bench_rows(str(file), 3, 16384)
+
+
+def test_the_limit_of_a_model_counted_by_hand() -> None:
+    """hidden 64, two layers, 4 heads of 16, one for keys; q 64 → 64, k and v 64 → 16, o 64 → 64, 64 → 384, 192 → 64."""
+    base = random_base(Shape("glm", "64x2"), "cpu")
+    rows = [Rendered([1] * 10, [False] * 7 + [True] * 3, 7), Rendered([1] * 4, [False] * 3 + [True], 3)]
+    body = 2 * (64 * 64 + 2 * 64 * 16 + 64 * 64 + 64 * 384 + 192 * 64)
+    lora = 2 * 8 * (64 + 64 + 2 * (64 + 16))
+    head, attention = 4 * 4 * 64 * 16384, 6 * 2 * 64 * (10**2 + 4**2)
+    expected = 4 * body * 14 + 6 * lora * 14 + head + attention
+    assert training_flop(base.model, LORA["glm"], rows) == expected
+
+
+@pytest.mark.parametrize("family", ["glm", "chatglm"])
+def test_ways_to_train_start_and_go_on_alike(family: str) -> None:
+    bench = TrainingBench(
+        ("64x2",), ("fp32",), (family,), ("ours", "hf-plain", "hf-best", "seed"), 2, 2, rounds=1, device="cpu"
+    )
+    records = bench_training(bench, measure=run_job)
+    assert [record["way"] for record in records] == ["ours", "hf-plain", "hf-best", "seed"]
+    ours = records[0]["losses"]
+    assert len(ours) == 2
+    assert ours[1] < ours[0]
+    for record in records:
+        assert record["losses"] == pytest.approx(ours[: len(record["losses"])], abs=1e-4)
+        assert record["loss_difference"] < 1e-4
+        assert record["tokens_per_second"] > 0
+        assert record["peak_mib"] > 0
+        assert 0 < record["share_of_limit"] < 1
+    lines = training_table(records).splitlines()
+    assert len(lines) == 2 + 4
+    assert all(cell.strip() for line in lines for cell in line.strip("|").split("|"))
+
+
+@pytest.mark.parametrize("family", ["glm", "chatglm"])
+def test_ways_to_answer_say_the_same(family: str) -> None:
+    said: dict[str, list[list[int]]] = {}
+
+    def measure(job):
+        result = run_job(job)
+        said[job["way"]] = result["answers"]
+        return result
+
+    records = bench_comparing(
+        ComparingBench(("64x2",), ("fp32",), (family,), (2,), new_tokens=6, rounds=1, device="cpu"), measure=measure
+    )
+    assert {record["way"]: record["same_tokens"] for record in records} == dict.fromkeys(said, True)
+    assert said["one-batch"][:2] != said["one-batch"][2:], "the adapter changes nothing"
+    assert len(comparing_table(records).splitlines()) == 2 + 3
+
+
+def test_other_tokens_in_fp32_are_an_error() -> None:
+    def measure(job):
+        return {"answers": [[len(job["way"])]], "tokens": 1, "seconds": 1.0, "peak_mib": 1.0}
+
+    with pytest.raises(StudioError, match="bench-tokens"):
+        bench_comparing(ComparingBench(prompts=(1,), rounds=1), measure=measure)
+
+
+def test_the_command_measures_in_processes_of_their_own(tmp_path, capsys) -> None:
+    output = tmp_path / "bench.json"
+    sizes = ["--sizes", "64x2", "--dtype", "fp32", "--rivals", "ours,hf-plain", "--updates", "2", "--loss-updates", "2"]
+    assert main(["bench", "train", *sizes, "--rounds", "1", "--device", "cpu", "--output", str(output)]) == 0
+    ours, plain = json.loads(output.read_text())
+    assert ours["losses"][0] == pytest.approx(plain["losses"][0], abs=1e-4)
+    assert "| hf-plain |" in capsys.readouterr().out
+    assert main(["bench", "train", "--sizes", "65x2", "--rivals", "ours", "--rounds", "1"]) == 2
+
+
+def test_a_random_model_is_the_same_every_time() -> None:
+    first, second = (random_base(Shape("chatglm", "64x1", "bf16"), "cpu").model.state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    with pytest.raises(StudioError, match="bench-size"):
+        random_base(Shape("glm", "6b"), "cpu")
