@@ -141,9 +141,7 @@ def print_stage(done: int, total: int, stage: str) -> None:
 
 
 def print_check(check: "MergeCheck") -> None:
-    values = {name: f"{getattr(check, name):.2e}" for name in ("relative", "tolerance", "rms", "max_abs", "effect")}
-    same = f"{check.argmax_agreement:.2%}"
-    print(t("export.check", "en", **values, same=same, prompts=check.prompts, dtype=check.dtype))
+    print(t("export.check", "en", **check.shown()))
     if not check.carries_adapter:
         print(t("export.check-lost", "en", dtype=check.dtype), file=sys.stderr)
 

@@ -148,9 +148,7 @@ def export_html(now: "ExportState", lang: str) -> str:
 
 
 def check_html(check: "MergeCheck", lang: str) -> str:
-    values = {name: f"{getattr(check, name):.2e}" for name in ("relative", "tolerance", "rms", "max_abs", "effect")}
-    same = f"{check.argmax_agreement:.2%}"
-    text = t("export.check", lang, **values, same=same, prompts=check.prompts, dtype=check.dtype)
+    text = t("export.check", lang, **check.shown())
     lost = (
         "" if check.carries_adapter else f'<p class="glm-warn">⚠ {t("export.check-lost", lang, dtype=check.dtype)}</p>'
     )

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,20 @@ GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 CHATGLM = GOLDEN / "chatglm"
 CHATGLM_FP16 = GOLDEN / "chatglm_fp16"
 CHATGLM2, CHATGLM3, GLM_4 = (GOLDEN / name for name in ("chatglm2", "chatglm3", "glm4_text"))
+FIRST, SECOND = (f"pytorch_model-0000{n}-of-00002.bin" for n in (1, 2))
+INDEX = "pytorch_model.bin.index.json"
 PAD = 3
 # What separates right from wrong: a wrong epsilon already costs 2.6e-5 root mean square.
 LOGITS_MAX, LOGITS_RMS, LOSS, GRADIENT = 1e-4, 1.2e-5, 1e-5, 1e-4
+
+
+def chatglm_copy(folder: Path) -> Path:
+    """A ChatGLM-6B folder below `folder`, whole and to be damaged."""
+    copy = folder / "chatglm"
+    copy.mkdir()
+    for name in ("config.json", INDEX, FIRST, SECOND):
+        shutil.copy(CHATGLM / name, copy)
+    return copy
 
 
 def official_tokenizer_folder(family: str = "chatglm") -> Path:

@@ -23,21 +23,14 @@ from glmstudio.models.inspection.memory_needs import FITS, Needs, fitting, memor
 from glmstudio.models.loading import load_base
 from glmstudio.ui.language import error_text
 from tests.tiny_families import QUIRKS, native_folder
-from tests.unit.golden_cases import CHATGLM
+from tests.unit.golden_cases import CHATGLM, FIRST, INDEX, SECOND, chatglm_copy
 
 GOLDEN = CHATGLM.parent
-FIRST, SECOND = (f"pytorch_model-0000{n}-of-00002.bin" for n in (1, 2))
-INDEX = "pytorch_model.bin.index.json"
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A whole small ChatGLM-6B folder, to be damaged."""
-    copy = tmp_path / "chatglm"
-    copy.mkdir()
-    for name in ("config.json", INDEX, FIRST, SECOND):
-        shutil.copy(CHATGLM / name, copy)
-    return copy
+    return chatglm_copy(tmp_path)
 
 
 @pytest.fixture(scope="module")

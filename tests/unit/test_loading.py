@@ -20,20 +20,24 @@ from glmstudio.models.families import FAMILIES
 from glmstudio.models.loading import load_base, load_tokenizer
 from glmstudio.models.vocabularies.vocabulary_fit import tokens_in_use
 from tests.small_vocabularies import sentencepiece_file, tiktoken_file, tiktoken_ranks
-from tests.unit.golden_cases import CHATGLM, CHATGLM2, CHATGLM3, GLM_4, assert_forward, cases, tensor
-
-FIRST, SECOND = (f"pytorch_model-0000{n}-of-00002.bin" for n in (1, 2))
-INDEX = "pytorch_model.bin.index.json"
+from tests.unit.golden_cases import (
+    CHATGLM,
+    CHATGLM2,
+    CHATGLM3,
+    FIRST,
+    GLM_4,
+    INDEX,
+    SECOND,
+    assert_forward,
+    cases,
+    chatglm_copy,
+    tensor,
+)
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A copy of the golden ChatGLM-6B folder, to be damaged."""
-    copy = tmp_path / "chatglm"
-    copy.mkdir()
-    for name in ("config.json", INDEX, FIRST, SECOND):
-        shutil.copy(CHATGLM / name, copy)
-    return copy
+    return chatglm_copy(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,12 @@ class MergeCheck:
         """Whether the merged model is nearer to base and adapter than the base alone is, by a factor of two."""
         return self.effect == 0 or 2 * self.relative < self.effect
 
+    def shown(self) -> dict[str, object]:
+        """The numbers as the page and the command line write them."""
+        powers = ("relative", "tolerance", "rms", "max_abs", "effect")
+        whole = {"same": f"{self.argmax_agreement:.2%}", "prompts": self.prompts, "dtype": self.dtype}
+        return whole | {name: f"{getattr(self, name):.2e}" for name in powers}
+
     def as_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self) | {"carries_adapter": self.carries_adapter}
 
