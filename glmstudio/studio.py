@@ -208,7 +208,7 @@ class Studio:
             try:
                 train(
                     resident, folder, frozen.train, frozen.dev, lora, settings,
-                    should_stop=should_stop, on_progress=on_progress, resume=go_on,
+                    should_stop=should_stop, on_progress=on_progress, resume=go_on, tokens=frozen.folder,
                 )  # fmt: skip
             except Exception:
                 traceback.print_exc()

@@ -53,7 +53,7 @@ def train_command(args: argparse.Namespace) -> int:
         with stop_on_interrupt() as should_stop:
             run = train(
                 Resident(base), folder, frozen.train, frozen.dev, run.lora, run.settings,
-                should_stop=should_stop, on_progress=printer, resume=args.resume,
+                should_stop=should_stop, on_progress=printer, resume=args.resume, tokens=frozen.folder,
             )  # fmt: skip
     except StudioError as error:
         terminal.print_error(error)

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from errno import ENOSPC
+from pathlib import Path
 
 import torch
 from transformers import set_seed
@@ -15,7 +16,6 @@ from glmstudio.errors import StudioError
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
-from glmstudio.training.batches import render_rows
 from glmstudio.training.callbacks import LetOthersIn, Progress, Recorder, StopWhenAsked
 from glmstudio.training.frozen_linears import drop_frozen_linears, use_frozen_linears
 from glmstudio.training.loss import agrees_with_model, batch_form
@@ -23,6 +23,7 @@ from glmstudio.training.pace import Pace
 from glmstudio.training.resume import Standing, evaluation_due, standing
 from glmstudio.training.runs import Run, RunFolder
 from glmstudio.training.thin import drop_thin_products, use_thin_products
+from glmstudio.training.token_cache import TokenCache
 from glmstudio.training.trainer import AdapterTrainer, training_arguments
 
 __all__ = ["Progress", "train"]
@@ -42,11 +43,13 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[Progress], None] | None = None,
     resume: bool = False,
+    tokens: Path | None = None,
 ) -> Run:
     """Trains one adapter on the resident base and gives the run as it ended, finished or stopped.
 
     `folder` holds a run made by `RunFolder.create`; with `resume` one that `reopen` cut back, which then goes on as if
     nothing had happened: the same bytes come out. The run keeps a turn of the gate and lets others in between steps.
+    `tokens` is a folder that keeps the rows' token ids for the next start, usually their snapshot's.
     `best` has the lowest dev loss; without one it is `last`. Raises StudioError after status, code and traceback
     (`run.log`) were written into the folder: `train-empty`, `lora-targets`, `family-loss`, `loss-not-finite`,
     `out-of-memory`, `disk-full`, `run-failed`.
@@ -58,7 +61,8 @@ def train(
         tell(_progress_at(start, run.total, resident.memory_bytes))
         if not train:
             raise StudioError("train-empty")
-        rows, dev_rows = (render_rows(resident.base, examples, settings) for examples in (train, dev))
+        cache = TokenCache(tokens, resident.base, settings)
+        rows, dev_rows = cache.rows("train", train), cache.rows("dev", dev)
         with resident.gate.turn(), _current(resident.base.device):
             try:
                 asked = _train(resident, folder, rows, dev_rows, lora, settings, start, should_stop, tell)
