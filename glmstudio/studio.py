@@ -4,7 +4,6 @@ Everything that outlives a click is here or on disk: the store, the resident bas
 """
 
 import dataclasses
-import shlex
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,16 +20,9 @@ from glmstudio.exports import Exports
 from glmstudio.model_shelf import ModelShelf
 from glmstudio.run_thread import RunThread
 from glmstudio.scoreboards import Scoreboards
-from glmstudio.settings import (
-    METHODS,
-    GenerationSettings,
-    LoraSettings,
-    TrainingSettings,
-    flag_name,
-    flag_value,
-    recommended,
-)
+from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings, recommended
 from glmstudio.training import metrics, resume, runs
+from glmstudio.training.run_config import as_command, as_yaml, write_yaml
 from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -187,6 +179,7 @@ class Studio:
             run_id = runs.new_run_id(self.workspace.checkpoints)
             folder = runs.RunFolder(self.workspace.run_folder(run_id))
             folder.create(snapshot_id=frozen.id, dataset=dataset, base=resident.base, lora=lora, settings=settings)
+            write_yaml(folder.path, self._asked(dataset) | {"snapshot_id": frozen.id}, lora, settings)
             return run_id, self._work(resident, folder, frozen, lora, settings)
 
         return self.run(self._training.start(prepare))
@@ -261,17 +254,15 @@ class Studio:
 
     def command_line(self, dataset: str, lora: LoraSettings, settings: TrainingSettings) -> str:
         """The command that trains the same run without the page."""
-        words = ["python", "-m", "glmstudio", "train", "--root", str(self.workspace.root), "--dataset", dataset]
-        words += ["--base", self._base.wish.source, "--output-dir", str(self.workspace.checkpoints / "my-run")]
-        if self._base.wish.quantization != "none":
-            words += ["--quantization", self._base.wish.quantization]
-        usual_settings = dataclasses.replace(self.default_settings(method=settings.method), method=METHODS[0])
-        for values, usual in ((lora, LoraSettings()), (settings, usual_settings)):
-            for item in dataclasses.fields(values):
-                value = getattr(values, item.name)
-                if value != getattr(usual, item.name):
-                    words += [flag_name(item.name)] + ([] if value is True else [flag_value(value)])
-        return shlex.join(words)
+        return as_command(self._asked(dataset), lora, settings)
+
+    def run_yaml(self, dataset: str, lora: LoraSettings, settings: TrainingSettings) -> str:
+        """The same run as a file for the command's `--config`."""
+        return as_yaml(self._asked(dataset), lora, settings)
+
+    def _asked(self, dataset: str) -> dict[str, str]:
+        wish = dataclasses.asdict(self._base.wish)
+        return {"base": wish.pop("source"), **wish, "root": str(self.workspace.root.absolute()), "dataset": dataset}
 
     # Compare and evaluate
 

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmstudio import terminal
+from glmstudio.commands.config import with_config
 from glmstudio.commands.flags import add_settings, base_flags, chosen, root_flag, stop_on_interrupt
 from glmstudio.commands.rows import training_rows
 from glmstudio.data import snapshot
+from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
 from glmstudio.settings import METHODS, LoraSettings, TrainingSettings, recommended
+from glmstudio.training.run_config import USUAL_BASE, write_yaml
 
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
@@ -23,15 +26,18 @@ def add_train(commands: Any) -> None:
     parser.add_argument("--train-path", type=Path, help="context/target JSONL, Alpaca JSON or JSONL, or CSV")
     parser.add_argument("--dev-path", type=Path, help="rows for the dev loss and the best checkpoint")
     parser.add_argument("--dataset", help="a dataset of the page instead of files")
-    parser.add_argument("--output-dir", type=Path, required=True, help="run.json, metrics.jsonl, best/, last/ go here")
+    words = "run.json, metrics.jsonl, best/, last/ go here [checkpoints/run-NNNN, the next number]"
+    parser.add_argument("--output-dir", type=Path, help=words)
     parser.add_argument("--overwrite-output-dir", action="store_true", help="replace the run that is there")
     parser.add_argument("--img-log-dir", type=Path, help="write the loss picture into this folder")
     parser.add_argument("--img-log-name", default="loss", help="file name of the loss picture [loss]")
+    words = "a run.yaml that a run has left, or one of your own; flags that are given win"
+    parser.add_argument("--config", type=Path, help=words)
     parser.add_argument("--resume", action="store_true", help="go on with the run in --output-dir, as it was begun")
     add_settings(parser, LoraSettings)
     add_settings(parser, TrainingSettings)
     # None tells a flag that was not given, which matters to a run that goes on.
-    parser.set_defaults(command=train_command, base=None, device=None, dtype=None, quantization=None)
+    parser.set_defaults(command=train_command, root=None, snapshot_id="", **dict.fromkeys(USUAL_BASE))
 
 
 def train_command(args: argparse.Namespace) -> int:
@@ -40,6 +46,7 @@ def train_command(args: argparse.Namespace) -> int:
     from glmstudio.training.picture import write_picture
     from glmstudio.training.train import train
 
+    args = with_config(args)
     if args.resume:
         begun = reopened(args, training_rows(args) if args.dataset or args.train_path else None)
     else:
@@ -70,18 +77,16 @@ def _begun(args: argparse.Namespace) -> "tuple[Base, RunFolder, snapshot.Snapsho
     from glmstudio.training.check import check
     from glmstudio.training.runs import RunFolder
 
-    source = args.base or "embedded"
+    asked = {name: getattr(args, name) or usual for name, usual in USUAL_BASE.items()}
+    source = asked["base"]
     lora = chosen(args, LoraSettings())
     method = getattr(args, "method", METHODS[0])
     settings = chosen(args, recommended(demonstration=source == "embedded", method=method))
     train_rows, dev_rows = training_rows(args)
     base = load_base(
-        source,
-        device=args.device or "auto",
-        dtype=args.dtype or "auto",
-        quantization=args.quantization or "none",
+        source, device=asked["device"], dtype=asked["dtype"], quantization=asked["quantization"],
         on_download=terminal.DownloadPrinter(),
-    )
+    )  # fmt: skip
     findings = check(base, train_rows, dev_rows, lora, settings)
     for finding in findings:
         terminal.print_finding(finding)
@@ -90,8 +95,19 @@ def _begun(args: argparse.Namespace) -> "tuple[Base, RunFolder, snapshot.Snapsho
 
     folder = RunFolder(args.output_dir)
     frozen = snapshot.freeze(train_rows, dev_rows, args.output_dir / "snapshots")
+    if args.snapshot_id not in ("", frozen.id):
+        terminal.print_finding(Finding("rows-changed", "warning", params={"file": str(args.config)}))
     folder.create(
         snapshot_id=frozen.id, dataset=args.dataset or args.train_path.stem, base=base, lora=lora, settings=settings,
         overwrite=args.overwrite_output_dir,
     )  # fmt: skip
+    write_yaml(folder.path, asked | _data(args) | {"snapshot_id": frozen.id}, lora, settings)
     return base, folder, frozen
+
+
+def _data(args: argparse.Namespace) -> dict[str, str]:
+    """The keys of `run.yaml` that name the rows, good from any folder."""
+    if args.dataset:
+        return {"root": str(args.root.absolute()), "dataset": args.dataset}
+    files = {"train_path": args.train_path, "dev_path": args.dev_path}
+    return {name: str(path.absolute()) for name, path in files.items() if path}

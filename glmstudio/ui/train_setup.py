@@ -31,6 +31,8 @@ _OF_METHOD = {
     "lora": ("r", "lora_alpha", "lora_dropout", "target_modules"),
     "ptuning": ("pre_seq_len", "prefix_projection"),
 }
+# A run is shown written down in these ways.
+_WRITTEN = ("command", "yaml")
 # What follows preset, method and base until a person types something else.
 _RECOMMENDED = ("num_train_epochs", "learning_rate")
 # The events of one form come in bursts: while one look is under way only the last of the rest is kept.
@@ -56,9 +58,7 @@ class Setup:
             self.needs = slot("train-needs")
             self.preview = Previewing(studio)
             with gr.Accordion(label("train.command"), open=False, elem_id="train-command-fold"):
-                self.command = gr.Textbox(
-                    show_label=False, lines=2, interactive=False, elem_id="train-command", buttons=["copy"]
-                )
+                self._place_command()
         with gr.Row(elem_id="train-actions", elem_classes="glm-line"):
             self.start = gr.Button(
                 label("train.start"), variant="primary", size="sm", interactive=False, elem_id="train-start"
@@ -67,7 +67,7 @@ class Setup:
         self.situation = gr.State("")
         self.recommended = gr.State(self._usual("standard", "lora"))
         self.ticking = [self.situation, self.dataset, *self.form.inputs]
-        self.looked = [self.facts, self.check, self.needs, self.start, self.stop, self.command]
+        self.looked = [self.facts, self.check, self.needs, self.start, self.stop, *self.commands]
 
     def _place_data(self) -> None:
         with gr.Row(elem_classes="glm-line", elem_id="train-data"):
@@ -84,11 +84,23 @@ class Setup:
             )
         self.facts = slot("train-facts")
 
+    def _place_command(self) -> None:
+        kinds = [(label(f"train.as-{name}"), name) for name in _WRITTEN]
+        self.written = gr.Radio(kinds, value="command", show_label=False, container=False, elem_id="train-written")
+        self.commands = [
+            gr.Textbox(
+                show_label=False, lines=2, max_lines=12, interactive=False, elem_id=f"train-{name}", buttons=["copy"],
+                visible=name == "command",
+            )
+            for name in _WRITTEN
+        ]  # fmt: skip
+
     def wire(self, page: "Page", view: "View") -> None:
         asked, looked = [self.dataset, *self.form.inputs], self.looked
         gr.on([component.change for component in asked], self.on_look, asked, looked, **_DEBOUNCED)
         opened = keep(page, "run", [self.preset, *asked])
         follow_datasets(self.dataset, self._studio, page, opened).then(self.on_look, asked, looked, **QUIET)
+        self.written.change(self.on_written, self.written, self.commands, **QUIET)
         self.preview.wire(self.dataset, self.form)
         method = self.form.component("method")
         own = [self.form.component(name) for names in _OF_METHOD.values() for name in names]
@@ -109,7 +121,7 @@ class Setup:
     def on_tick(self, request: gr.Request, last: str, dataset: str | None, *typed: Any) -> list[Any]:
         """Looks again when data, base or active run have changed."""
         now = f"{dataset} {self._situation()}"
-        return [gr.skip()] * 7 if now == last else [now, *self.on_look(request, dataset, *typed)]
+        return [gr.skip()] * 8 if now == last else [now, *self.on_look(request, dataset, *typed)]
 
     def _situation(self) -> str:
         active = self._studio.active_run()
@@ -118,6 +130,10 @@ class Setup:
     def on_method(self, method: str) -> list[Any]:
         """Shows the fields of the method, hides those of the other."""
         return [gr.update(visible=name == method) for name, fields in _OF_METHOD.items() for _ in fields]
+
+    def on_written(self, chosen: str) -> list[Any]:
+        """Shows the run as a command or as a file."""
+        return [gr.update(visible=name == chosen) for name in _WRITTEN]
 
     def on_preset(self, preset: str, method: str) -> list[Any]:
         usual = self._usual(preset, method)
@@ -152,6 +168,7 @@ class Setup:
             gr.update(interactive=clear and active is None),
             gr.update(interactive=active is not None and active.status != "stopping"),
             self._studio.command_line(dataset, lora, settings) if dataset else "",
+            self._studio.run_yaml(dataset, lora, settings) if dataset else "",
         ]
 
     def _time(self, plan: dict[str, Any], settings: TrainingSettings) -> tuple[float | None, Any]:

@@ -10,6 +10,7 @@ from glmstudio import cli
 from glmstudio.data import formats
 from glmstudio.inference.compare import Answer, Comparison
 from tests.tiny_base import rows, tiny_model, tiny_tokenizer
+from tests.train.runs import bytes_of
 
 SHOT = Comparison((Answer("__base__"), Answer("tuned")), prompt_tokens=1, cut_prompt=0)
 
@@ -48,6 +49,33 @@ def test_a_run_with_the_older_flags_leaves_everything_that_is_promised(folder):
     for name in ("best", "last", "checkpoint-6", "checkpoint-12"):
         assert (folder / "run" / name / "adapter_model.safetensors").is_file()
     assert (folder / "log" / "loss curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_run_yaml_gives_the_same_run(folder, capsys):
+    config = folder / "run" / "run.yaml"
+    assert cli.main(["train", "--config", str(config), "--output-dir", str(folder / "again")]) == 0
+    first, again = (json.loads((folder / name / "run.json").read_text(encoding="utf-8")) for name in ("run", "again"))
+    for name in ("settings", "lora", "base", "snapshot_id", "best_eval_loss"):
+        assert again[name] == first[name]
+    for name in ("best", "last"):
+        assert bytes_of(folder / "again" / name) == bytes_of(folder / "run" / name)
+    assert (folder / "again" / "run.yaml").read_bytes() == config.read_bytes()
+    assert "no longer" not in capsys.readouterr().err
+
+
+def test_other_rows_than_those_of_the_file_are_told(folder, tmp_path, capsys):
+    text = (folder / "run" / "run.yaml").read_text(encoding="utf-8").replace(str(folder / "dev.jsonl"), "")
+    (tmp_path / "own.yaml").write_text(text.replace("num_train_epochs: 2.0", "num_train_epochs: 0.1"), encoding="utf-8")
+    words = ["train", "--config", str(tmp_path / "own.yaml"), "--root", str(tmp_path)]
+    assert cli.main(words) == 0
+    assert "no longer" in capsys.readouterr().err
+    assert (tmp_path / "checkpoints" / "run-0001" / "last" / "adapter_model.safetensors").is_file()
+    (tmp_path / "own.yaml").write_text(text.replace("seed: 42", "sed: 42"), encoding="utf-8")
+    assert cli.main(words) == 2
+    told = capsys.readouterr().err
+    assert str(tmp_path / "own.yaml") in told
+    assert "`seed`" in told
+    assert not (tmp_path / "checkpoints" / "run-0002").exists()
 
 
 def test_a_second_run_in_the_same_folder_is_refused_with_the_next_step(folder, capsys):
