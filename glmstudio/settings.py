@@ -15,6 +15,7 @@ QUANTIZATIONS = ("none", "8bit", "4bit")
 EXPORT_FORMS = ("native", "official")
 GGUF_TYPES = ("auto", "f32", "f16", "bf16", "q8_0")
 SCHEDULERS = ("linear", "cosine", "constant")
+TRACKERS = ("none", "tensorboard", "swanlab", "trackio", "wandb")
 PRESETS = ("quick", "standard", "thorough")
 
 
@@ -59,6 +60,7 @@ class TrainingSettings:
     save_total_limit: int = setting(3, 1, 1000)
     gradient_checkpointing: bool = setting(False)
     seed: int = setting(42, 0, 2**31 - 1)
+    report_to: str = setting("none", choices=TRACKERS)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from glmstudio.data.example import Example
 from glmstudio.data.quality import Finding, dataset_findings
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings, out_of_bounds
+from glmstudio.training.reporting import missing
 
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
@@ -30,9 +31,9 @@ def check(
 
     Rows are told by id, or by their 1-based place among train and then dev rows. Codes of errors: `setting-bounds`,
     `setting-choice`, `train-empty`, `base-not-ready`, `no-tokenizer`, `no-chat-template`, `chat-template-unfit`,
-    `lora-targets`, `ptuning-family`; of warnings: `no-dev`, `ptuning-rate`, `prompt-cut`, `target-cut`,
-    `batch-beyond-rows` and those of `dataset_findings`; of the rest: `plan` (rows, steps and, with a base, the tokens
-    of the longest row).
+    `lora-targets`, `ptuning-family`, `report-missing`; of warnings: `no-dev`, `ptuning-rate`, `prompt-cut`,
+    `target-cut`, `batch-beyond-rows` and those of `dataset_findings`; of the rest: `plan` (rows, steps and, with a
+    base, the tokens of the longest row).
     """
     found = [_of_error(error) for error in (*out_of_bounds(lora), *out_of_bounds(settings))]
     in_bounds = not found
@@ -41,6 +42,7 @@ def check(
     found += [Finding("no-dev", "warning")] if train and not dev else []
     found += _of_base(base, lora, settings)
     found += _of_rate(settings)
+    found += [_of_error(error)] if in_bounds and (error := missing(settings.report_to)) else []
     unreadable = list(_of_prompts(base, settings)) if base is not None else []
     found += unreadable
     if train and in_bounds:

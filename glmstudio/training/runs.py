@@ -1,6 +1,7 @@
 """Run folders: what a run is, its `run.json`, its checkpoints, which runs died. Knows files and processes, no model.
 
-A folder holds `run.json`, `metrics.jsonl`, the adapters `best`, `last`, `checkpoint-N`; after a failure `run.log`.
+A folder holds `run.json`, `run.yaml`, `metrics.jsonl`, the adapters `best`, `last`, `checkpoint-N`; what a tracker
+writes is in a folder called like it; after a failure there is `run.log`.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from glmstudio.errors import StudioError
-from glmstudio.settings import PROMPT_STYLES, LoraSettings, TrainingSettings
+from glmstudio.settings import PROMPT_STYLES, TRACKERS, LoraSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
@@ -224,7 +225,8 @@ class RunFolder:
         os.replace(new, self._run_path)
 
     def _clear(self) -> None:
-        for folder in (*self.path.glob("checkpoint-*"), self.path / "best", self.path / "last", self.aside):
+        trackers = (self.path / name for name in TRACKERS)
+        for folder in (*self.path.glob("checkpoint-*"), self.path / "best", self.path / "last", self.aside, *trackers):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.metrics_path, self.log_path, self._run_path):
             file.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from glmstudio.training.callbacks import LetOthersIn, Progress, Recorder, StopWh
 from glmstudio.training.frozen_linears import drop_frozen_linears, use_frozen_linears
 from glmstudio.training.loss import agrees_with_model, batch_form
 from glmstudio.training.pace import Pace
+from glmstudio.training.reporting import reporting
 from glmstudio.training.resume import Standing, evaluation_due, standing
 from glmstudio.training.runs import Run, RunFolder
 from glmstudio.training.thin import drop_thin_products, use_thin_products
@@ -51,8 +52,8 @@ def train(
     nothing had happened: the same bytes come out. The run keeps a turn of the gate and lets others in between steps.
     `tokens` is a folder that keeps the rows' token ids for the next start, usually their snapshot's.
     `best` has the lowest dev loss; without one it is `last`. Raises StudioError after status, code and traceback
-    (`run.log`) were written into the folder: `train-empty`, `lora-targets`, `family-loss`, `loss-not-finite`,
-    `out-of-memory`, `disk-full`, `run-failed`.
+    (`run.log`) were written into the folder: `train-empty`, `lora-targets`, `family-loss`, `report-missing`,
+    `loss-not-finite`, `out-of-memory`, `disk-full`, `run-failed`.
     """
     tell = on_progress or (lambda progress: None)
     run = folder.update(status="running", started_at=time.time())
@@ -129,7 +130,10 @@ def _train(
     for callback in (stop, recorder, LetOthersIn(resident.gate)):
         trainer.add_callback(callback)
     try:
-        trainer.train(resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
+        with reporting(settings.report_to, folder, start.step) as trackers:
+            for callback in trackers:
+                trainer.add_callback(callback)
+            trainer.train(resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
         trainer.keep_state()
         trainer.keep("last")
         # The folder knows the best of an earlier sitting that got further than its newest checkpoint.

@@ -23,6 +23,7 @@ from glmstudio.training.batches import LikeLengths, dev_batches
 from glmstudio.training.callbacks import StepStart
 from glmstudio.training.loss import batch_form, ready, target_loss
 from glmstudio.training.pace import Pace
+from glmstudio.training.reporting import PROJECT
 from glmstudio.training.runs import RunFolder, write_about
 
 # The key of trainer_state.json under which a checkpoint keeps the loss since the record before.
@@ -67,6 +68,8 @@ def training_arguments(
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to=[],
+        project=PROJECT,
+        run_name=folder.path.name,
         remove_unused_columns=False,
         dataloader_pin_memory=device.type == "cuda",
     )
@@ -166,6 +169,7 @@ class AdapterTrainer(Trainer):
         metrics = {"eval_loss": total / targets}
         if not math.isfinite(metrics["eval_loss"]):
             self._refuse()
+        self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 

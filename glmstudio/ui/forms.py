@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 import gradio as gr
 
 from glmstudio.errors import StudioError
-from glmstudio.ui.language import label
+from glmstudio.ui.language import LANGUAGES, label, words
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,18 @@ class Field:
             "interactive": True,
         }
         if self.choices:
-            worded = [(label(f"choice.{choice}"), choice) for choice in self.choices]
+            worded = [(label(self._word(choice)), choice) for choice in self.choices]
             return gr.Dropdown(worded, value=value, min_width=100, **common)
         if self.kind is bool:
             return gr.Checkbox(value, min_width=100, **common)
         if self.kind in (int, float):
             return gr.Number(self.shown(value), min_width=70, step=1 if self.kind is int else None, **common)
         return gr.Textbox(self.shown(value), min_width=100, max_lines=1, **common)
+
+    def _word(self, choice: str) -> str:
+        """The key of a choice's word: the field's own where it has one."""
+        own = f"choice.{self.name}.{choice}"
+        return own if own in words(LANGUAGES[0]) else f"choice.{choice}"
 
     def shown(self, value: Any) -> Any:
         """What the input shows for a setting."""
