@@ -1,7 +1,6 @@
 """Exports from the page: one at a time on a background thread. Knows no page and no words."""
 
 import json
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +35,11 @@ class Exports:
 
     def __init__(self, checkpoints: Path) -> None:
         self._checkpoints = checkpoints
-        self._thread = RunThread(busy="export-active")
+        self._thread = RunThread(
+            busy="export-active",
+            bug=lambda reason: StudioError("export-failed", reason=reason),
+            on_failure=self._fail,
+        )
         self._now = ExportState()
 
     def destination(self, kind: str, run_id: str, checkpoint: str) -> Path:
@@ -67,14 +70,13 @@ class Exports:
 
         def prepare() -> tuple[str, Callable[..., None]]:
             self._now = ExportState("running", kind, destination)
-            return destination.name, lambda should_stop, on_progress: self._work(wish, should_stop)
+            return destination.name, lambda should_stop: self._work(wish, should_stop)
 
         self._thread.start(prepare)
 
     def stop(self) -> None:
         """Asks the export to stop; nothing of it is left then."""
-        if self._thread.active_id:
-            self._thread.stop(self._thread.active_id)
+        self._thread.stop()
 
     def close(self, seconds: float) -> None:
         self._thread.close(seconds)
@@ -89,15 +91,11 @@ class Exports:
             self._now = replace(self._now, stage=stage, done=done, total=total)
 
         kind = {"official": "merged"}.get(self._now.kind, self._now.kind)
-        try:
-            result = export(kind, self._now.destination, on_progress=tell, should_stop=should_stop, **wish)
-            self._now = replace(self._now, state="done", result=result)
-        except StudioError as error:
-            self._now = replace(self._now, state="failed", error=error)
-        except Exception as error:
-            traceback.print_exc()
-            reason = f"{type(error).__name__}: {error}"
-            self._now = replace(self._now, state="failed", error=StudioError("export-failed", reason=reason))
+        result = export(kind, self._now.destination, on_progress=tell, should_stop=should_stop, **wish)
+        self._now = replace(self._now, state="done", result=result)
+
+    def _fail(self, error: StudioError) -> None:
+        self._now = replace(self._now, state="failed", error=error)
 
 
 def _scores(path: Path | None) -> dict[str, Any] | None:

@@ -1,6 +1,5 @@
 """The bases that could be used and the one that is: listing, looking, downloading, switching. Knows no words."""
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +30,11 @@ class ModelShelf:
 
     def __init__(self, root: Path, slot: BaseSlot, refuse_switch: Callable[[], None]) -> None:
         self._root, self._slot, self._refuse_switch = root, slot, refuse_switch
-        self._thread = RunThread(busy="download-active")
+        self._thread = RunThread(
+            busy="download-active",
+            bug=lambda reason: StudioError("base-failed", source=self._fetching.source, reason=reason),
+            on_failure=self._fail,
+        )
         self._fetching = Fetching()
 
     def bases(self) -> "list[LocalBase]":
@@ -67,7 +70,7 @@ class ModelShelf:
 
         def prepare() -> tuple[str, Callable[..., None]]:
             self._fetching = Fetching("running", source)
-            return source, lambda should_stop, on_progress: self._fetch(source, quantization, should_stop)
+            return source, lambda should_stop: self._fetch(source, quantization, should_stop)
 
         self._thread.start(prepare)
 
@@ -76,8 +79,7 @@ class ModelShelf:
 
     def stop(self) -> None:
         """Ends a download; what came is kept for the next try."""
-        if self._thread.active_id:
-            self._thread.stop(self._thread.active_id)
+        self._thread.stop()
 
     def close(self, seconds: float) -> None:
         self._thread.close(seconds)
@@ -95,17 +97,13 @@ class ModelShelf:
         def tell(done: int, total: int, file: str) -> None:
             self._fetching = replace(self._fetching, download=further(self._fetching.download, done, total))
 
-        try:
-            fetch(source, on_progress=tell, should_stop=should_stop)
-            self._refuse_switch()
-            self._switch(source, quantization)
-            self._fetching = replace(self._fetching, state="done")
-        except StudioError as error:
-            self._fetching = replace(self._fetching, state="failed", error=error)
-        except Exception as error:
-            traceback.print_exc()
-            failure = StudioError("base-failed", source=source, reason=f"{type(error).__name__}: {error}")
-            self._fetching = replace(self._fetching, state="failed", error=failure)
+        fetch(source, on_progress=tell, should_stop=should_stop)
+        self._refuse_switch()
+        self._switch(source, quantization)
+        self._fetching = replace(self._fetching, state="done")
+
+    def _fail(self, error: StudioError) -> None:
+        self._fetching = replace(self._fetching, state="failed", error=error)
 
 
 def with_hub(source: str, hub: str) -> str:

@@ -1,62 +1,78 @@
-"""A thread for long work, training above all: one run at a time, its progress, the wish to stop. Knows no page."""
+"""A thread for long work: one piece at a time, the wish to stop, how it failed. Knows no page and no words."""
 
 import threading
+import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from glmstudio.errors import StudioError
 
-if TYPE_CHECKING:
-    from glmstudio.training.train import Progress
+Work = Callable[[Callable[[], bool]], Any]
+
+
+def nothing(*_: Any) -> None:
+    """What happens where nobody listens."""
 
 
 class RunThread:
-    """Runs one `work(should_stop, on_progress)` at a time; `busy` is the code of the error where one is under way."""
+    """Runs one `work(should_stop)` at a time; `busy` is the code of the error where one is under way.
 
-    def __init__(self, busy: str = "run-active") -> None:
+    `on_failure` hears the StudioError that the work ended with; what else it raises is a bug: its traceback is printed
+    and `bug` gives the error for it, from "Type: text". `on_end` is called when the next work may start.
+    """
+
+    def __init__(
+        self,
+        busy: str,
+        *,
+        bug: Callable[[str], StudioError],
+        on_failure: Callable[[StudioError], None] = nothing,
+        on_end: Callable[[], None] = nothing,
+    ) -> None:
         self._busy = busy
+        self._bug, self._on_failure, self._on_end = bug, on_failure, on_end
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._run_id = ""
-        self._progress: Progress | None = None
+        self._active = ""
 
     @property
     def active_id(self) -> str:
-        """The id of the run that trains now, or an empty string."""
-        thread = self._thread
-        return self._run_id if thread is not None and thread.is_alive() else ""
+        """The id of the work under way, or an empty string."""
+        return self._active
 
-    def progress(self, run_id: str) -> "Progress | None":
-        return self._progress if run_id == self._run_id else None
-
-    def start(self, prepare: Callable[[], tuple[str, Callable[..., Any]]]) -> str:
-        """`prepare` gives (run id, work) and is called only when no run is active, under the lock, so that two clicks
-        or two tabs start one run. Raises StudioError `busy`."""
+    def start(self, prepare: Callable[[], tuple[str, Work]]) -> str:
+        """`prepare` gives (id, work) and is called only when nothing is under way, under the lock, so that two clicks
+        or two tabs start one. Raises StudioError `busy`."""
         with self._lock:
-            if self.active_id:
-                raise StudioError(self._busy, run=self.active_id)
-            run_id, work = prepare()
+            if self._active:
+                raise StudioError(self._busy, run=self._active)
+            work_id, work = prepare()
             self._stop.clear()
-            self._run_id, self._progress = run_id, None
-            self._thread = threading.Thread(
-                target=work, args=(self._stop.is_set, self._on_progress), name=f"train {run_id}", daemon=True
-            )
+            self._active = work_id
+            self._thread = threading.Thread(target=self._run, args=(work,), name=f"work {work_id}", daemon=True)
             self._thread.start()
-            return run_id
+            return work_id
 
-    def stop(self, run_id: str) -> None:
-        """Asks the run to stop and keep a checkpoint; returns at once."""
-        if run_id != self.active_id:
-            raise StudioError("run-not-active", run=run_id)
+    def stop(self) -> None:
+        """Asks the work under way to stop, if there is any; returns at once."""
         self._stop.set()
 
     def close(self, seconds: float) -> None:
-        """Asks an active run to stop and waits for its checkpoint, at most that long."""
+        """Asks the work under way to stop and waits for its end, at most that long."""
         thread = self._thread
         if thread is not None and thread.is_alive():
             self._stop.set()
             thread.join(seconds)
 
-    def _on_progress(self, progress: "Progress") -> None:
-        self._progress = progress
+    def _run(self, work: Work) -> None:
+        try:
+            work(self._stop.is_set)
+        except StudioError as error:
+            self._on_failure(error)
+        except Exception as error:
+            traceback.print_exc()
+            self._on_failure(self._bug(f"{type(error).__name__}: {error}"))
+        finally:
+            self._active = ""
+            self._on_end()

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +51,11 @@ class Scoreboards:
     def __init__(self, checkpoints: Path, evaluate: Evaluate) -> None:
         self._checkpoints = checkpoints
         self._evaluate = evaluate
-        self._thread = RunThread(busy="evaluation-active")
+        self._thread = RunThread(
+            busy="evaluation-active",
+            bug=lambda reason: StudioError("evaluation-failed", reason=reason),
+            on_failure=self._fail,
+        )
         self._now = Evaluation()
 
     def start(self, dataset: str, examples: Sequence[Example], ref: Any, settings: Any) -> str:
@@ -61,14 +64,13 @@ class Scoreboards:
 
         def prepare() -> tuple[str, Callable[..., None]]:
             self._now = Evaluation("running", empty.name, total=len(examples))
-            return empty.name, lambda should_stop, on_progress: self._work(empty, examples, ref, settings, should_stop)
+            return empty.name, lambda should_stop: self._work(empty, examples, ref, settings, should_stop)
 
         return self._thread.start(prepare)
 
     def stop(self) -> None:
         """Asks the evaluation to stop; the rows that were answered are kept and scored."""
-        if self._thread.active_id:
-            self._thread.stop(self._thread.active_id)
+        self._thread.stop()
 
     def close(self, seconds: float) -> None:
         self._thread.close(seconds)
@@ -98,17 +100,13 @@ class Scoreboards:
             left = (time.monotonic() - started) / done * (total - done)
             self._now = replace(self._now, done=done, total=total, seconds_left=left)
 
-        try:
-            scores = self._evaluate(list(examples), ref, settings, tell, should_stop)
-            if scores["rows"]:
-                self._write(replace(board, scores=scores))
-            self._now = replace(self._now, state="done", seconds_left=None)
-        except StudioError as error:
-            self._now = replace(self._now, state="failed", error=error)
-        except Exception as error:
-            traceback.print_exc()
-            reason = f"{type(error).__name__}: {error}"
-            self._now = replace(self._now, state="failed", error=StudioError("evaluation-failed", reason=reason))
+        scores = self._evaluate(list(examples), ref, settings, tell, should_stop)
+        if scores["rows"]:
+            self._write(replace(board, scores=scores))
+        self._now = replace(self._now, state="done", seconds_left=None)
+
+    def _fail(self, error: StudioError) -> None:
+        self._now = replace(self._now, state="failed", error=error)
 
     def _write(self, board: Scoreboard) -> None:
         path = self.path(board.run_id, board.checkpoint, board.dataset)

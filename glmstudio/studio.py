@@ -1,10 +1,9 @@
 """Studio: the verbs that the page and the command line share. Knows no gradio and no words.
 
-Everything that outlives a click is here or on disk: the store, the resident base, the training thread.
+Everything that outlives a click is here or on disk: the store, the resident base, the queue of runs.
 """
 
 import dataclasses
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from glmstudio.data.store import DatasetSummary, Page, Query, Store
 from glmstudio.errors import StudioError
 from glmstudio.exports import Exports
 from glmstudio.model_shelf import ModelShelf
-from glmstudio.run_thread import RunThread
+from glmstudio.run_queue import RunQueue, Waiting
 from glmstudio.scoreboards import Scoreboards
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings, recommended
 from glmstudio.training import metrics, resume, runs
@@ -52,20 +51,20 @@ class AdapterRef:
 
 
 class Studio:
-    """One workspace, one store, one resident base, one training thread. Safe to call from several threads."""
+    """One workspace, one store, one resident base, one queue of runs. Safe to call from several threads."""
 
     def __init__(self, workspace: Workspace, *, base: BaseWish | None = None) -> None:
         self.workspace = workspace.ensure()
         self.store = Store(workspace.database_url)
         self._base = BaseSlot(base or BaseWish())
-        self._training = RunThread()
+        self.queue = RunQueue(self.workspace, lambda: self.resident(wait=True))
         self.shelf = ModelShelf(self.workspace.root, self._base, self._refuse_switch)
         self.scoreboards = Scoreboards(self.workspace.checkpoints, self.evaluate)
         self.exports = Exports(self.workspace.checkpoints)
 
     def start(self, *, load_base: bool = True) -> None:
-        """Demo rows on the first start, dead runs marked, and (unless it is to wait) `load_base`."""
-        runs.mark_interrupted(self.workspace.checkpoints)
+        """Demo rows on the first start, dead runs marked, waiting ones held, and (unless it is to wait) `load_base`."""
+        self.queue.open()
         if not self.store.datasets():
             imports.take_demo(self.store, DEMO_DATASET)
         if load_base:
@@ -78,7 +77,7 @@ class Studio:
     def close(self) -> None:
         for work in (self.shelf, self.scoreboards, self.exports):
             work.close(seconds=5)
-        self._training.close(seconds=30)
+        self.queue.close(seconds=30)
         self.store.close()
 
     # The base
@@ -91,7 +90,7 @@ class Studio:
         return self._base.resident(wait=wait)
 
     def _refuse_switch(self) -> None:
-        if run_id := self._training.active_id:
+        if run_id := self.queue.active_id:
             raise StudioError("run-active", run=run_id)
 
     def count_tokens(self, text: str) -> int | None:
@@ -164,68 +163,54 @@ class Studio:
         resident = self._base.peek()
         return check(resident.base if resident else None, *self.training_rows(dataset), lora, settings)
 
-    def start_run(self, dataset: str, lora: LoraSettings, settings: TrainingSettings) -> runs.Run:
-        """Freezes the rows, writes the run folder, starts the thread.
+    def start_run(
+        self, dataset: str, lora: LoraSettings, settings: TrainingSettings, *, queue: bool = False
+    ) -> runs.Run:
+        """Freezes the rows, writes the run folder, starts the run; with `queue` it waits for the runs
+        before it.
 
-        Raises StudioError `base-loading`, `run-active`, `run-refused` (with the findings).
+        Raises StudioError `base-loading`, `run-refused` (with the findings) and, without `queue`, `run-active`.
         """
         resident = self.resident()
         findings = [found for found in self.check_run(dataset, lora, settings) if found.severity == "error"]
         if findings:
             raise StudioError("run-refused", findings=findings)
 
-        def prepare() -> tuple[str, Callable[..., Any]]:
+        def prepare() -> Waiting:
             frozen = snapshot.freeze(*self.training_rows(dataset), self.workspace.snapshots)
             run_id = runs.new_run_id(self.workspace.checkpoints)
             folder = runs.RunFolder(self.workspace.run_folder(run_id))
             folder.create(snapshot_id=frozen.id, dataset=dataset, base=resident.base, lora=lora, settings=settings)
             write_yaml(folder.path, self._asked(dataset) | {"snapshot_id": frozen.id}, lora, settings)
-            return run_id, self._work(resident, folder, frozen, lora, settings)
+            return Waiting(run_id)
 
-        return self.run(self._training.start(prepare))
+        return self.run(self.queue.add(prepare, now=not queue))
 
-    def _work(
-        self,
-        resident: "Resident",
-        folder: runs.RunFolder,
-        frozen: snapshot.Snapshot,
-        lora: LoraSettings,
-        settings: TrainingSettings,
-        *,
-        go_on: bool = False,
-    ) -> Callable[..., None]:
-        def work(should_stop: Callable[[], bool], on_progress: Callable[["Progress"], None]) -> None:
-            from glmstudio.training.train import train
+    def resume_run(self, run_id: str, *, queue: bool = False) -> runs.Run:
+        """Goes on with a run that was stopped, failed or broke off, from its newest checkpoint; with `queue` at its
+        turn.
 
-            # train() has written the failure into the run's folder, where page and command line read it.
-            try:
-                train(
-                    resident, folder, frozen.train, frozen.dev, lora, settings,
-                    should_stop=should_stop, on_progress=on_progress, resume=go_on, tokens=frozen.folder,
-                )  # fmt: skip
-            except Exception:
-                traceback.print_exc()
-
-        return work
-
-    def resume_run(self, run_id: str) -> runs.Run:
-        """Goes on with a run that was stopped, failed or broke off, from its newest checkpoint.
-
-        Raises StudioError `base-loading`, `run-active`, `snapshot-missing`, `snapshot-changed` and those of `reopen`.
+        Raises StudioError `base-loading`, `snapshot-missing`, `snapshot-changed`, those of `reopen` and, without
+        `queue`, `run-active`.
         """
         resident = self.resident()
 
-        def prepare() -> tuple[str, Callable[..., Any]]:
+        def prepare() -> Waiting:
             folder = runs.RunFolder(self.workspace.run_folder(run_id))
             snapshot_id = resume.last_sitting(folder).snapshot_id
-            frozen = snapshot.find(snapshot_id, folder.path / "snapshots", self.workspace.snapshots)
-            run = resume.reopen(folder, resident.base)
-            return run_id, self._work(resident, folder, frozen, run.lora, run.settings, go_on=True)
+            snapshot.find(snapshot_id, folder.path / "snapshots", self.workspace.snapshots)
+            resume.reopen(folder, resident.base)
+            return Waiting(run_id, go_on=True)
 
-        return self.run(self._training.start(prepare))
+        return self.run(self.queue.add(prepare, now=not queue))
+
+    def start_queue(self) -> None:
+        """Lets the runs go on that wait since a restart. Raises StudioError `base-loading` as `resident` does."""
+        self.resident()
+        self.queue.go()
 
     def stop_run(self, run_id: str) -> None:
-        self._training.stop(run_id)
+        self.queue.stop(run_id)
 
     def runs(self) -> list[runs.Run]:
         """Newest first."""
@@ -235,12 +220,12 @@ class Studio:
         return runs.RunFolder(self.workspace.run_folder(run_id)).read()
 
     def active_run(self) -> "runs.Run | None":
-        run_id = self._training.active_id
+        run_id = self.queue.active_id
         return self.run(run_id) if run_id else None
 
     def progress(self, run_id: str) -> "Progress | None":
         """The latest progress of a run that this process trains or trained; None otherwise."""
-        return self._training.progress(run_id)
+        return self.queue.progress(run_id)
 
     def metrics(self, run_id: str, offset: int = 0) -> tuple[list[metrics.MetricRecord], int]:
         """The whole records after `offset` bytes and the next offset."""

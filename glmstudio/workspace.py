@@ -26,6 +26,11 @@ class Workspace:
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 
+    @property
+    def queue(self) -> Path:
+        """The order of the runs that wait."""
+        return self.checkpoints / "queue.json"
+
     def run_folder(self, run_id: str) -> Path:
         return self.checkpoints / run_id
 

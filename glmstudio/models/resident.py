@@ -3,6 +3,7 @@
 Training and answering meet here and take turns at the gate. Knows no text, no sampling and no training loop.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,12 +93,13 @@ class Resident:
             return torch.cuda.memory_allocated(self.base.device)
         return psutil.Process().memory_info().rss
 
-    @property
+    # Counted once: the page asks every second, and training packs the weights in other ways meanwhile.
+    @functools.cached_property
     def parameters(self) -> int:
         """Parameters of the base, without adapters."""
         return parameter_count(self.base.model)
 
-    @property
+    @functools.cached_property
     def weight_bytes(self) -> int:
         """Bytes that the base's weights take, without adapters."""
         return weight_bytes(self.base.model)

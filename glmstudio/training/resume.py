@@ -43,12 +43,7 @@ def reopen(folder: RunFolder, base: "Base") -> Run:
     than the run began on or has other numbers.
     """
     run = last_sitting(folder)
-    facts = BaseFacts.of(base)
-    if dataclasses.replace(facts, device="") != dataclasses.replace(run.base, device=""):
-        raise StudioError(
-            "resume-base", run=run.id, wanted=run.base.source, wanted_numbers=run.base.numbers,
-            source=facts.source, numbers=facts.numbers,
-        )  # fmt: skip
+    refuse_other_base(run, base)
     if run.status in LIVE:
         run = folder.mark_interrupted()
     folder.discard_half_written()
@@ -65,6 +60,16 @@ def reopen(folder: RunFolder, base: "Base") -> Run:
         versions=versions(),
         process=this_process(),
     )
+
+
+def refuse_other_base(run: Run, base: "Base") -> None:
+    """Raises StudioError `resume-base` where `base` is another one than the run's or has other numbers."""
+    facts = BaseFacts.of(base)
+    if dataclasses.replace(facts, device="") != dataclasses.replace(run.base, device=""):
+        raise StudioError(
+            "resume-base", run=run.id, wanted=run.base.source, wanted_numbers=run.base.numbers,
+            source=facts.source, numbers=facts.numbers,
+        )  # fmt: skip
 
 
 def last_sitting(folder: RunFolder) -> Run:

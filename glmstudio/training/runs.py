@@ -12,7 +12,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -248,9 +248,14 @@ def list_runs(checkpoints: Path) -> list[Run]:
     return sorted(runs, key=lambda run: (run.created_at, run.id), reverse=True)
 
 
-def mark_interrupted(checkpoints: Path) -> list[Run]:
-    """Runs that were queued or under way when their process died become `interrupted`; gives those."""
-    dead = [run for run in list_runs(checkpoints) if run.status in LIVE and not is_alive(run)]
+def mark_interrupted(checkpoints: Path, waiting: Collection[str] = ()) -> list[Run]:
+    """Runs that were under way when their process died become `interrupted`; gives those. `waiting` are the ids of
+    runs that wait in a queue, which outlives its process."""
+    dead = [
+        run
+        for run in list_runs(checkpoints)
+        if run.status in LIVE and not is_alive(run) and not (run.status == "queued" and run.id in waiting)
+    ]
     return [RunFolder(checkpoints / run.id).mark_interrupted() for run in dead]
 
 

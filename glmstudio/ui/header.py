@@ -44,15 +44,16 @@ def wire(slot: gr.HTML, studio: "Studio", page: Page) -> None:
 
 @dataclass(frozen=True)
 class Training:
-    """The run that trains now and how far it is (None until its first step)."""
+    """The run that trains now, how far it is (None until its first step) and how many wait."""
 
     run: "Run"
     progress: "Progress | None"
+    waiting: int = 0
 
 
 def _training(studio: "Studio") -> Training | None:
     run = studio.active_run()
-    return Training(run, studio.progress(run.id)) if run is not None else None
+    return Training(run, studio.progress(run.id), len(studio.queue.waiting())) if run is not None else None
 
 
 def header_html(status: "BaseStatus", training: Training | None, language: str) -> str:
@@ -89,10 +90,11 @@ def _run(training: Training, language: str) -> str:
     left = ""
     if progress is not None and progress.seconds_left is not None:
         left = t("header.left", language, time=clock(progress.seconds_left))
+    waiting = f" · {t('header.waiting', language, count=training.waiting)}" if training.waiting else ""
     return (
         f'<button class="glm-run" data-open-tab="train" title="{escape(t("header.open-train", language))}">'
         f"{t('header.run', language, number=run.number, step=step, total=total)}"
-        f'<span class="glm-bar"><span style="width:{share:.1f}%"></span></span>{left}</button>'
+        f'<span class="glm-bar"><span style="width:{share:.1f}%"></span></span>{left}{waiting}</button>'
     )
 
 

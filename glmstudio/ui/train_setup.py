@@ -1,6 +1,7 @@
-"""The left of Train: data, preset, settings, check, start and stop. Knows no chart.
+"""The left of Train: data, preset, settings, check, start, queue and stop. Knows no chart.
 
-Start is off while something is wrong or a run trains; the check below the settings says what.
+Start is off while something is wrong or a run trains; the check below the settings says what. While one trains, a
+button of its own puts the next run into the queue.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -63,11 +64,14 @@ class Setup:
             self.start = gr.Button(
                 label("train.start"), variant="primary", size="sm", interactive=False, elem_id="train-start"
             )
+            self.queue = gr.Button(
+                label("train.queue"), variant="primary", size="sm", visible=False, elem_id="train-queue"
+            )
             self.stop = gr.Button(label("train.stop"), size="sm", interactive=False, elem_id="train-stop")
         self.situation = gr.State("")
         self.recommended = gr.State(self._usual("standard", "lora"))
         self.ticking = [self.situation, self.dataset, *self.form.inputs]
-        self.looked = [self.facts, self.check, self.needs, self.start, self.stop, *self.commands]
+        self.looked = [self.facts, self.check, self.needs, self.start, self.queue, self.stop, *self.commands]
 
     def _place_data(self) -> None:
         with gr.Row(elem_classes="glm-line", elem_id="train-data"):
@@ -114,6 +118,7 @@ class Setup:
         )  # fmt: skip
         started = self.start.click(spoken(self.on_start), asked, [self.start, self.stop, *view.following], **QUEUED)
         view.refresh_after(started)
+        view.refresh_after(self.queue.click(spoken(self.on_queue), asked, None, **QUEUED))
         self.stop.click(spoken(self.on_stop), None, [self.stop], **QUEUED)
 
     # Handlers
@@ -121,7 +126,7 @@ class Setup:
     def on_tick(self, request: gr.Request, last: str, dataset: str | None, *typed: Any) -> list[Any]:
         """Looks again when data, base or active run have changed."""
         now = f"{dataset} {self._situation()}"
-        return [gr.skip()] * 8 if now == last else [now, *self.on_look(request, dataset, *typed)]
+        return [gr.skip()] * 9 if now == last else [now, *self.on_look(request, dataset, *typed)]
 
     def _situation(self) -> str:
         active = self._studio.active_run()
@@ -166,6 +171,7 @@ class Setup:
             check_html(bool(dataset), problems, findings, active, lang),
             needs_html(status.memory_bytes, *self._time(plan, settings), lang),
             gr.update(interactive=clear and active is None),
+            gr.update(interactive=clear, visible=active is not None),
             gr.update(interactive=active is not None and active.status != "stopping"),
             self._studio.command_line(dataset, lora, settings) if dataset else "",
             self._studio.run_yaml(dataset, lora, settings) if dataset else "",
@@ -189,6 +195,11 @@ class Setup:
         (lora, settings), _ = self.form.read(typed)
         self._studio.start_run(dataset, lora, settings)
         return [gr.update(interactive=False), gr.update(interactive=True), "", ()]
+
+    def on_queue(self, request: gr.Request, dataset: str, *typed: Any) -> None:
+        """Puts the run behind the others; the view stays with what it shows."""
+        (lora, settings), _ = self.form.read(typed)
+        self._studio.start_run(dataset, lora, settings, queue=True)
 
     def on_stop(self, request: gr.Request) -> Any:
         """Asks the active run to stop and keep a checkpoint."""

@@ -79,17 +79,44 @@ def run_name(run: "Run", lang: str) -> str:
     return t("train.run", lang, number=run.number) if run.number else run.id
 
 
-def runs_html(runs: Sequence["Run"], chosen: str, overlaid: Sequence[str], lang: str) -> str:
-    """The list of runs: a click on a row shows its curve, a box lays it over the shown one."""
+def in_order(runs: Sequence["Run"], waiting: Sequence[str]) -> list["Run"]:
+    """As the list shows them: what trains, what waits with the next one first, then the rest, the newest first."""
+    known = {run.id: run for run in runs}
+    queued = [known[run_id] for run_id in waiting if run_id in known]
+    live = [run for run in runs if run.status in LIVE and run.id not in waiting]
+    return live + queued + [run for run in runs if run.status not in LIVE]
+
+
+def runs_html(
+    runs: Sequence["Run"], chosen: str, overlaid: Sequence[str], lang: str, waiting: Sequence[str] = ()
+) -> str:
+    """The list of runs: a click on a row shows its curve, a box lays it over the shown one; `waiting` ones have their
+    place in the queue, arrows that change it and a cross that takes them out."""
     if not runs:
         return ""
     columns = ("overlay", "run", "status", "data", "steps", "best", "started")
     header = "".join(f"<th>{t(f'train.column.{name}', lang)}</th>" for name in columns)
-    rows = "".join(_run_row(run, run.id == chosen, run.id in overlaid, lang) for run in runs)
+    orders = {run_id: _order(place, len(waiting), lang) for place, run_id in enumerate(waiting)}
+    rows = "".join(_run_row(run, run.id == chosen, run.id in overlaid, lang, orders.get(run.id, "")) for run in runs)
     return f"<table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _run_row(run: "Run", chosen: bool, overlaid: bool, lang: str) -> str:
+def _order(place: int, count: int, lang: str) -> str:
+    """The place of a waiting run, and the buttons that change it."""
+
+    def button(order: str, sign: str, off: bool, more: str = "") -> str:
+        hint = escape(t(f"train.queue.{order}", lang))
+        state = " disabled" if off else ""
+        return f'<button data-order="{order}" aria-label="{hint}" title="{hint}"{more}{state}>{sign}</button>'
+
+    question = f' data-question="{escape(t("train.queue.question", lang))}"'
+    return (
+        f'<span class="run-order"><b>{place + 1}</b>{button("up", "↑", place == 0)}'
+        f"{button('down', '↓', place == count - 1)}{button('remove', '×', False, question)}</span>"
+    )
+
+
+def _run_row(run: "Run", chosen: bool, overlaid: bool, lang: str, order: str) -> str:
     best = f"{run.best_eval_loss:.3f} @ {run.best_step:,}" if run.best_eval_loss is not None else "–"
     box = (
         f'<input type="checkbox" aria-label="{t("train.column.overlay", lang)}"'
@@ -97,7 +124,7 @@ def _run_row(run: "Run", chosen: bool, overlaid: bool, lang: str) -> str:
     )
     cells = (
         f'<button class="run-pick">{escape(run_name(run, lang))}</button>',
-        f'<span class="run-{run.status}">{t(f"status.{run.status}", lang)}</span>',
+        f'<span class="run-{run.status}">{t(f"status.{run.status}", lang)}</span>{order}',
         escape(run.dataset),
         f"{run.step:,} / {run.total:,}",
         best,
@@ -136,8 +163,8 @@ def check_html(
     lines += [("error", field_text(problem, lang)) for problem in problems]
     lines += [(found.severity, finding_text(found, lang)) for found in findings if found.code != "plan"]
     if active is not None:
-        lines.append(("error", t("train.busy", lang, run=run_name(active, lang))))
-    if not any(severity == "error" for severity, _ in lines):
+        lines.append(("info", t("train.busy", lang, run=run_name(active, lang))))
+    elif not any(severity == "error" for severity, _ in lines):
         lines.append(("info", t("train.ready", lang)))
     lines.sort(key=lambda line: list(_MARKS).index(line[0]))
     return "".join(

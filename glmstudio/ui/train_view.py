@@ -11,7 +11,7 @@ from glmstudio.ui.curves import Curves
 from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.live_figure import drawn, hint
 from glmstudio.ui.page import QUEUED, QUIET, slot, spoken
-from glmstudio.ui.train_status import run_name, runs_html, status_html
+from glmstudio.ui.train_status import in_order, run_name, runs_html, status_html
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,11 @@ _PLOTLY_WORDS = {
 _PICK = """
 element.addEventListener("click", (event) => {
   const row = event.target.closest("tr[data-run]");
-  if (row) trigger("pick", { run: row.dataset.run, overlay: event.target.matches("input") });
+  const order = event.target.closest("[data-order]");
+  if (order) {
+    const question = order.dataset.question;
+    if (!question || confirm(question)) trigger("reorder", { run: row.dataset.run, order: order.dataset.order });
+  } else if (row) trigger("pick", { run: row.dataset.run, overlay: event.target.matches("input") });
 });
 """
 
@@ -55,16 +59,19 @@ class View:
         self.chart = live_figure.place("train-chart")
         with gr.Row(elem_classes="glm-line", elem_id="train-standing"):
             self.status = slot("train-status")
+            self.go = gr.Button(label("train.queue-go"), size="sm", visible=False, elem_id="train-queue-go")
             self.resume = gr.Button(label("train.resume"), size="sm", visible=False, elem_id="train-resume")
         self.table = slot("train-runs", _PICK)
         self.following = [gr.State(""), gr.State(())]
         self.sent = gr.State({})
         self.asked = [self.sent, *self.following]
-        self.shown = [self.chart, self.status, self.table, self.resume, self.sent]
+        self.shown = [self.chart, self.status, self.table, self.resume, self.go, self.sent]
 
     def wire(self, page: "Page") -> None:
         page.on_load(self.on_look, self.shown, inputs=self.asked)
         self.refresh_after(self.table.pick(self.on_pick, self.following, self.following, **QUIET))
+        self.refresh_after(self.table.reorder(spoken(self.on_reorder), None, None, **QUEUED))
+        self.refresh_after(self.go.click(spoken(self.on_go), None, self.go, **QUEUED))
         self.refresh_after(self.resume.click(spoken(self.on_resume), self.following, self.resume, **QUEUED))
 
     def refresh_after(self, event: Any) -> None:
@@ -76,24 +83,29 @@ class View:
     def on_look(self, request: gr.Request, sent: dict[str, int], chosen: str, overlaid: tuple[str, ...]) -> list[Any]:
         """Chart, status and list, each only where it differs from what this browser has."""
         lang = language_of(request)
-        runs = self._studio.runs()
+        waiting = self._studio.queue.waiting()
+        runs = in_order(self._studio.runs(), waiting)
         known = {run.id: run for run in runs}
-        shown = known.get(chosen) or (runs[0] if runs else None)
+        shown = known.get(chosen) or next((run for run in runs if run.id not in waiting), runs[0] if runs else None)
         others = [known[run_id] for run_id in overlaid if run_id in known and known[run_id] is not shown]
         latest = self._curves.tail(shown.id).latest if shown else {}
         progress = self._studio.progress(shown.id) if shown else None
         values = (
             self._chart([shown, *others] if shown else [], lang),
             status_html(shown, progress, latest, lang),
-            runs_html(runs, shown.id if shown else "", overlaid, lang),
-            shown is not None and shown.status in RESUMABLE and self._studio.active_run() is None,
+            runs_html(runs, shown.id if shown else "", overlaid, lang, waiting),
+            shown is not None and shown.status in RESUMABLE,
+            self._studio.queue.held,
         )
-        marks = dict(zip(("chart", "status", "runs", "resume"), map(hash, values), strict=True))
+        marks = dict(zip(("chart", "status", "runs", "resume", "go"), map(hash, values), strict=True))
         if marks == sent:
-            return [gr.skip()] * 5
+            return [gr.skip()] * 6
         same = [sent.get(name) == mark for name, mark in marks.items()]
         html = [gr.skip() if kept else value for kept, value in zip(same[:3], values[:3], strict=True)]
-        return [*html, gr.skip() if same[3] else gr.update(visible=values[3]), marks]
+        buttons = [
+            gr.skip() if kept else gr.update(visible=value) for kept, value in zip(same[3:], values[3:], strict=True)
+        ]
+        return [*html, *buttons, marks]
 
     def _chart(self, runs: "Sequence[Run]", lang: str) -> str:
         """The chart's value, made once for all browsers that look at these runs."""
@@ -111,10 +123,23 @@ class View:
             return self._charts[key]
 
     def on_resume(self, request: gr.Request, chosen: str, overlaid: tuple[str, ...]) -> Any:
-        """Goes on with the run that is shown."""
-        runs = self._studio.runs()
-        self._studio.resume_run(chosen or runs[0].id)
+        """Goes on with the run that is shown, in the queue where another one trains."""
+        waiting = self._studio.queue.waiting()
+        newest = next(run.id for run in in_order(self._studio.runs(), waiting) if run.id not in waiting)
+        self._studio.resume_run(chosen or newest, queue=bool(self._studio.queue.active_id))
         return gr.update(visible=False)
+
+    def on_go(self, request: gr.Request) -> Any:
+        """Lets the runs go on that wait since a restart."""
+        self._studio.start_queue()
+        return gr.update(visible=False)
+
+    def on_reorder(self, request: gr.Request, event: gr.EventData) -> None:
+        """A waiting run's arrows and its cross."""
+        if event.order == "remove":
+            self._studio.queue.remove(event.run)
+        else:
+            self._studio.queue.move(event.run, {"up": -1, "down": 1}[event.order])
 
     def on_pick(self, chosen: str, overlaid: tuple[str, ...], event: gr.EventData) -> tuple[str, tuple[str, ...]]:
         """A row's click shows its run alone; its box lays the run over the shown one or takes it away."""

@@ -136,5 +136,5 @@ def test_the_page_goes_on_with_a_run_of_either_kind(folder: Path, tmp_path: Path
 
 def wait_for_training() -> None:
     for thread in threading.enumerate():
-        if thread.name.startswith("train "):
+        if thread.name.startswith("work "):
             thread.join(60)

@@ -114,6 +114,33 @@ def test_a_run_is_seen_growing_after_a_reload_and_in_a_second_tab(browser, progr
     stop_the_run(page)
 
 
+def test_runs_wait_in_the_queue_change_places_and_start_by_themselves(page, program):
+    queue, rows = page.locator("#train-queue"), page.locator("#train-runs tr:has(.run-order)")
+    start_a_run(page, "500")
+    active = page.locator("#train-runs tr.chosen").get_attribute("data-run")
+    box(page, "train-num-train-epochs").fill("3")
+    for count in (1, 2, 3):
+        expect(queue).to_be_enabled()
+        queue.click()
+        expect(rows).to_have_count(count)
+    expect(page.locator("#header")).to_contain_text("3 个排队")
+    waiting = [rows.nth(place).get_attribute("data-run") for place in range(3)]
+    rows.nth(1).locator("[data-order=up]").click()
+    expect(rows.nth(0)).to_have_attribute("data-run", waiting[1])
+    page.once("dialog", lambda dialog: dialog.accept())
+    rows.nth(2).locator("[data-order=remove]").click()
+    expect(rows).to_have_count(2)
+    assert not (program[1] / "checkpoints" / waiting[2]).exists()
+    assert page.locator("#train-runs tr.chosen").get_attribute("data-run") == active
+    page.locator("#train-stop").click()
+    expect(page.locator(f"#train-runs tr[data-run={active}]")).to_contain_text("已停止", timeout=60_000)
+    for run in waiting[:2]:
+        expect(page.locator(f"#train-runs tr[data-run={run}]")).to_contain_text("完成", timeout=60_000)
+    ended = [RunFolder(program[1] / "checkpoints" / run).read().finished_at for run in waiting[:2]]
+    assert ended[1] < ended[0]
+    expect(queue).to_have_count(0)
+
+
 def test_zoom_and_legend_stay_while_points_arrive_and_stop_keeps_an_adapter(page, program):
     start_a_run(page, "500")
     wait_for_points(page, 8)

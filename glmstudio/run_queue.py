@@ -1,0 +1,187 @@
+"""The queue of training runs: one trains, the others wait in an order that people can change. Knows no page, no words.
+
+A waiting run is whole on disk: its rows are frozen, its folder says `queued`, `queue.json` keeps the order. When a run
+has ended, finished, stopped or failed, the next one starts. After a restart the waiting ones are still there, and are
+held until a person starts a run or the queue. A run whose base is not the resident one at its turn fails with that
+reason, and the queue goes on; it can be resumed on its own base.
+"""
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from glmstudio.data import snapshot
+from glmstudio.errors import StudioError
+from glmstudio.run_thread import RunThread
+from glmstudio.training import resume, runs
+from glmstudio.workspace import Workspace
+
+if TYPE_CHECKING:
+    from glmstudio.models.resident import Resident
+    from glmstudio.training.train import Progress
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A run in the queue; `go_on` for one that was reopened and has trained before."""
+
+    run_id: str
+    go_on: bool = False
+
+
+class RunQueue:
+    """`resident` waits for the base and gives it, or raises why there is none. Safe to call from several threads."""
+
+    def __init__(self, workspace: Workspace, resident: Callable[[], "Resident"]) -> None:
+        self._workspace, self._resident = workspace, resident
+        self._lock = threading.RLock()
+        self._order: list[Waiting] = []
+        self._held = False
+        self._progress: tuple[str, Progress] | None = None
+        self._thread = RunThread(
+            busy="run-active",
+            bug=lambda reason: StudioError("run-failed", reason=reason, log=""),
+            on_failure=self._fail,
+            on_end=self._start_next,
+        )
+
+    def open(self) -> None:
+        """Reads the order that an earlier process left, holds it, and marks the runs that died."""
+        with self._lock:
+            wanted = self._read()
+            runs.mark_interrupted(self._workspace.checkpoints, {entry.run_id for entry in wanted})
+            found = runs.list_runs(self._workspace.checkpoints)
+            # What waits in another process that is still there is not ours.
+            queued = {run.id for run in found if run.status == "queued" and not runs.is_alive(run)}
+            self._order = [entry for entry in wanted if entry.run_id in queued]
+            self._held = bool(self._order)
+            for entry in self._order:
+                # They are this process's now, for whoever asks whether a run is alive.
+                self._folder(entry.run_id).update(process=runs.this_process())
+
+    def close(self, seconds: float) -> None:
+        """Starts no more runs and asks the active one to stop; waits for its checkpoint, at most that long."""
+        self._held = True
+        self._thread.close(seconds)
+
+    @property
+    def active_id(self) -> str:
+        """The id of the run that trains now, or an empty string."""
+        return self._thread.active_id
+
+    @property
+    def held(self) -> bool:
+        """Whether runs wait for a person to start the queue."""
+        return self._held and bool(self._order)
+
+    def waiting(self) -> list[str]:
+        """The ids of the runs that wait, the next one first."""
+        return [entry.run_id for entry in self._order]
+
+    def add(self, prepare: Callable[[], Waiting], *, now: bool) -> str:
+        """Puts what `prepare` has written behind the others, and starts the first one where none trains.
+
+        With `now` it goes first, and is not prepared where a run is active: two clicks or two tabs start one run.
+        Either ends a hold. Raises StudioError `run-active`.
+        """
+        with self._lock:
+            if now and self.active_id:
+                raise StudioError("run-active", run=self.active_id)
+            entry = prepare()
+            self._order.insert(0 if now else len(self._order), entry)
+            self._write()
+            self.go()
+            return entry.run_id
+
+    def go(self) -> None:
+        """Ends a hold: the first run starts where none trains."""
+        with self._lock:
+            self._held = False
+            self._start_next()
+
+    def move(self, run_id: str, places: int) -> None:
+        """Moves a waiting run that many places, -1 is one nearer to its turn. Raises StudioError `run-not-queued`."""
+        with self._lock:
+            place = self._place(run_id)
+            entry = self._order.pop(place)
+            self._order.insert(max(place + places, 0), entry)
+            self._write()
+
+    def remove(self, run_id: str) -> None:
+        """Takes a waiting run out. Its folder goes away; one that has trained before stays, to be resumed.
+
+        Raises StudioError `run-not-queued`.
+        """
+        with self._lock:
+            entry = self._order.pop(self._place(run_id))
+            self._write()
+            if entry.go_on:
+                self._folder(run_id).update(status="stopped")
+            else:
+                shutil.rmtree(self._folder(run_id).path)
+
+    def stop(self, run_id: str) -> None:
+        """Asks the run to stop and keep a checkpoint; returns at once. Raises StudioError `run-not-active`."""
+        if run_id != self.active_id:
+            raise StudioError("run-not-active", run=run_id)
+        self._thread.stop()
+
+    def progress(self, run_id: str) -> "Progress | None":
+        latest = self._progress
+        return latest[1] if latest is not None and latest[0] == run_id else None
+
+    def _start_next(self) -> None:
+        with self._lock:
+            if self._held or not self._order or self.active_id:
+                return
+            entry = self._order.pop(0)
+            self._write()
+            self._progress = None
+            self._thread.start(lambda: (entry.run_id, lambda should_stop: self._train(entry, should_stop)))
+
+    def _train(self, entry: Waiting, should_stop: Callable[[], bool]) -> None:
+        from glmstudio.training.train import train
+
+        folder = self._folder(entry.run_id)
+
+        def tell(progress: "Progress") -> None:
+            self._progress = entry.run_id, progress
+
+        resident, run = self._resident(), folder.read()
+        resume.refuse_other_base(run, resident.base)
+        frozen = snapshot.find(run.snapshot_id, folder.path / "snapshots", self._workspace.snapshots)
+        train(
+            resident, folder, frozen.train, frozen.dev, run.lora, run.settings,
+            should_stop=should_stop, on_progress=tell, resume=entry.go_on, tokens=frozen.folder,
+        )  # fmt: skip
+
+    def _fail(self, error: StudioError) -> None:
+        folder = self._folder(self.active_id)
+        # train() has written its failures itself.
+        if folder.read().status == "queued":
+            failure = {"code": error.code, "params": dict(error.params)}
+            folder.update(status="failed", error=failure, finished_at=time.time())
+
+    def _folder(self, run_id: str) -> runs.RunFolder:
+        return runs.RunFolder(self._workspace.run_folder(run_id))
+
+    def _place(self, run_id: str) -> int:
+        if run_id not in self.waiting():
+            raise StudioError("run-not-queued", run=run_id)
+        return self.waiting().index(run_id)
+
+    def _read(self) -> list[Waiting]:
+        try:
+            return [Waiting(**entry) for entry in json.loads(self._workspace.queue.read_text(encoding="utf-8"))]
+        except (FileNotFoundError, ValueError, TypeError):
+            return []
+
+    def _write(self) -> None:
+        new = self._workspace.queue.with_suffix(".json.new")
+        new.write_text(json.dumps([asdict(entry) for entry in self._order], indent=2) + "\n", encoding="utf-8")
+        os.replace(new, self._workspace.queue)

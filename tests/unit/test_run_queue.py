@@ -1,0 +1,211 @@
+"""The queue of runs: order, places, a restart, runs that fail, taking out, and two people at once. Trains nothing."""
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from glmstudio.data import snapshot
+from glmstudio.data.example import Example
+from glmstudio.errors import StudioError
+from glmstudio.run_queue import RunQueue, Waiting
+from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.training import train as training
+from glmstudio.training.runs import RunFolder, new_run_id
+from glmstudio.workspace import Workspace
+
+
+def base(source: str) -> SimpleNamespace:
+    family = SimpleNamespace(name="chatglm")
+    return SimpleNamespace(source=source, family=family, dtype="torch.float32", device="cpu", quantization="none")
+
+
+class Desk:
+    """A queue whose runs train until they are let go; `trained` are their ids and whether they went on."""
+
+    def __init__(self, root: Path) -> None:
+        self.workspace = Workspace(root).ensure()
+        self.queue = RunQueue(self.workspace, lambda: SimpleNamespace(base=base("tiny")))
+        self.queue.open()
+        self.trained: list[tuple[str, bool]] = []
+        self.began, self.end = threading.Semaphore(0), threading.Semaphore(0)
+        self.error: Exception | None = None
+
+    def train(self, resident, folder, train, dev, lora, settings, *, should_stop, on_progress, resume, tokens) -> None:
+        folder.update(status="running")
+        self.trained.append((folder.path.name, resume))
+        self.began.release()
+        assert self.end.acquire(timeout=10)
+        if self.error is not None:
+            folder.update(status="failed")
+            raise self.error
+        folder.update(status="stopped" if should_stop() else "finished")
+
+    def add(self, *, now: bool = False, source: str = "tiny", go_on: bool = False) -> str:
+        def prepare() -> Waiting:
+            run_id = new_run_id(self.workspace.checkpoints)
+            frozen = snapshot.freeze([Example("i", "x", "y")], [], self.workspace.snapshots)
+            self.folder(run_id).create(
+                snapshot_id=frozen.id, dataset="d", base=base(source), lora=LoraSettings(), settings=TrainingSettings()
+            )
+            return Waiting(run_id, go_on)
+
+        return self.queue.add(prepare, now=now)
+
+    def folder(self, run_id: str) -> RunFolder:
+        return RunFolder(self.workspace.run_folder(run_id))
+
+    def status(self, run_id: str) -> str:
+        return self.folder(run_id).read().status
+
+    def wait_until_one_trains(self) -> str:
+        assert self.began.acquire(timeout=10)
+        return self.trained[-1][0]
+
+    def finish(self, count: int) -> None:
+        """Lets so many runs end and waits for the last one's end."""
+        for _ in range(count):
+            thread = self.queue._thread._thread
+            self.end.release()
+            thread.join(10)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    made = Desk(tmp_path)
+    monkeypatch.setattr(training, "train", lambda *values, **more: made.train(*values, **more))
+    return made
+
+
+def died(desk: Desk, *run_ids: str) -> None:
+    """As a process leaves its runs that is gone."""
+    for run_id in run_ids:
+        desk.folder(run_id).update(process={})
+
+
+def test_runs_train_one_after_another_in_the_order_that_was_chosen(desk):
+    first, second, third, fourth = (desk.add() for _ in range(4))
+    assert desk.wait_until_one_trains() == first
+    assert desk.queue.waiting() == [second, third, fourth]
+    assert [desk.status(run_id) for run_id in (first, second)] == ["running", "queued"]
+    desk.queue.move(fourth, -1)
+    desk.queue.move(second, -1)
+    desk.queue.move(second, 1)
+    assert desk.queue.waiting() == [fourth, second, third]
+    desk.finish(4)
+    assert [run_id for run_id, _ in desk.trained] == [first, fourth, second, third]
+    assert [desk.status(run_id) for run_id in (first, second, third, fourth)] == ["finished"] * 4
+    assert desk.queue.active_id == ""
+
+
+def test_the_queue_goes_on_behind_a_run_that_was_stopped_or_failed_and_past_another_base(desk):
+    first, other, second, third = desk.add(), desk.add(source="elsewhere"), desk.add(), desk.add()
+    desk.wait_until_one_trains()
+    with pytest.raises(StudioError, match="run-not-active"):
+        desk.queue.stop(second)
+    desk.queue.stop(first)
+    desk.finish(1)
+    assert desk.status(first) == "stopped"
+    assert desk.wait_until_one_trains() == second
+    assert desk.status(other) == "failed"
+    error = desk.folder(other).read().error
+    assert (error["code"], error["params"]["wanted"]) == ("resume-base", "elsewhere")
+    desk.error = StudioError("out-of-memory", run=second)
+    desk.finish(1)
+    assert desk.wait_until_one_trains() == third
+    desk.finish(1)
+    assert desk.queue.waiting() == []
+
+
+def test_a_run_whose_rows_are_gone_fails_with_that_reason(desk):
+    first, second = desk.add(), desk.add()
+    desk.wait_until_one_trains()
+    for path in desk.workspace.snapshots.glob("*/train.jsonl"):
+        path.unlink()
+    desk.finish(1)
+    desk.queue._thread.close(10)
+    assert desk.status(first) == "finished"
+    assert desk.folder(second).read().error["code"] == "snapshot-missing"
+
+
+def test_what_is_taken_out_goes_away_unless_it_has_trained(desk):
+    first, fresh, trained = desk.add(), desk.add(), desk.add(go_on=True)
+    desk.wait_until_one_trains()
+    for run_id in (fresh, trained):
+        desk.queue.remove(run_id)
+        with pytest.raises(StudioError, match="run-not-queued"):
+            desk.queue.remove(run_id)
+        with pytest.raises(StudioError, match="run-not-queued"):
+            desk.queue.move(run_id, 1)
+    assert not desk.folder(fresh).path.exists()
+    assert desk.status(trained) == "stopped"
+    with pytest.raises(StudioError, match="run-not-queued"):
+        desk.queue.remove(first)
+    desk.finish(1)
+    assert [run_id for run_id, _ in desk.trained] == [first]
+
+
+def test_a_restart_keeps_order_and_holds_it_until_a_person_starts(desk, tmp_path):
+    first, second, third = desk.add(), desk.add(), desk.add(go_on=True)
+    desk.wait_until_one_trains()
+    desk.queue.move(third, -1)
+    died(desk, first, second, third)
+    again = Desk(tmp_path)
+    assert again.queue.waiting() == [third, second]
+    assert again.queue.held
+    assert [again.status(run_id) for run_id in (first, second, third)] == ["interrupted", "queued", "queued"]
+    assert again.queue.active_id == ""
+    desk.train = again.train
+    again.queue.go()
+    again.finish(2)
+    assert again.trained == [(third, True), (second, False)]
+    assert not again.queue.held
+    desk.queue._held = True
+    desk.end.release()
+
+
+def test_a_start_goes_before_what_is_held_and_lets_it_go_on(desk, tmp_path):
+    active, waiting = desk.add(), desk.add()
+    desk.wait_until_one_trains()
+    died(desk, active, waiting)
+    again = Desk(tmp_path)
+    desk.train = again.train
+    started = again.add(now=True)
+    again.finish(2)
+    assert [run_id for run_id, _ in again.trained] == [started, waiting]
+    desk.queue._held = True
+    desk.end.release()
+
+
+def test_two_people_who_start_at_once_start_one_run(desk):
+    meet = threading.Barrier(2)
+    outcomes = []
+
+    def start() -> None:
+        meet.wait()
+        try:
+            outcomes.append(desk.add(now=True))
+        except StudioError as error:
+            outcomes.append(error.code)
+
+    people = [threading.Thread(target=start) for _ in range(2)]
+    for person in people:
+        person.start()
+    for person in people:
+        person.join(10)
+    assert sorted(outcomes) == ["run-0001", "run-active"]
+    desk.finish(1)
+
+
+def test_closing_starts_no_other_run_and_a_damaged_order_is_none(desk, tmp_path):
+    first, second = desk.add(), desk.add()
+    desk.wait_until_one_trains()
+    desk.end.release()
+    desk.queue.close(10)
+    assert desk.status(first) == "stopped"
+    assert desk.status(second) == "queued"
+    desk.workspace.queue.write_text('[{"ru', encoding="utf-8")
+    died(desk, second)
+    assert Desk(tmp_path).queue.waiting() == []
+    assert desk.status(second) == "interrupted"
