@@ -16,6 +16,7 @@ EXPORT_FORMS = ("native", "official")
 GGUF_TYPES = ("auto", "f32", "f16", "bf16", "q8_0")
 SCHEDULERS = ("linear", "cosine", "constant")
 TRACKERS = ("none", "tensorboard", "swanlab", "trackio", "wandb")
+SWITCHES = ("auto", "on", "off")
 PRESETS = ("quick", "standard", "thorough")
 
 
@@ -38,7 +39,9 @@ class LoraSettings:
 class TrainingSettings:
     """TrainingArguments' names. Lengths are tokens, rates are per optimizer step; `eval_steps` 0 means each epoch,
     `save_steps` 0 means together with each evaluation. `method` ptuning is P-Tuning v2, whose `pre_seq_len` virtual
-    tokens and `prefix_projection` are under their official names; LoRA leaves both alone."""
+    tokens and `prefix_projection` are under their official names; LoRA leaves both alone. An optimizer step is
+    `per_device_train_batch_size` * `gradient_accumulation_steps` rows, computed in micro-batches of at most
+    `token_budget` tokens; 0: of a batch each."""
 
     prompt_style: str = setting("instruction", choices=PROMPT_STYLES)
     method: str = setting("lora", choices=METHODS)
@@ -58,9 +61,20 @@ class TrainingSettings:
     max_grad_norm: float = setting(1.0, 0.0, 1000.0)
     lr_scheduler_type: str = setting("linear", choices=SCHEDULERS)
     save_total_limit: int = setting(3, 1, 1000)
-    gradient_checkpointing: bool = setting(False)
+    gradient_checkpointing: str = setting("auto", choices=SWITCHES)
+    token_budget: int = setting(0, 0, 10_000_000)
     seed: int = setting(42, 0, 2**31 - 1)
     report_to: str = setting("none", choices=TRACKERS)
+
+    def __post_init__(self) -> None:
+        # Older runs wrote yes or no; YAML reads a bare `on` as yes.
+        if isinstance(self.gradient_checkpointing, bool):
+            object.__setattr__(self, "gradient_checkpointing", "on" if self.gradient_checkpointing else "off")
+
+    @property
+    def rows_in_step(self) -> int:
+        """Training rows of one optimizer step of one process."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from glmstudio.settings import DTYPES, QUANTIZATIONS, flag_name
+from glmstudio.settings import DTYPES, QUANTIZATIONS, SWITCHES, flag_name
 from glmstudio.ui.language import t
 from glmstudio.workspace import repository_root
 
@@ -25,7 +25,7 @@ ALIASES = {
     "--rank": "--lora-rank",
 }
 # Switches that have a value, `True` or `False`, in older projects.
-SWITCHES = {
+OLD_SWITCHES = {
     "--use-ptuning": ["--method", "ptuning"],
     "--use-lora": ["--method", "lora"],
     "--prefix-projection": ["--prefix-projection"],
@@ -41,10 +41,10 @@ def normalised(arguments: Sequence[str]) -> list[str]:
         if name.startswith("--"):
             name = name.replace("_", "-")
             name = ALIASES.get(name, name)
-        if name in SWITCHES:
+        if name in OLD_SWITCHES:
             if not equals and words and words[0].lower() in ("true", "false"):
                 value = words.pop(0)
-            result += [] if value.lower() == "false" else SWITCHES[name]
+            result += [] if value.lower() == "false" else OLD_SWITCHES[name]
         else:
             result.append(name + equals + value)
     return result
@@ -58,6 +58,9 @@ def add_settings(parser: argparse.ArgumentParser, settings: type) -> None:
         kind = kinds[item.name]
         if kind is bool:
             options["action"] = "store_true"
+        elif item.metadata.get("choices") == SWITCHES:
+            # Bare it is yes, as when it was a flag without a value.
+            options |= {"type": _switch, "nargs": "?", "const": "on", "metavar": "|".join(SWITCHES)}
         elif kind in (int, float, str):
             options |= {"type": kind, "metavar": item.name.rsplit("_", 1)[-1].upper()}
         else:
@@ -65,6 +68,10 @@ def add_settings(parser: argparse.ArgumentParser, settings: type) -> None:
         default = "" if kind is bool else f" [{'auto' if item.default == () else item.default}]"
         words = t(f"setting.{item.name}.help", "en").replace("%", "%%")
         parser.add_argument(flag_name(item.name), help=words + default, **options)
+
+
+def _switch(text: str) -> str:
+    return {"true": "on", "false": "off"}.get(text.lower(), text)
 
 
 def chosen(args: argparse.Namespace, settings: Any) -> Any:

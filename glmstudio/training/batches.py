@@ -1,4 +1,4 @@
-"""Examples → token ids, once → groups of like length → tensors, packed or padded. Knows a tokenizer, no model."""
+"""Examples → token ids, once → steps of like length → micro-batches → tensors, packed or padded. Knows no model."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -37,18 +37,17 @@ def render_rows(base: "Base", examples: Sequence[Example], settings: TrainingSet
 
 
 class LikeLengths(Sampler[list[int]]):
-    """Micro-batches of row numbers, rows of like length together, every row once an epoch.
+    """Row numbers of whole optimizer steps, rows of like length together, longest first; every row once an epoch.
 
-    The rows of one optimizer step depend on `batch_size * accumulate`, `seed` and the epoch only, so 1 × 8 sees the
-    rows of 8 × 1. The last step takes what is left. Global random numbers are not touched.
+    They depend on the size of a step, `seed` and the epoch only, never on how a step is cut. The last step takes what
+    is left. Global random numbers are not touched.
     """
 
     drop_last = False
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, accumulate: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
         self.batch_size = batch_size
         self._lengths = lengths
-        self._in_step = batch_size * accumulate
         self._seed = seed
         self._epoch = 0
 
@@ -62,15 +61,37 @@ class LikeLengths(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
         shuffled = torch.randperm(len(self._lengths), generator=generator).tolist()
-        in_pool = self._in_step * STEPS_IN_POOL
+        in_pool = self.batch_size * STEPS_IN_POOL
         ordered: list[int] = []
         for start in range(0, len(shuffled), in_pool):
             ordered += sorted(shuffled[start : start + in_pool], key=self._lengths.__getitem__, reverse=True)
-        steps = [ordered[start : start + self._in_step] for start in range(0, len(ordered), self._in_step)]
-        whole = len(ordered) // self._in_step
+        steps = [ordered[start : start + self.batch_size] for start in range(0, len(ordered), self.batch_size)]
+        whole = len(ordered) // self.batch_size
         for place in [*torch.randperm(whole, generator=generator).tolist(), *range(whole, len(steps))]:
-            for start in range(0, len(steps[place]), self.batch_size):
-                yield steps[place][start : start + self.batch_size]
+            yield steps[place]
+
+
+def split_step(
+    rows: Sequence[int], lengths: Sequence[int], *, token_budget: int, batch_size: int, padded: bool = False
+) -> list[list[int]]:
+    """The micro-batches of the rows of a step, in their order; `lengths` are those of all rows, by number.
+
+    At most `token_budget` tokens each, but at least one row; without a budget (0) `batch_size` rows each.
+    """
+    if not token_budget:
+        return [list(rows[start : start + batch_size]) for start in range(0, len(rows), batch_size)]
+    parts: list[list[int]] = []
+    for row in rows:
+        if not parts or computed_tokens([*parts[-1], row], lengths, padded=padded) > token_budget:
+            parts.append([])
+        parts[-1].append(row)
+    return parts
+
+
+def computed_tokens(rows: Sequence[int], lengths: Sequence[int], *, padded: bool) -> int:
+    """The tokens that a micro-batch of these rows costs; of a padded one the padding counts, too."""
+    sizes = [lengths[row] for row in rows]
+    return len(sizes) * max(sizes) if padded else sum(sizes)
 
 
 def pack(rows: Sequence[Rendered]) -> dict[str, Any]:
@@ -111,7 +132,6 @@ def _goals(rows: Sequence[Rendered], starts: Iterable[int]) -> dict[str, Any]:
     return {"places": torch.tensor(places), "targets": torch.tensor(targets), "tokens": tokens}
 
 
-def dev_batches(rows: Sequence[Rendered], batch_size: int) -> list[list[int]]:
-    """Row numbers in order of length, so that a dev batch has little padding."""
-    order = sorted(range(len(rows)), key=lambda number: len(rows[number].ids), reverse=True)
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+def by_length(lengths: Sequence[int]) -> list[int]:
+    """Row numbers, the longest first, so that what is cut out of them has little padding."""
+    return sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)

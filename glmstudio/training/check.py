@@ -52,8 +52,7 @@ def check(
 
 def optimizer_steps(rows: int, settings: TrainingSettings) -> int:
     """How many optimizer steps a run of so many training rows makes."""
-    in_step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
-    return math.ceil(settings.num_train_epochs * math.ceil(rows / in_step))
+    return math.ceil(settings.num_train_epochs * math.ceil(rows / settings.rows_in_step))
 
 
 def _of_error(error: StudioError) -> Finding:
@@ -63,9 +62,8 @@ def _of_error(error: StudioError) -> Finding:
 def _of_rows(
     base: "Base | None", train: Sequence[Example], dev: Sequence[Example], settings: TrainingSettings
 ) -> Iterator[Finding]:
-    in_step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
-    if in_step > len(train):
-        yield Finding("batch-beyond-rows", "warning", len(train), params={"batch": in_step})
+    if settings.rows_in_step > len(train):
+        yield Finding("batch-beyond-rows", "warning", len(train), params={"batch": settings.rows_in_step})
     plan: dict[str, object] = {"dev": len(dev), "steps": optimizer_steps(len(train), settings)}
     if base is not None:
         examples = [*train, *dev]

@@ -62,7 +62,8 @@ class Run:
 
     `number` is that of `run-0007`, 0 for other folder names. `step` and `total` count optimizer steps; times are
     seconds since 1970; `error` is a code with its params. `process` tells whether whoever wrote this is still there.
-    A run that was gone on with started when it did so last; `earlier_seconds` were trained before.
+    A run that was gone on with started when it did so last; `earlier_seconds` were trained before. `token_budget` (0:
+    none) and gradient `checkpointing` are those it began with.
     """
 
     id: str
@@ -82,6 +83,8 @@ class Run:
     error: dict[str, Any] | None = None
     best_step: int = 0
     best_eval_loss: float | None = None
+    token_budget: int = 0
+    checkpointing: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     process: dict[str, float] = field(default_factory=dict)
 
@@ -144,6 +147,8 @@ class RunFolder:
             base=BaseFacts.of(base),
             lora=lora,
             settings=settings,
+            token_budget=settings.token_budget,
+            checkpointing=settings.gradient_checkpointing == "on",
             created_at=time.time(),
             versions=versions(),
             process=this_process(),
@@ -158,6 +163,8 @@ class RunFolder:
             values = json.loads(self._run_path.read_text(encoding="utf-8"))
             nested = {"base": BaseFacts, "lora": LoraSettings, "settings": TrainingSettings}
             values |= {name: _filled(kind, values[name]) for name, kind in nested.items()}
+            # Runs of older versions say so in their settings only.
+            values.setdefault("checkpointing", values["settings"].gradient_checkpointing == "on")
             return _filled(Run, values)
         except FileNotFoundError:
             raise StudioError("run-missing", folder=str(self.path)) from None

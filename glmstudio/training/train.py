@@ -16,6 +16,7 @@ from glmstudio.errors import StudioError
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.training.arguments import training_arguments
 from glmstudio.training.callbacks import LetOthersIn, Progress, Recorder, StopWhenAsked
 from glmstudio.training.frozen_linears import drop_frozen_linears, use_frozen_linears
 from glmstudio.training.loss import agrees_with_model, batch_form
@@ -25,7 +26,7 @@ from glmstudio.training.resume import Standing, evaluation_due, standing
 from glmstudio.training.runs import Run, RunFolder
 from glmstudio.training.thin import drop_thin_products, use_thin_products
 from glmstudio.training.token_cache import TokenCache
-from glmstudio.training.trainer import AdapterTrainer, training_arguments
+from glmstudio.training.trainer import AdapterTrainer
 
 __all__ = ["Progress", "train"]
 
@@ -97,13 +98,14 @@ def _train(
     tell: Callable[[Progress], None],
 ) -> bool:
     """The part inside the turn; True where it was stopped. Everything that holds the adapter dies with this call."""
-    base = resident.base
+    base, run = resident.base, folder.read()
     model = _fresh_adapter(resident, rows[:2], lora, settings)
     pace = Pace()
     arguments = training_arguments(
         settings,
         folder,
         base.device,
+        checkpointing=run.checkpointing,
         dev=bool(dev_rows),
         use_cache=getattr(base.model.config, "use_cache", True),
         evaluate_first=start.step > 0 and not start.evaluated and evaluation_due(start.step, len(rows), settings),
@@ -115,6 +117,8 @@ def _train(
         dev=dev_rows,
         folder=folder,
         pace=pace,
+        batch_size=settings.per_device_train_batch_size,
+        token_budget=run.token_budget,
         save_total_limit=settings.save_total_limit,
     )
     recorder = Recorder(

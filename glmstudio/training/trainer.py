@@ -1,11 +1,12 @@
 """Hugging Face's Trainer with our batches, our loss, our dev loss and our checkpoints. Knows no run folder's rules.
 
-Schedules, clipping, accumulation, optimizer and resumable state stay the Trainer's own.
+Schedules, clipping, optimizer and resumable state stay the Trainer's own.
 """
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,75 +19,26 @@ from glmstudio.models.adapters.prefix import PrefixModel
 from glmstudio.models.adapters.prefix_files import refill, write_prefix
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.resident import IN_TRAINING
-from glmstudio.settings import TrainingSettings
-from glmstudio.training.batches import LikeLengths, dev_batches
+from glmstudio.training.batches import LikeLengths, by_length, collate, split_step
 from glmstudio.training.callbacks import StepStart
 from glmstudio.training.loss import batch_form, ready, target_loss
 from glmstudio.training.pace import Pace
-from glmstudio.training.reporting import PROJECT
 from glmstudio.training.runs import RunFolder, write_about
 
 # The key of trainer_state.json under which a checkpoint keeps the loss since the record before.
 UNRECORDED = "unrecorded"
 
 
-def training_arguments(
-    settings: TrainingSettings,
-    folder: RunFolder,
-    device: torch.device,
-    *,
-    dev: bool,
-    use_cache: bool,
-    evaluate_first: bool = False,
-) -> TrainingArguments:
-    """The settings under the Trainer's names; without dev rows nothing is evaluated, and with `evaluate_first` also
-    before the first step."""
-    eval_strategy = "steps" if settings.eval_steps else "epoch"
-    save_steps = settings.save_steps or settings.eval_steps
-    arguments = TrainingArguments(
-        output_dir=str(folder.aside),
-        num_train_epochs=settings.num_train_epochs,
-        learning_rate=settings.learning_rate,
-        per_device_train_batch_size=settings.per_device_train_batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        warmup_steps=settings.warmup_ratio,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        lr_scheduler_type=settings.lr_scheduler_type,
-        logging_steps=settings.logging_steps,
-        eval_strategy=eval_strategy if dev else "no",
-        eval_steps=settings.eval_steps or None,
-        eval_on_start=dev and evaluate_first,
-        save_strategy="steps" if save_steps else "epoch",
-        save_steps=save_steps or 500,
-        seed=settings.seed,
-        activation_checkpointing=settings.gradient_checkpointing,
-        use_cache=use_cache,
-        use_cpu=device.type == "cpu",
-        # A bf16 base with float32 adapters needs no autocast; accelerate's would stay on the shared model's forward.
-        bf16=False,
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        report_to=[],
-        project=PROJECT,
-        run_name=folder.path.name,
-        remove_unused_columns=False,
-        dataloader_pin_memory=device.type == "cuda",
-    )
-    # One run is on one device, the base's: no DataParallel over the other cards.
-    arguments._n_gpu = min(arguments.n_gpu, 1)
-    arguments._setup_devices = arguments.distributed_state.device = device
-    return arguments
+class _StepLeft(Exception):
+    """A stop was asked for inside an optimizer step, which then is not made."""
 
 
 class AdapterTrainer(Trainer):
     """Trains the adapter "default" of a PeftModel, or the prefix of a PrefixModel, on rendered rows.
 
-    The loss is the mean over the target tokens of the whole optimizer step, however it is cut into micro-batches. The
-    pace hears how many tokens each step has.
+    The loss is the mean over the target tokens of the whole optimizer step, however it is cut into micro-batches: by
+    `token_budget`, without one by `batch_size` rows. The pace hears how many tokens each step has.
     """
-
-    loss_is_scaled_for_ga = True
 
     def __init__(
         self,
@@ -97,57 +49,64 @@ class AdapterTrainer(Trainer):
         dev: Sequence[Rendered],
         folder: RunFolder,
         pace: Pace,
+        batch_size: int,
+        token_budget: int,
         save_total_limit: int,
     ) -> None:
         form = batch_form(model)
         super().__init__(model, arguments, data_collator=form, train_dataset=train, eval_dataset=dev or None)
         self.remove_callback(PrinterCallback)
         self.add_callback(StepStart(self._remember, self._forget))
-        self._before_step: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor] | None = None
+        self._before_step: tuple[torch.Tensor, torch.Tensor | None] | None = None
+        self._lengths = [len(row.ids) for row in train]
+        self._split = partial(split_step, batch_size=batch_size, padded=form is collate)
+        self.token_budget = token_budget
         self._folder = folder
         self._pace = pace
         self._save_total_limit = save_total_limit
 
     def get_train_dataloader(self) -> DataLoader:
-        """Micro-batches of like length. The order does not come from global random numbers."""
-        args, rows = self.args, self.train_dataset
-        sampler = LikeLengths(
-            [len(row.ids) for row in rows], args.train_batch_size, args.gradient_accumulation_steps, args.seed
-        )
+        """Whole optimizer steps as lists of row numbers. Their order does not come from global random numbers."""
+        sampler = LikeLengths(self._lengths, self.args.train_batch_size, self.args.seed)
         # Its own generator: making an iterator draws a number, which would shift dropout's stream.
         loader = DataLoader(
-            rows,
-            batch_sampler=sampler,
-            collate_fn=self.data_collator,
-            pin_memory=args.dataloader_pin_memory,
-            generator=torch.Generator(),
+            range(len(self._lengths)), batch_sampler=sampler, collate_fn=list, generator=torch.Generator()
         )
         return self.accelerator.prepare(loader)
 
     def get_batch_samples(
-        self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
-    ) -> tuple[list[dict[str, Any]], int]:
-        """The micro-batches of one optimizer step and the target tokens in them."""
-        batches = list(itertools.islice(epoch_iterator, num_batches))
-        targets = sum(len(batch["targets"]) for batch in batches)
-        self._pace.count(sum(batch["tokens"] for batch in batches), targets)
-        return batches, targets
+        self, epoch_iterator: Iterator[list[int]], num_batches: int, device: torch.device
+    ) -> tuple[list[list[int]], int]:
+        """The rows of one optimizer step, by number, and the target tokens in them."""
+        rows = next(epoch_iterator)
+        targets = sum(sum(self.train_dataset[row].bears_loss) for row in rows)
+        self._pace.count(sum(self._lengths[row] for row in rows), targets)
+        return [rows], targets
 
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: int | None = None
-    ) -> torch.Tensor:
-        """This micro-batch's share of the step's mean. Raises StudioError `loss-not-finite` before it can do harm."""
-        loss = target_loss(model, inputs) / num_items_in_batch
+    def training_step(self, model: Any, inputs: list[int], num_items_in_batch: int | None = None) -> torch.Tensor:
+        """The mean loss of the step with these rows; its gradients are added up, one micro-batch after the other.
+
+        Others get their turn between two of them. Raises StudioError `loss-not-finite`, before any weight has changed.
+        """
+        model.train()
+        shares = []
+        for part in self._split(inputs, self._lengths, token_budget=self.token_budget):
+            if shares:
+                self.control = self.callback_handler.on_substep_end(self.args, self.state, self.control)
+                if self.control.should_training_stop:
+                    raise _StepLeft
+            batch = self._prepare_inputs(self.data_collator([self.train_dataset[row] for row in part]))
+            # With gradient checkpointing the backward pass runs the decoder, too.
+            with ready(self.model):
+                share = target_loss(model, batch) / num_items_in_batch
+                self.accelerator.backward(share)
+            shares.append(share.detach())
+        loss = torch.stack(shares).sum()
         if not torch.isfinite(loss):
             self._refuse()
         return loss
 
-    def training_step(self, model: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The Trainer's own: with gradient checkpointing the backward pass runs the decoder, too."""
-        with ready(self.model):
-            return super().training_step(model, *args, **kwargs)
-
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+    def floating_point_ops(self, inputs: list[int]) -> int:
         """Not counted: the Trainer would walk over all parameters in every step for it."""
         return 0
 
@@ -156,10 +115,11 @@ class AdapterTrainer(Trainer):
     ) -> dict[str, float]:
         """Mean loss over the target tokens of all dev rows; nothing where a stop was asked for meanwhile."""
         rows = self.eval_dataset
+        lengths = [len(row.ids) for row in rows]
         self.model.eval()
         total, targets = 0.0, 0
-        for numbers in dev_batches(rows, self.args.train_batch_size):
-            batch = self._prepare_inputs(self.data_collator([rows[number] for number in numbers]))
+        for part in self._split(by_length(lengths), lengths, token_budget=self.token_budget):
+            batch = self._prepare_inputs(self.data_collator([rows[number] for number in part]))
             with torch.no_grad():
                 total += target_loss(self.model, batch).item()
             targets += len(batch["targets"])
@@ -200,7 +160,7 @@ class AdapterTrainer(Trainer):
         if not step or step in self._folder.numbered():
             return
         if self._before_step is not None:
-            random, random_cuda, self._tr_loss = self._before_step
+            random, random_cuda = self._before_step
             torch.set_rng_state(random)
             if random_cuda is not None:
                 torch.cuda.set_rng_state(random_cuda)
@@ -208,7 +168,7 @@ class AdapterTrainer(Trainer):
 
     def _remember(self) -> None:
         random_cuda = torch.cuda.get_rng_state() if self.args.device.type == "cuda" else None
-        self._before_step = torch.get_rng_state(), random_cuda, self._tr_loss.clone()
+        self._before_step = torch.get_rng_state(), random_cuda
 
     def _forget(self) -> None:
         self._before_step = None
@@ -222,7 +182,8 @@ class AdapterTrainer(Trainer):
         if unrecorded := self.state.stateful_callbacks.pop(UNRECORDED, None):
             self._tr_loss += unrecorded["loss"]
             self._globalstep_last_logged = unrecorded["since"]
-        super()._run_epoch(**parts)
+        with suppress(_StepLeft):
+            super()._run_epoch(**parts)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if isinstance(self.model, PrefixModel):

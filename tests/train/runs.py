@@ -23,12 +23,13 @@ gc.freeze()
 TRAIN, DEV = rows(22), rows(6, split="dev", first=100)
 FAST = TrainingSettings(num_train_epochs=2, learning_rate=2e-2, per_device_train_batch_size=4)
 DROPOUT = LoraSettings(r=4, lora_dropout=0.2)
-# Checkpoints, evaluations and records fall on different steps, and steps are cut into micro-batches.
+# Checkpoints, evaluations and records fall on different steps, and steps are cut by tokens.
 UNEVEN = dataclasses.replace(
     FAST,
     num_train_epochs=2.5,
     per_device_train_batch_size=2,
     gradient_accumulation_steps=2,
+    token_budget=130,
     logging_steps=4,
     eval_steps=5,
     save_steps=3,

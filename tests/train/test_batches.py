@@ -1,5 +1,6 @@
-"""Rows are tokenised by the one renderer, grouped by length and padded to the longest of their micro-batch."""
+"""Rows are tokenised by the one renderer, grouped by length, cut by tokens, packed or padded to the longest of them."""
 
+import itertools
 import random
 from collections.abc import Iterable
 from itertools import chain
@@ -9,7 +10,7 @@ import torch
 
 from glmstudio.models.chat_format import render_example, render_prompt
 from glmstudio.settings import PROMPT_STYLES, TrainingSettings
-from glmstudio.training.batches import LikeLengths, collate, dev_batches, pack, render_rows
+from glmstudio.training.batches import LikeLengths, by_length, collate, computed_tokens, pack, render_rows, split_step
 from tests.tiny_base import rows, tiny_base
 
 
@@ -22,35 +23,54 @@ def lengths(count: int) -> list[int]:
     return [source.randint(20, 450) for _ in range(count)]
 
 
-def steps_of(batch_size: int, accumulate: int, *, count: int = 203, epoch: int = 0, seed: int = 1) -> list[list[int]]:
-    sampler = LikeLengths(lengths(count), batch_size, accumulate, seed)
+def steps_of(size: int, *, count: int = 203, epoch: int = 0, seed: int = 1) -> list[list[int]]:
+    sampler = LikeLengths(lengths(count), size, seed)
     sampler.set_epoch(epoch)
-    micro = list(sampler)
-    assert len(micro) == len(sampler)
-    return [flat(micro[start : start + accumulate]) for start in range(0, len(micro), accumulate)]
+    steps = list(sampler)
+    assert len(steps) == len(sampler)
+    return steps
 
 
 def test_every_row_comes_once_an_epoch_and_the_rest_comes_last() -> None:
-    steps = steps_of(8, 1)
+    steps = steps_of(8)
     assert sorted(flat(steps)) == list(range(203))
     assert [len(step) for step in steps] == [8] * 25 + [3]
 
 
-def test_a_step_has_the_same_rows_however_it_is_cut() -> None:
-    assert steps_of(8, 1) == steps_of(1, 8) == steps_of(2, 4) == steps_of(4, 2)
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("budget", [1, 300, 700, 2000, 10**6])
+def test_a_step_is_cut_by_tokens_into_as_few_parts_as_fit_in_its_order(budget: int, padded: bool) -> None:
+    size = lengths(203)
+    for step in steps_of(16):
+        parts = split_step(step, size, token_budget=budget, batch_size=2, padded=padded)
+        assert flat(parts) == step
+        costs = [computed_tokens(part, size, padded=padded) for part in parts]
+        assert all(cost <= budget or len(part) == 1 for cost, part in zip(costs, parts, strict=True))
+        for before, after in itertools.pairwise(parts):
+            assert computed_tokens([*before, after[0]], size, padded=padded) > budget
+
+
+def test_padding_counts_where_rows_are_padded() -> None:
+    size = [10, 4, 3, 3]
+    assert split_step([0, 1, 2, 3], size, token_budget=20, batch_size=9) == [[0, 1, 2, 3]]
+    assert split_step([0, 1, 2, 3], size, token_budget=20, batch_size=9, padded=True) == [[0, 1], [2, 3]]
+
+
+def test_without_a_budget_the_batch_size_cuts() -> None:
+    assert split_step([4, 2, 0, 1, 3], [9] * 5, token_budget=0, batch_size=2) == [[4, 2], [0, 1], [3]]
 
 
 def test_epochs_and_seeds_differ_and_repeat() -> None:
-    assert steps_of(8, 1, epoch=1) == steps_of(8, 1, epoch=1)
-    assert steps_of(8, 1, epoch=1) != steps_of(8, 1, epoch=2)
-    assert steps_of(8, 1, seed=1) != steps_of(8, 1, seed=2)
-    together = [{frozenset(step) for step in steps_of(8, 1, epoch=epoch)} for epoch in (0, 1)]
+    assert steps_of(8, epoch=1) == steps_of(8, epoch=1)
+    assert steps_of(8, epoch=1) != steps_of(8, epoch=2)
+    assert steps_of(8, seed=1) != steps_of(8, seed=2)
+    together = [{frozenset(step) for step in steps_of(8, epoch=epoch)} for epoch in (0, 1)]
     assert len(together[0] & together[1]) <= 1
 
 
 def test_little_is_padded_and_the_length_does_not_fall_within_an_epoch() -> None:
     size = lengths(400)
-    steps = list(LikeLengths(size, 8, 1, 42))
+    steps = list(LikeLengths(size, 8, 42))
     padded = sum(len(step) * max(size[row] for row in step) for step in steps)
     assert 1 - sum(size) / padded < 0.08
     means = [sum(size[row] for row in step) / len(step) for step in steps]
@@ -60,7 +80,7 @@ def test_little_is_padded_and_the_length_does_not_fall_within_an_epoch() -> None
 
 def test_no_global_random_number_is_drawn() -> None:
     before = torch.get_rng_state()
-    steps_of(4, 2)
+    steps_of(8)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -99,9 +119,8 @@ def test_packed_rows_lie_end_to_end_and_point_at_what_predicts() -> None:
     assert packed["tokens"] == padded["tokens"]
 
 
-def test_dev_batches_hold_every_row_once_in_order_of_length() -> None:
-    rendered = render_rows(tiny_base(), rows(10), TrainingSettings())
-    batches = dev_batches(rendered, 4)
-    assert sorted(flat(batches)) == list(range(10))
-    size = [len(rendered[row].ids) for row in flat(batches)]
-    assert size == sorted(size, reverse=True)
+def test_rows_by_length_are_all_rows_the_longest_first() -> None:
+    size = lengths(50)
+    order = by_length(size)
+    assert sorted(order) == list(range(50))
+    assert [size[row] for row in order] == sorted(size, reverse=True)

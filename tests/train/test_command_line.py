@@ -1,5 +1,6 @@
 """The command line from end to end on a tiny base: train, evaluate, compare, import and export."""
 
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from glmstudio import cli
+from glmstudio.commands.flags import add_settings, chosen, normalised
 from glmstudio.data import formats
 from glmstudio.inference.compare import Answer, Comparison
+from glmstudio.settings import TrainingSettings
 from tests.tiny_base import rows, tiny_model, tiny_tokenizer
 from tests.train.runs import bytes_of
 
@@ -149,3 +152,20 @@ def test_everything_wrong_with_the_settings_is_told_at_once(folder, capsys):
     assert "7" in told
     assert told.count("error: ") == 2
     assert not (folder / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "auto"),
+        (["--gradient-checkpointing"], "on"),
+        (["--gradient_checkpointing", "--seed", "7"], "on"),
+        (["--gradient-checkpointing", "True"], "on"),
+        (["--gradient-checkpointing", "off"], "off"),
+        (["--gradient-checkpointing=false"], "off"),
+    ],
+)
+def test_gradient_checkpointing_is_still_a_bare_flag(words: list[str], expected: str) -> None:
+    parser = argparse.ArgumentParser()
+    add_settings(parser, TrainingSettings)
+    assert chosen(parser.parse_args(normalised(words)), TrainingSettings()).gradient_checkpointing == expected

@@ -161,7 +161,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(tmp_path: Path) -> No
     passes = [0, 0]
     mlp = resident.base.model.transformer.layers[0].mlp
     mlp.register_forward_pre_hook(lambda *_: passes.__setitem__(resident.base.model.training, passes[True] + 1))
-    run_in(tmp_path / "saving", dataclasses.replace(PTUNING, gradient_checkpointing=True), resident=resident)
+    run_in(tmp_path / "saving", dataclasses.replace(PTUNING, gradient_checkpointing="on"), resident=resident)
     assert passes[True] == 24
     for name, weight in prefix_of(tmp_path / "plain" / "last").items():
         torch.testing.assert_close(prefix_of(tmp_path / "saving" / "last")[name], weight, atol=1e-5, rtol=1e-4)

@@ -273,7 +273,7 @@ def test_a_bf16_base_stays_as_it_was_and_its_adapter_is_float32(tmp_path: Path) 
 def test_gradient_checkpointing_changes_nothing_but_memory(tmp_path: Path) -> None:
     resident = Resident(tiny_base())
     run_in(tmp_path / "plain")
-    run_in(tmp_path / "saving", dataclasses.replace(FAST, gradient_checkpointing=True), resident=resident)
+    run_in(tmp_path / "saving", dataclasses.replace(FAST, gradient_checkpointing="on"), resident=resident)
     for name, weight in weights(tmp_path / "plain" / "last").items():
         torch.testing.assert_close(weights(tmp_path / "saving" / "last")[name], weight, atol=1e-5, rtol=1e-4)
     assert not resident.base.model.is_activation_checkpointing

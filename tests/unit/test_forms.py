@@ -45,14 +45,14 @@ def test_kinds_follow_the_types():
     kinds = {component.elem_id: type(component) for component in placed_form().inputs}
     assert kinds["train-learning-rate"] is gr.Number
     assert kinds["train-lr-scheduler-type"] is gr.Dropdown
-    assert kinds["train-gradient-checkpointing"] is gr.Checkbox
+    assert kinds["train-prefix-projection"] is gr.Checkbox
     assert kinds["train-target-modules"] is gr.Textbox
 
 
 def test_settings_survive_the_form():
     form = placed_form()
     lora = LoraSettings(r=4, target_modules=("query_key_value", "dense"))
-    training = TrainingSettings(num_train_epochs=2.5, lr_scheduler_type="cosine", gradient_checkpointing=True, seed=7)
+    training = TrainingSettings(num_train_epochs=2.5, lr_scheduler_type="cosine", gradient_checkpointing="on", seed=7)
     assert form.read(form.updates(lora, training)) == ((lora, training), [])
     assert form.read(shown_values(form)) == ((LoraSettings(), TrainingSettings()), [])
 

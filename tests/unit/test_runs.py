@@ -46,6 +46,22 @@ def adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
 
 
+@pytest.mark.parametrize(("old", "new"), [(True, "on"), (False, "off")])
+def test_a_run_of_an_older_version_says_yes_or_no_to_gradient_checkpointing(
+    tmp_path: Path, old: bool, new: str
+) -> None:
+    create(tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    values = json.loads(path.read_text())
+    values["settings"]["gradient_checkpointing"] = old
+    del values["settings"]["token_budget"]
+    for name in ("token_budget", "checkpointing"):
+        del values[name]
+    path.write_text(json.dumps(values))
+    run = RunFolder(tmp_path / "run").read()
+    assert (run.settings.gradient_checkpointing, run.checkpointing, run.token_budget) == (new, old, 0)
+
+
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     run = create(tmp_path / "run-0012")
     assert RunFolder(tmp_path / "run-0012").read() == run
