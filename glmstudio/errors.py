@@ -1,5 +1,8 @@
 """Errors shown to people. A code and its parameters only: the words live with the page and the command line."""
 
+from functools import partial
+from typing import Any
+
 
 class StudioError(Exception):
     """Something a person can mend: `code` names the sentence (`error.<code>` in the word lists), `params` fill it."""
@@ -8,3 +11,7 @@ class StudioError(Exception):
         self.code = code
         self.params = params
         super().__init__(f"{code} {params}" if params else code)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A process tells its error to the others.
+        return partial(type(self), self.code, **self.params), ()

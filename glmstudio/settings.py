@@ -40,8 +40,8 @@ class TrainingSettings:
     """TrainingArguments' names. Lengths are tokens, rates are per optimizer step; `eval_steps` 0 means each epoch,
     `save_steps` 0 means together with each evaluation. `method` ptuning is P-Tuning v2, whose `pre_seq_len` virtual
     tokens and `prefix_projection` are under their official names; LoRA leaves both alone. An optimizer step is
-    `per_device_train_batch_size` * `gradient_accumulation_steps` rows, computed in micro-batches of at most
-    `token_budget` tokens; 0: of a batch each."""
+    `per_device_train_batch_size` * `gradient_accumulation_steps` rows in each of `num_processes` processes, computed in
+    micro-batches of at most `token_budget` tokens; 0: of a batch each."""
 
     prompt_style: str = setting("instruction", choices=PROMPT_STYLES)
     method: str = setting("lora", choices=METHODS)
@@ -65,6 +65,7 @@ class TrainingSettings:
     token_budget: int = setting(0, 0, 10_000_000)
     seed: int = setting(42, 0, 2**31 - 1)
     report_to: str = setting("none", choices=TRACKERS)
+    num_processes: int = setting(1, 1, 1024)
 
     def __post_init__(self) -> None:
         # Older runs wrote yes or no; YAML reads a bare `on` as yes.
@@ -73,8 +74,8 @@ class TrainingSettings:
 
     @property
     def rows_in_step(self) -> int:
-        """Training rows of one optimizer step of one process."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+        """Training rows of one optimizer step, of all processes together."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
 
 
 @dataclass(frozen=True)

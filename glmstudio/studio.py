@@ -89,6 +89,15 @@ class Studio:
         """The resident base. Raises StudioError `base-loading` (unless `wait`) or what made the loading fail."""
         return self._base.resident(wait=wait)
 
+    def devices(self) -> int:
+        """How many devices of the base's kind this machine has; 1 until it is ready."""
+        resident = self._base.peek()
+        if resident is None or resident.base.device.type != "cuda":
+            return 1
+        import torch
+
+        return torch.cuda.device_count()
+
     def _refuse_switch(self) -> None:
         if run_id := self.queue.active_id:
             raise StudioError("run-active", run=run_id)

@@ -93,7 +93,7 @@ def root_flag(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+def stop_on_interrupt(*, quiet: bool = False) -> Iterator[Callable[[], bool]]:
     """Gives `should_stop`: the first Ctrl+C asks to stop and keep what is there, the second breaks off."""
     asked = threading.Event()
 
@@ -101,6 +101,8 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
+        if quiet:
+            return
         print("stopping at the next step and keeping what is there; Ctrl+C again breaks off", file=sys.stderr)
 
     former = signal.signal(signal.SIGINT, ask)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from glmstudio import terminal
+from glmstudio.commands.together import Begun
 from glmstudio.data import snapshot
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
@@ -15,30 +16,35 @@ from glmstudio.training.runs import Run, RunFolder
 from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
+    from glmstudio.training.ranks import Ranks
 
 
 def reopened(
-    args: argparse.Namespace, rows: tuple[Sequence[Example], Sequence[Example]] | None
-) -> "tuple[Base, RunFolder, snapshot.Snapshot]":
-    """(base, folder, frozen rows) of the run in `--output-dir`, ready to go on. `rows` are (train, dev) where files or
-    a dataset were named. Raises StudioError `resume-contradicts` and those of `reopen`, `load_base` and `snapshot`."""
+    args: argparse.Namespace, rows: tuple[Sequence[Example], Sequence[Example]] | None, here: "Ranks"
+) -> Begun:
+    """The run in `--output-dir`, ready to go on. `rows` are (train, dev) where files or a dataset were named.
+
+    Raises StudioError `resume-contradicts`, `launch-processes` and those of `reopen`, `load_base` and `snapshot`.
+    """
     from glmstudio.models.loading import load_base
+    from glmstudio.training.ranks import own_device
 
     folder = RunFolder(args.output_dir)
     run = last_sitting(folder)
     if flags := contradictions(args, run, rows):
         raise StudioError("resume-contradicts", flags=", ".join(flags))
+    if run.settings.num_processes != here.count:
+        raise StudioError("launch-processes", wanted=run.settings.num_processes, here=here.count)
     frozen = snapshot.find(run.snapshot_id, folder.path / "snapshots", Workspace(args.root).snapshots)
     base = load_base(
         run.base.source,
-        device=args.device or run.base.device,
+        device=own_device(args.device or run.base.device),
         dtype=run.base.dtype,
         quantization=run.base.quantization,
         on_download=terminal.DownloadPrinter(),
     )
     reopen(folder, base)
-    return base, folder, frozen
+    return Begun(base, folder, frozen, go_on=True)
 
 
 def contradictions(

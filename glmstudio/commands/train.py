@@ -1,6 +1,7 @@
 """The command `train`: a new run, or one that goes on. Knows no model."""
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from glmstudio import terminal
 from glmstudio.commands.config import with_config
 from glmstudio.commands.flags import add_settings, base_flags, chosen, root_flag, stop_on_interrupt
 from glmstudio.commands.rows import training_rows
+from glmstudio.commands.together import Begun, adopted, all_processes, follow, tell
 from glmstudio.data import snapshot
 from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
@@ -15,8 +17,7 @@ from glmstudio.settings import METHODS, LoraSettings, TrainingSettings, recommen
 from glmstudio.training.run_config import USUAL_BASE, write_yaml
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
-    from glmstudio.training.runs import RunFolder
+    from glmstudio.training.ranks import Ranks
 
 
 def add_train(commands: Any) -> None:
@@ -34,6 +35,7 @@ def add_train(commands: Any) -> None:
     words = "a run.yaml that a run has left, or one of your own; flags that are given win"
     parser.add_argument("--config", type=Path, help=words)
     parser.add_argument("--resume", action="store_true", help="go on with the run in --output-dir, as it was begun")
+    parser.add_argument("--queued", action="store_true", help=argparse.SUPPRESS)
     add_settings(parser, LoraSettings)
     add_settings(parser, TrainingSettings)
     # None tells a flag that was not given, which matters to a run that goes on.
@@ -41,26 +43,32 @@ def add_train(commands: Any) -> None:
 
 
 def train_command(args: argparse.Namespace) -> int:
-    from glmstudio.commands.resume import reopened
+    from glmstudio.training.ranks import launched
+
+    args = with_config(args)
+    with launched() as here:
+        if not here.first:
+            return follow(here)
+        begun = None
+        try:
+            begun = _begun(args, here)
+        finally:
+            tell(here, begun)
+        return 2 if begun is None else _trained(args, begun)
+
+
+def _trained(args: argparse.Namespace, begun: Begun) -> int:
     from glmstudio.models.resident import Resident
     from glmstudio.training.picture import write_picture
     from glmstudio.training.train import train
 
-    args = with_config(args)
-    if args.resume:
-        begun = reopened(args, training_rows(args) if args.dataset or args.train_path else None)
-    else:
-        begun = _begun(args)
-    if begun is None:
-        return 2
-    base, folder, frozen = begun
-    run = folder.read()
+    folder, frozen, run = begun.folder, begun.frozen, begun.folder.read()
     printer = terminal.RunPrinter(folder, every=getattr(args, "logging_steps", None))
     try:
         with stop_on_interrupt() as should_stop:
             run = train(
-                Resident(base), folder, frozen.train, frozen.dev, run.lora, run.settings,
-                should_stop=should_stop, on_progress=printer, resume=args.resume, tokens=frozen.folder,
+                Resident(begun.base), folder, frozen.train, frozen.dev, run.lora, run.settings,
+                should_stop=should_stop, on_progress=printer, resume=begun.go_on, tokens=frozen.folder,
             )  # fmt: skip
     except StudioError as error:
         terminal.print_error(error)
@@ -71,10 +79,21 @@ def train_command(args: argparse.Namespace) -> int:
     return 0
 
 
-def _begun(args: argparse.Namespace) -> "tuple[Base, RunFolder, snapshot.Snapshot] | None":
-    """(base, folder, frozen rows) of a new run; None where the check found mistakes, which are told."""
+def _begun(args: argparse.Namespace, here: "Ranks") -> Begun | None:
+    """A new run or one that goes on; None where the check found mistakes, which are told."""
+    from glmstudio.commands.resume import reopened
+
+    if args.queued:
+        return adopted(args)
+    if args.resume:
+        return reopened(args, training_rows(args) if args.dataset or args.train_path else None, here)
+    return _new(args, here)
+
+
+def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
     from glmstudio.models.loading import load_base
     from glmstudio.training.check import check
+    from glmstudio.training.ranks import own_device
     from glmstudio.training.runs import RunFolder
 
     asked = {name: getattr(args, name) or usual for name, usual in USUAL_BASE.items()}
@@ -82,9 +101,10 @@ def _begun(args: argparse.Namespace) -> "tuple[Base, RunFolder, snapshot.Snapsho
     lora = chosen(args, LoraSettings())
     method = getattr(args, "method", METHODS[0])
     settings = chosen(args, recommended(demonstration=source == "embedded", method=method))
+    settings = dataclasses.replace(settings, num_processes=all_processes(settings, here))
     train_rows, dev_rows = training_rows(args)
     base = load_base(
-        source, device=asked["device"], dtype=asked["dtype"], quantization=asked["quantization"],
+        source, device=own_device(asked["device"]), dtype=asked["dtype"], quantization=asked["quantization"],
         on_download=terminal.DownloadPrinter(),
     )  # fmt: skip
     findings = check(base, train_rows, dev_rows, lora, settings)
@@ -102,7 +122,7 @@ def _begun(args: argparse.Namespace) -> "tuple[Base, RunFolder, snapshot.Snapsho
         overwrite=args.overwrite_output_dir,
     )  # fmt: skip
     write_yaml(folder.path, asked | _data(args) | {"snapshot_id": frozen.id}, lora, settings)
-    return base, folder, frozen
+    return Begun(base, folder, frozen, go_on=False)
 
 
 def _data(args: argparse.Namespace) -> dict[str, str]:

@@ -4,6 +4,7 @@ Knows the run's folder and what the Trainer writes into a checkpoint; loads no w
 """
 
 import dataclasses
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +18,9 @@ from glmstudio.training.runs import LIVE, BaseFacts, Run, RunFolder, is_alive, t
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
 
-# What a checkpoint needs beside the adapter, so that the next step is the one that would have come.
-STATE_FILES = frozenset({"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"})
+# What a checkpoint needs beside the adapter and each process's random numbers, so that the next step is the one that
+# would have come.
+STATE_FILES = frozenset({"optimizer.pt", "scheduler.pt", "trainer_state.json"})
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,13 @@ def evaluation_due(step: int, rows: int, settings: TrainingSettings) -> bool:
 
 def _newest_whole(folder: RunFolder) -> int:
     """The step of the newest checkpoint that holds everything, 0 without one."""
-    return next((step for step in folder.numbered() if _is_whole(folder.path / f"checkpoint-{step}")), 0)
+    count = folder.read().settings.num_processes
+    names = {"rng_state.pth"} if count == 1 else {f"rng_state_{index}.pth" for index in range(count)}
+    wanted = STATE_FILES | names
+    return next((step for step in folder.numbered() if _is_whole(folder.path / f"checkpoint-{step}", wanted)), 0)
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _is_whole(checkpoint: Path, wanted: Set[str]) -> bool:
     """A power cut leaves files that were moved into place but are empty."""
     sizes = {file.name: file.stat().st_size for file in checkpoint.iterdir()}
-    return sizes.keys() >= STATE_FILES and all(sizes.values())
+    return sizes.keys() >= wanted and all(sizes.values())

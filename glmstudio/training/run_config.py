@@ -36,7 +36,6 @@ from glmstudio.settings import (
 
 RUN_YAML = "run.yaml"
 USUAL_BASE = {"base": "embedded", "device": "auto", "dtype": "auto", "quantization": "none"}
-HEADER = "# python -m glmstudio train --config run.yaml\n"
 _TEXTS = ("base", "device", "root", "dataset", "train_path", "dev_path", "snapshot_id", "output_dir")
 _CHOICES = {"dtype": DTYPES, "quantization": QUANTIZATIONS}
 _SETTINGS = (LoraSettings, TrainingSettings)
@@ -49,7 +48,8 @@ def as_yaml(asked: Mapping[str, str], lora: LoraSettings, settings: TrainingSett
     """The text of `run.yaml`; `asked` are the keys that are no settings."""
     values = {**asked, **dataclasses.asdict(lora), **dataclasses.asdict(settings)}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-    return HEADER + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    header = shlex.join([*launcher(settings.num_processes), "-m", "glmstudio", "train", "--config", RUN_YAML])
+    return f"# {header}\n" + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 def write_yaml(folder: Path, asked: Mapping[str, str], lora: LoraSettings, settings: TrainingSettings) -> None:
@@ -59,16 +59,21 @@ def write_yaml(folder: Path, asked: Mapping[str, str], lora: LoraSettings, setti
 
 def as_command(asked: Mapping[str, str], lora: LoraSettings, settings: TrainingSettings) -> str:
     """The command that trains the same run; of the settings it names those that are not the usual ones."""
-    words = ["python", "-m", "glmstudio", "train"]
+    words = [*launcher(settings.num_processes), "-m", "glmstudio", "train"]
     for name, value in asked.items():
         words += [flag_name(name), value] if name == "base" or value != USUAL_BASE.get(name) else []
     usual = recommended(demonstration=asked["base"] == "embedded", method=settings.method)
     for values, default in ((lora, LoraSettings()), (settings, dataclasses.replace(usual, method=METHODS[0]))):
         for item in dataclasses.fields(values):
             value = getattr(values, item.name)
-            if value != getattr(default, item.name):
+            if value != getattr(default, item.name) and item.name != "num_processes":
                 words += [flag_name(item.name)] + ([] if value is True else [flag_value(value)])
     return shlex.join(words)
+
+
+def launcher(processes: int) -> list[str]:
+    """What starts so many processes on this machine."""
+    return ["python"] if processes == 1 else ["torchrun", "--standalone", f"--nproc-per-node={processes}"]
 
 
 def from_yaml(path: Path) -> dict[str, Any]:

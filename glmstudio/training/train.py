@@ -21,6 +21,7 @@ from glmstudio.training.callbacks import LetOthersIn, Progress, Recorder, StopWh
 from glmstudio.training.frozen_linears import drop_frozen_linears, use_frozen_linears
 from glmstudio.training.loss import agrees_with_model, batch_form
 from glmstudio.training.pace import Pace
+from glmstudio.training.ranks import Ranks, SharedWish, ranks
 from glmstudio.training.reporting import reporting
 from glmstudio.training.resume import Standing, evaluation_due, standing
 from glmstudio.training.runs import Run, RunFolder
@@ -51,15 +52,17 @@ def train(
 
     `folder` holds a run made by `RunFolder.create`; with `resume` one that `reopen` cut back, which then goes on as if
     nothing had happened: the same bytes come out. The run keeps a turn of the gate and lets others in between steps.
-    `tokens` is a folder that keeps the rows' token ids for the next start, usually their snapshot's.
+    In a process that `ranks.launched` has joined with others they train together; all but the first hold the folder as
+    a `WatchedFolder`. `tokens` is a folder that keeps the rows' token ids for the next start, usually their snapshot's.
     `best` has the lowest dev loss; without one it is `last`. Raises StudioError after status, code and traceback
     (`run.log`) were written into the folder: `train-empty`, `lora-targets`, `family-loss`, `report-missing`,
     `loss-not-finite`, `out-of-memory`, `disk-full`, `run-failed`.
     """
     tell = on_progress or (lambda progress: None)
+    here = ranks()
     run = folder.update(status="running", started_at=time.time())
     try:
-        start = standing(folder) if resume else Standing()
+        start = here.same(standing(folder) if resume else Standing())
         tell(_progress_at(start, run.total, resident.memory_bytes))
         if not train:
             raise StudioError("train-empty")
@@ -67,7 +70,7 @@ def train(
         rows, dev_rows = cache.rows("train", train), cache.rows("dev", dev)
         with resident.gate.turn(), _current(resident.base.device):
             try:
-                asked = _train(resident, folder, rows, dev_rows, lora, settings, start, should_stop, tell)
+                asked = _train(resident, folder, rows, dev_rows, lora, settings, start, should_stop, tell, here)
             finally:
                 drop_frozen_linears(resident)
                 drop_thin_products(resident.base.model)
@@ -96,11 +99,14 @@ def _train(
     start: Standing,
     should_stop: Callable[[], bool],
     tell: Callable[[Progress], None],
+    here: Ranks,
 ) -> bool:
     """The part inside the turn; True where it was stopped. Everything that holds the adapter dies with this call."""
     base, run = resident.base, folder.read()
-    model = _fresh_adapter(resident, rows[:2], lora, settings)
-    pace = Pace()
+    with here.together():
+        model = _fresh_adapter(resident, rows[:2], lora, settings)
+    here.copy_weights(model.parameters())
+    pace, wish = Pace(), SharedWish(here, should_stop)
     arguments = training_arguments(
         settings,
         folder,
@@ -120,7 +126,12 @@ def _train(
         batch_size=settings.per_device_train_batch_size,
         token_budget=run.token_budget,
         save_total_limit=settings.save_total_limit,
+        here=here,
+        stop=wish,
     )
+    if not here.first:
+        # The same start, but dropout of its own.
+        torch.manual_seed(settings.seed + here.index)
     recorder = Recorder(
         folder,
         pace,
@@ -129,12 +140,12 @@ def _train(
         memory_bytes=lambda: resident.memory_bytes,
         progress=_progress_at(start),
     )
-    stop = StopWhenAsked(should_stop, folder)
+    stop = StopWhenAsked(wish, folder)
     # The order counts: what a stop changes is recorded, and the time that others take is no time of the step.
     for callback in (stop, recorder, LetOthersIn(resident.gate)):
         trainer.add_callback(callback)
     try:
-        with reporting(settings.report_to, folder, start.step) as trackers:
+        with reporting(settings.report_to if here.first else "none", folder, start.step) as trackers:
             for callback in trackers:
                 trainer.add_callback(callback)
             trainer.train(resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)

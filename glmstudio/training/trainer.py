@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
@@ -23,6 +24,7 @@ from glmstudio.training.batches import LikeLengths, by_length, collate, split_st
 from glmstudio.training.callbacks import StepStart
 from glmstudio.training.loss import batch_form, ready, target_loss
 from glmstudio.training.pace import Pace
+from glmstudio.training.ranks import Ranks, SharedWish
 from glmstudio.training.runs import RunFolder, write_about
 
 # The key of trainer_state.json under which a checkpoint keeps the loss since the record before.
@@ -52,6 +54,8 @@ class AdapterTrainer(Trainer):
         batch_size: int,
         token_budget: int,
         save_total_limit: int,
+        here: Ranks,
+        stop: SharedWish,
     ) -> None:
         form = batch_form(model)
         super().__init__(model, arguments, data_collator=form, train_dataset=train, eval_dataset=dev or None)
@@ -64,6 +68,10 @@ class AdapterTrainer(Trainer):
         self._folder = folder
         self._pace = pace
         self._save_total_limit = save_total_limit
+        self._here = here
+        self._stop = stop
+        # Else accelerate wraps it, and its hooks would wait for a forward pass that is not ours.
+        model._is_accelerate_prepared = True
 
     def get_train_dataloader(self) -> DataLoader:
         """Whole optimizer steps as lists of row numbers. Their order does not come from global random numbers."""
@@ -72,7 +80,8 @@ class AdapterTrainer(Trainer):
         loader = DataLoader(
             range(len(self._lengths)), batch_sampler=sampler, collate_fn=list, generator=torch.Generator()
         )
-        return self.accelerator.prepare(loader)
+        # Every process hears of every step and takes its share of the rows.
+        return prepare_data_loader(loader, num_processes=1, process_index=0)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[list[int]], num_batches: int, device: torch.device
@@ -81,15 +90,28 @@ class AdapterTrainer(Trainer):
         rows = next(epoch_iterator)
         targets = sum(sum(self.train_dataset[row].bears_loss) for row in rows)
         self._pace.count(sum(self._lengths[row] for row in rows), targets)
-        return [rows], targets
+        return [self._here.share(rows)], targets
 
     def training_step(self, model: Any, inputs: list[int], num_items_in_batch: int | None = None) -> torch.Tensor:
-        """The mean loss of the step with these rows; its gradients are added up, one micro-batch after the other.
+        """The mean loss of the whole step, of which this process has these rows, with the gradients of the whole step.
 
-        Others get their turn between two of them. Raises StudioError `loss-not-finite`, before any weight has changed.
+        Raises StudioError `loss-not-finite`, before any weight has changed.
         """
+        with self._here.together():
+            loss = self._backward(model, inputs, num_items_in_batch)
+        if self._here.count > 1:
+            self._here.add_gradients(model.parameters())
+            self._stop.exchange()
+            loss = torch.tensor(*self._here.sum(float(loss)), device=loss.device)
+        if not torch.isfinite(loss):
+            self._refuse()
+        return loss
+
+    def _backward(self, model: Any, inputs: list[int], targets: int) -> torch.Tensor:
+        """The share of these rows in a mean over so many target tokens; gradients are added up, one micro-batch after
+        the other. Others get their turn between two of them."""
         model.train()
-        shares = []
+        shares = [torch.zeros((), device=self.args.device)] if not inputs else []
         for part in self._split(inputs, self._lengths, token_budget=self.token_budget):
             if shares:
                 self.control = self.callback_handler.on_substep_end(self.args, self.state, self.control)
@@ -98,13 +120,10 @@ class AdapterTrainer(Trainer):
             batch = self._prepare_inputs(self.data_collator([self.train_dataset[row] for row in part]))
             # With gradient checkpointing the backward pass runs the decoder, too.
             with ready(self.model):
-                share = target_loss(model, batch) / num_items_in_batch
+                share = target_loss(model, batch) / targets
                 self.accelerator.backward(share)
             shares.append(share.detach())
-        loss = torch.stack(shares).sum()
-        if not torch.isfinite(loss):
-            self._refuse()
-        return loss
+        return torch.stack(shares).sum()
 
     def floating_point_ops(self, inputs: list[int]) -> int:
         """Not counted: the Trainer would walk over all parameters in every step for it."""
@@ -118,14 +137,16 @@ class AdapterTrainer(Trainer):
         lengths = [len(row.ids) for row in rows]
         self.model.eval()
         total, targets = 0.0, 0
-        for part in self._split(by_length(lengths), lengths, token_budget=self.token_budget):
-            batch = self._prepare_inputs(self.data_collator([rows[number] for number in part]))
-            with torch.no_grad():
-                total += target_loss(self.model, batch).item()
-            targets += len(batch["targets"])
-            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-            if self.control.should_training_stop and self.state.global_step < self.state.max_steps:
-                return {}
+        with self._here.together():
+            for part in self._here.share(self._split(by_length(lengths), lengths, token_budget=self.token_budget)):
+                batch = self._prepare_inputs(self.data_collator([rows[number] for number in part]))
+                with torch.no_grad():
+                    total += target_loss(self.model, batch).item()
+                targets += len(batch["targets"])
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+                if self.control.should_training_stop and self.state.global_step < self.state.max_steps:
+                    return {}
+        total, targets = self._here.sum(total, targets)
         metrics = {"eval_loss": total / targets}
         if not math.isfinite(metrics["eval_loss"]):
             self._refuse()
@@ -145,6 +166,8 @@ class AdapterTrainer(Trainer):
 
     def _save(self, output_dir: Any = None, state_dict: Any = None) -> None:
         # Only the adapter in training: the base may carry finished ones. The embeddings are the base's own.
+        if not self._here.first:
+            return
         folder = Path(output_dir)
         if isinstance(self.model, PrefixModel):
             write_prefix(self.model, folder)
@@ -157,7 +180,7 @@ class AdapterTrainer(Trainer):
     def keep_state(self) -> None:
         """Sees to it that the last whole step has a checkpoint to go on from, also where training ended inside one."""
         step = self.state.global_step
-        if not step or step in self._folder.numbered():
+        if not step or self._here.same(step in self._folder.numbered()):
             return
         if self._before_step is not None:
             random, random_cuda = self._before_step
@@ -197,10 +220,19 @@ class AdapterTrainer(Trainer):
         unrecorded = {"loss": self._tr_loss.item(), "since": self._globalstep_last_logged}
         self.state.stateful_callbacks[UNRECORDED] = unrecorded
         # The Trainer writes to the same folder by itself, because its output directory is where `put` writes aside.
-        self._folder.put(name, lambda path: super(AdapterTrainer, self)._save_checkpoint(model, trial))
+        self._folder.put(name, lambda path: self._write_checkpoint(model, trial))
         self._folder.keep_newest(self._save_total_limit)
+        self._here.wait()
         del self.state.stateful_callbacks[UNRECORDED]
+
+    def _write_checkpoint(self, model: Any, trial: Any) -> None:
+        # Every process writes its random numbers: the folder must be there before, and stay until all have.
+        self._here.wait()
+        super()._save_checkpoint(model, trial)
+        self._here.wait()
 
     def _refuse(self) -> None:
         rate = f"{self._get_learning_rate():.2g}"
-        raise StudioError("loss-not-finite", step=self.state.global_step + 1, rate=rate)
+        # All processes have the same sums, so that all of them come here.
+        with self._here.together():
+            raise StudioError("loss-not-finite", step=self.state.global_step + 1, rate=rate)

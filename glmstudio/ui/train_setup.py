@@ -109,6 +109,8 @@ class Setup:
         method = self.form.component("method")
         own = [self.form.component(name) for names in _OF_METHOD.values() for name in names]
         gr.on([method.change, page.blocks.load], self.on_method, method, own, **QUIET)
+        processes = self.form.component("num_processes")
+        gr.on([page.blocks.load, page.base_state.change], self.on_devices, None, processes, **QUIET)
         rates = [self.form.component(name) for name in _RECOMMENDED]
         recommending = [self.recommended, *rates]
         self.preset.input(self.on_preset, [self.preset, method], recommending, **QUIET)
@@ -135,6 +137,10 @@ class Setup:
     def on_method(self, method: str) -> list[Any]:
         """Shows the fields of the method, hides those of the other."""
         return [gr.update(visible=name == method) for name, fields in _OF_METHOD.items() for _ in fields]
+
+    def on_devices(self) -> Any:
+        """Several processes are for several graphics cards."""
+        return gr.update(visible=self._studio.devices() > 1)
 
     def on_written(self, chosen: str) -> list[Any]:
         """Shows the run as a command or as a file."""

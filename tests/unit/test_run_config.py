@@ -12,10 +12,12 @@ from glmstudio import cli
 from glmstudio.base_slot import BaseWish
 from glmstudio.commands.config import with_config
 from glmstudio.commands.flags import chosen, normalised
+from glmstudio.commands.together import all_processes
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings, recommended
 from glmstudio.studio import Studio
-from glmstudio.training.run_config import as_yaml, from_yaml
+from glmstudio.training.ranks import Ranks
+from glmstudio.training.run_config import as_yaml, from_yaml, launcher
 from glmstudio.ui.language import LANGUAGES, error_text, finding_text
 from glmstudio.workspace import Workspace
 
@@ -82,11 +84,14 @@ def test_command_and_file_of_the_page_are_the_run_of_its_form(wish, changed, tmp
         if changed:
             form = others(form[0]), others(form[1], "method")
         command = shlex.split(studio.command_line("my rows", *form))
-        assert command[:3] == ["python", "-m", "glmstudio"]
+        processes = form[1].num_processes
+        assert command[: command.index("-m")] == launcher(processes)
         path = write(tmp_path, studio.run_yaml("my rows", *form))
-        for words in (command[3:], ["train", "--config", str(path)]):
+        for words in (command[command.index("train") :], ["train", "--config", str(path)]):
             args = parsed(words)
-            assert settings_of(args) == form
+            lora, settings = settings_of(args)
+            count = all_processes(settings, Ranks(0, processes))
+            assert (lora, dataclasses.replace(settings, num_processes=count)) == form
             assert (args.dataset, args.root) == ("my rows", tmp_path)
             asked = BaseWish(args.base, args.device or "auto", args.dtype or "auto", args.quantization or "none")
             assert asked == wish
@@ -156,3 +161,9 @@ def test_nothing_is_built_from_a_file(tmp_path: Path) -> None:
 def test_going_on_needs_a_folder() -> None:
     with pytest.raises(StudioError, match="output-dir-missing"):
         parsed(["train", "--resume"])
+
+
+def test_a_file_of_several_processes_is_no_run_of_one() -> None:
+    with pytest.raises(StudioError, match="launch-processes"):
+        all_processes(TrainingSettings(num_processes=2), Ranks())
+    assert all_processes(TrainingSettings(), Ranks(1, 4)) == 4

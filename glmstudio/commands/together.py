@@ -1,0 +1,115 @@
+"""A run of several processes: what the first one tells the others, and what those do. Knows no model."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glmstudio import terminal
+from glmstudio.commands.flags import stop_on_interrupt
+from glmstudio.data import snapshot
+from glmstudio.errors import StudioError
+from glmstudio.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from glmstudio.models.loading import Base
+    from glmstudio.training.ranks import Ranks
+    from glmstudio.training.runs import BaseFacts, RunFolder
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that is ready to train: its folder is written. `go_on` for one that has trained before."""
+
+    base: "Base"
+    folder: "RunFolder"
+    frozen: snapshot.Snapshot
+    go_on: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the other processes need of it."""
+
+    folder: Path
+    snapshot: Path
+    base: "BaseFacts"
+    go_on: bool
+
+    @classmethod
+    def of(cls, begun: Begun) -> "Plan":
+        folder = begun.folder
+        return cls(folder.path.absolute(), begun.frozen.folder.absolute(), folder.read().base, begun.go_on)
+
+
+def tell(here: "Ranks", begun: Begun | None) -> None:
+    """Gives the others the plan; they end without one. Raises what keeps one of them from it."""
+    here.same(Plan.of(begun) if begun is not None else None)
+    if begun is not None:
+        with here.together():
+            pass
+
+
+def follow(here: "Ranks") -> int:
+    """Trains with the first process and says nothing: what fails in all of them is told there. Gives an exit code,
+    0 also where it does, because any other would end the first one before it has written that down."""
+    from glmstudio.training.ranks import is_shared
+
+    plan: Plan | None = here.same(None)
+    if plan is None:
+        return 0
+    try:
+        _train(here, plan)
+    except StudioError as error:
+        if not is_shared(error):
+            terminal.print_error(error)
+            return 1
+    return 0
+
+
+def _train(here: "Ranks", plan: Plan) -> None:
+    from glmstudio.models.loading import load_base
+    from glmstudio.models.resident import Resident
+    from glmstudio.training.ranks import WatchedFolder, own_device
+    from glmstudio.training.train import train
+
+    folder = WatchedFolder(plan.folder)
+    with here.together():
+        if not plan.folder.exists():
+            raise StudioError("launch-folder", folder=str(plan.folder))
+        frozen, run = snapshot.load(plan.snapshot), folder.read()
+        facts = plan.base
+        base = load_base(
+            facts.source, device=own_device(facts.device), dtype=facts.dtype, quantization=facts.quantization
+        )
+    with stop_on_interrupt(quiet=True) as should_stop:
+        train(
+            Resident(base), folder, frozen.train, frozen.dev, run.lora, run.settings,
+            should_stop=should_stop, resume=plan.go_on, tokens=frozen.folder,
+        )  # fmt: skip
+
+
+def adopted(args: argparse.Namespace) -> Begun:
+    """The run that waits in `--output-dir`, for the page that has begun it. Raises StudioError as `load_base` does."""
+    from glmstudio.models.loading import load_base
+    from glmstudio.training.ranks import own_device
+    from glmstudio.training.runs import RunFolder, this_process
+    from glmstudio.workspace import Workspace
+
+    folder = RunFolder(args.output_dir)
+    run = folder.update(process=this_process())
+    frozen = snapshot.find(run.snapshot_id, folder.path / "snapshots", Workspace(args.root).snapshots)
+    base = load_base(
+        run.base.source,
+        device=own_device(run.base.device),
+        dtype=run.base.dtype,
+        quantization=run.base.quantization,
+    )
+    return Begun(base, folder, frozen, go_on=True)
+
+
+def all_processes(settings: TrainingSettings, here: "Ranks") -> int:
+    """How many processes train. Raises StudioError `launch-processes` where the settings want others than are here."""
+    if settings.num_processes not in (1, here.count):
+        raise StudioError("launch-processes", wanted=settings.num_processes, here=here.count)
+    return here.count

@@ -1,0 +1,72 @@
+"""Two processes train one run: equal weights, the numbers of one process with the doubled batch, one folder."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glmstudio.training.runs import RunFolder
+from tests.train.runs import UNEVEN, assert_same, bytes_of, records, run_in, weights
+
+pytestmark = pytest.mark.slow
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, "-m", "tests.train.two_processes", str(folder)]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=180)
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(place: Path) -> list[dict[str, Any]]:
+    return [json.loads((place / f"{index}.json").read_text()) for index in range(2)]
+
+
+def test_both_end_with_equal_weights(told: list[dict[str, Any]]) -> None:
+    assert told[0] == told[1]
+    assert len(set(told[0]["hashes"].values())) == 3
+
+
+def test_the_run_is_that_of_one_process_with_the_doubled_batch(place: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    run_in(alone, dataclasses.replace(UNEVEN, per_device_train_batch_size=4))
+    both = place / "plain"
+    for kind, name in (("train", "loss"), ("train", "grad_norm"), ("train", "learning_rate"), ("eval", "loss")):
+        expected = [(record.step, record.values[name]) for record in records(alone, kind)]
+        found = [(record.step, record.values[name]) for record in records(both, kind)]
+        assert [step for step, _ in found] == [step for step, _ in expected]
+        assert [value for _, value in found] == pytest.approx([value for _, value in expected], abs=1e-6), (kind, name)
+    for name, weight in weights(alone / "last").items():
+        assert (weights(both / "last")[name] - weight).abs().max() < 1e-5, name
+    names = {path.relative_to(alone).as_posix() for path in alone.rglob("*")}
+    theirs = {path.relative_to(both).as_posix() for path in both.rglob("*")}
+    random = {name for name in names if name.endswith("rng_state.pth")}
+    assert theirs - {name for name in theirs if "rng_state_" in name} == names - random
+    assert len(theirs) == len(names) + len(random)
+
+
+def test_a_run_that_one_of_them_was_asked_to_stop_goes_on_bit_for_bit(place: Path, told: list[dict[str, Any]]) -> None:
+    assert told[0]["hashes"]["stopped"] == told[0]["hashes"]["straight"]
+    assert told[0]["stopped at"] != told[0]["hashes"]["straight"]
+    assert_same(place / "stopped", place / "straight", ["last", "best", "checkpoint-8"])
+    # Dropout is each process's own, or half the rows would see the same noise: their random numbers differ.
+    states = [(place / "straight" / "checkpoint-8" / f"rng_state_{index}.pth").read_bytes() for index in range(2)]
+    assert states[0] != states[1]
+    assert bytes_of(place / "straight" / "last") != bytes_of(place / "plain" / "last")
+
+
+def test_what_fails_in_one_process_ends_both_and_is_recorded_once(place: Path, told: list[dict[str, Any]]) -> None:
+    run = RunFolder(place / "failed").read()
+    assert (run.status, run.error) == ("failed", {"code": "out-of-memory", "params": {"run": "failed"}})
+    assert [facts["failure"][0] for facts in told] == ["out-of-memory"] * 2
+    assert run.step < run.total == 8
+    assert "MemoryError" in RunFolder(place / "failed").log_path.read_text()
