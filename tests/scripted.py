@@ -8,6 +8,7 @@ import torch
 
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.families import CHATGLM
+from glmstudio.models.slots import Entering, Step
 
 SPECIAL = {"<pad>": 1, "[MASK]": 2, "[gMASK]": 3, "<sop>": 4, "<eop>": 5}
 FIRST_BYTE = 10
@@ -32,7 +33,7 @@ class ByteTokenizer:
 class ScriptedResident:
     """Row by row, `script(adapter, prompt ids)` is the answer, after which it makes the end token.
 
-    What was said so far is read back from the cache, so a cache whose rows got mixed up gives wrong answers.
+    What was said so far is read back from the slots, so slots that got mixed up give wrong answers.
     """
 
     def __init__(self, script: Callable[[str, list[int]], list[int]]) -> None:
@@ -46,25 +47,31 @@ class ScriptedResident:
         )
         self.batch_sizes: list[int] = []
         self._script = script
-        self._prompt_length = 0
+        self._prompts: set[tuple[int, ...]] = set()
 
     def prefixes(self, adapter_names: Sequence[str]) -> list[None]:
         return [None] * len(adapter_names)
 
-    def forward(self, adapter_names: Sequence[str], **inputs: Any) -> SimpleNamespace:
-        ids, mask, cache = inputs["input_ids"], inputs["attention_mask"], inputs["past_key_values"]
-        if cache.get_seq_length() == 0:
-            self._prompt_length = ids.shape[1]
+    def mixes(self, adapter_names: Sequence[str]) -> bool:
+        return True
+
+    def forward_slots(self, adapter_names: Sequence[str], packing: Entering | Step, **inputs: Any) -> SimpleNamespace:
+        ids = inputs["input_ids"]
         stored = ids[:, None, :, None].float()
-        history = cache.update(stored, stored, 0)[0][:, 0, :, 0].long()
-        assert mask is None or mask.shape == history.shape
-        assert len(adapter_names) == len(ids)
-        self.batch_sizes.append(len(ids))
-        logits = torch.zeros(len(ids), 1, VOCABULARY)
-        for row, adapter in enumerate(adapter_names):
-            valid = slice(None) if mask is None else mask[row].bool()
-            said = history.shape[1] - self._prompt_length
-            prompt = history[row][valid].tolist()[: -said or None]
+        keys = packing.update(stored, stored, 0)[0][:, 0, :, 0].long()
+        if isinstance(packing, Entering):
+            histories = [part.tolist() for part in keys[0].split(packing.lengths)]
+            self._prompts |= set(map(tuple, histories))
+        else:
+            histories = [row[: length + 1].tolist() for row, length in zip(keys, packing.lengths, strict=True)]
+        packing.done()
+        assert len(adapter_names) == len(histories)
+        self.batch_sizes.append(len(histories))
+        logits = torch.zeros(len(histories), VOCABULARY)
+        for row, (adapter, history) in enumerate(zip(adapter_names, histories, strict=True)):
+            said = next(n for n in range(len(history)) if tuple(history[: len(history) - n]) in self._prompts)
+            prompt = history[: len(history) - said]
             answer = [*self._script(adapter, prompt), SPECIAL["<eop>"]]
-            logits[row, 0, answer[said]] = 1.0
-        return SimpleNamespace(logits=logits)
+            assert history[len(prompt) :] == answer[:said]
+            logits[row, answer[said]] = 1.0
+        return SimpleNamespace(logits=logits[None] if isinstance(packing, Entering) else logits[:, None])

@@ -16,7 +16,8 @@ from glmstudio.benchmarks.clock import Clock, peak_mib
 from glmstudio.benchmarks.random_base import LORA, PAD
 from glmstudio.benchmarks.rows import bench_rows
 from glmstudio.benchmarks.ways import rendered
-from glmstudio.inference.engine import Row, generate
+from glmstudio.inference.engine import generate
+from glmstudio.inference.rows import Row
 from glmstudio.models.loading import Base
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.settings import GenerationSettings

@@ -1,17 +1,19 @@
 """Answers to a set of rows by the base and an adapter, and their scores. Knows no page and no file.
 
-Both models answer the same rows in the same batches, so their answers can be held against each other.
+Both models answer the same rows, so their answers can be held against each other; all are in work at the same time, as
+many as fit, and where an answer ends the next row takes its place.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
 from glmstudio.evaluation.scores import score
 from glmstudio.inference.compare import answer_text
-from glmstudio.inference.engine import Row, generate
+from glmstudio.inference.engine import answers
+from glmstudio.inference.rows import Row
 from glmstudio.models.chat_format import render_prompt
 from glmstudio.settings import GenerationSettings
 
@@ -39,8 +41,9 @@ def evaluate(
 
     Gives `base` and `tuned` (totals as in `scores.score` and `finish_reasons` counted; None without a second adapter),
     `rows` (`instruction`, `input`, `target`, `base`, `tuned`, in the examples' order), `total` and `cancelled`. When
-    `should_stop` ends it, `rows` holds the batches that were finished. `batch_rows` bounds the rows of a batch, by
-    default so that its cache stays under 2 GiB. `on_progress(done, total)` counts examples.
+    `should_stop` ends it, `rows` holds what every adapter has answered. `batch_rows` bounds the answers in work at a
+    time, by default so that their cache stays under 2 GiB. `on_progress(done, total)` counts examples, each as its last
+    answer ends.
     Raises StudioError `evaluate-empty`, and what rendering and generating raise.
     """
     if not examples:
@@ -55,38 +58,18 @@ def evaluate(
     prompts, head = [prompt.ids for prompt in rendered], rendered[0].answer_head
     prefix = max((states.shape[-2] for states in resident.prefixes(adapters) if states is not None), default=0)
     limit = batch_rows or _rows_that_fit(resident, prefix + max(map(len, prompts)) + settings.max_new_tokens)
-    answers: dict[int, list[tuple[str, str]]] = {}
-    for batch in _batches(prompts, max(1, limit // len(adapters))):
-        rows = [Row(prompts[place], adapter) for place in batch for adapter in adapters]
-        ids, reasons = _answers(resident, rows, settings, should_stop)
-        if "cancelled" in reasons:
-            break
-        texts = [(answer_text(base.tokenizer, row, head), reason) for row, reason in zip(ids, reasons, strict=True)]
-        for index, place in enumerate(batch):
-            answers[place] = texts[index * len(adapters) : (index + 1) * len(adapters)]
-        if on_progress is not None:
-            on_progress(len(answers), len(examples))
-    return _report(examples, answers, len(adapters))
-
-
-def _batches(prompts: list[list[int]], size: int) -> Iterator[list[int]]:
-    """Places of prompts of similar length, the longest first: what does not fit into memory shows at once."""
-    order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
-
-
-def _answers(
-    resident: "Resident", rows: list[Row], settings: GenerationSettings, should_stop: Callable[[], bool]
-) -> tuple[list[list[int]], tuple[str, ...]]:
-    ids: list[list[int]] = [[] for _ in rows]
-    reasons: tuple[str, ...] = ()
-    for column in generate(resident, rows, settings, should_stop=should_stop):
-        reasons = column.finish_reasons
-        for answer, token in zip(ids, column.ids, strict=True):
-            if token is not None:
-                answer.append(token)
-    return ids, reasons
+    rows = [Row(ids, adapter) for ids in prompts for adapter in adapters]
+    texts: dict[int, dict[int, tuple[str, str]]] = {}
+    finished: dict[int, list[tuple[str, str]]] = {}
+    for answer in answers(resident, rows, settings, max_rows=limit, should_stop=should_stop):
+        place, column = divmod(answer.number, len(adapters))
+        said = texts.setdefault(place, {})
+        said[column] = (answer_text(base.tokenizer, answer.ids, head), answer.finish_reason)
+        if len(said) == len(adapters):
+            finished[place] = [said[column] for column in range(len(adapters))]
+            if on_progress is not None:
+                on_progress(len(finished), len(examples))
+    return _report(examples, finished, len(adapters))
 
 
 def _rows_that_fit(resident: "Resident", tokens: int) -> int:
@@ -98,15 +81,15 @@ def _rows_that_fit(resident: "Resident", tokens: int) -> int:
     return max(1, min(BATCH_ROWS, CACHE_BYTES // (tokens * token_bytes)))
 
 
-def _report(examples: Sequence[Example], answers: dict[int, list[tuple[str, str]]], columns: int) -> dict[str, Any]:
+def _report(examples: Sequence[Example], finished: dict[int, list[tuple[str, str]]], columns: int) -> dict[str, Any]:
     totals: dict[str, Any] = dict.fromkeys(COLUMNS)
     for column, name in enumerate(COLUMNS[:columns]):
-        pairs = [(examples[place].target, answers[place][column][0]) for place in answers]
-        reasons = Counter(answers[place][column][1] for place in answers)
+        pairs = [(examples[place].target, finished[place][column][0]) for place in finished]
+        reasons = Counter(finished[place][column][1] for place in finished)
         totals[name] = score(pairs) | {"finish_reasons": dict(reasons)}
     rows = []
-    for place in sorted(answers):
-        example, texts = examples[place], [text for text, _ in answers[place]]
+    for place in sorted(finished):
+        example, texts = examples[place], [text for text, _ in finished[place]]
         row = {"instruction": example.instruction, "input": example.input, "target": example.target}
         rows.append(row | dict.fromkeys(COLUMNS) | dict(zip(COLUMNS, texts, strict=False)))
-    return totals | {"rows": rows, "total": len(examples), "cancelled": len(answers) < len(examples)}
+    return totals | {"rows": rows, "total": len(examples), "cancelled": len(finished) < len(examples)}

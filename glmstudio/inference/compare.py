@@ -9,7 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from glmstudio.inference.engine import Row, generate
+from glmstudio.inference.engine import generate
+from glmstudio.inference.rows import Row
 from glmstudio.models.chat_format import render_prompt
 from glmstudio.settings import GenerationSettings
 

@@ -1,20 +1,22 @@
-"""Rows of token ids in, columns of new token ids out: one batch, one KV cache, one turn at the gate per token.
+"""Rows of token ids in, new token ids out: one batch, one cache, one turn at the gate per token.
 
 Token ids only: knows no text, no tokenizer's rules and no page.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from glmstudio.errors import StudioError
-from glmstudio.inference.cache import put_prefixes, roomy_cache
+from glmstudio.inference.padded import PaddedRows
+from glmstudio.inference.rows import Row
 from glmstudio.inference.sampling import Sampler
-from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
-from glmstudio.models.chatglm.modeling_chatglm import next_position_ids, position_ids_for
+from glmstudio.inference.slotted import SlottedRows
 from glmstudio.models.prompts.dialogue import stop_ids
+from glmstudio.models.varlen import can_pack
 from glmstudio.settings import GenerationSettings
 
 if TYPE_CHECKING:
@@ -22,14 +24,8 @@ if TYPE_CHECKING:
     from glmstudio.models.resident import Resident
 
 LONG_PHRASE = 8
-
-
-@dataclass(frozen=True)
-class Row:
-    """A prompt's ids and the adapter that answers it, `"__base__"` for none."""
-
-    ids: list[int]
-    adapter: str
+# While others go on, new rows wait until this share of the places is free: one pass for several reads the weights once.
+FREE_SHARE = 8
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,15 @@ class Column:
     finish_reasons: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A row's whole answer: the row's number, its tokens, and why it ended (as in `Column`)."""
+
+    number: int
+    ids: list[int]
+    finish_reason: str
+
+
 def generate(
     resident: "Resident", rows: Sequence[Row], settings: GenerationSettings, *, should_stop: Callable[[], bool]
 ) -> Iterator[Column]:
@@ -52,28 +57,81 @@ def generate(
     The prompts must not be empty. Closing the iterator frees the cache; nothing is held between two columns but memory.
     Raises StudioError `answer-not-finite` where a model's numbers overflow, and what `Resident.forward` raises.
     """
-    batch = _Batch(resident, rows, settings.max_new_tokens)
+    reasons = [""] * len(rows)
+    for news in _steps(resident, rows, settings, len(rows), should_stop):
+        ids: list[int | None] = [None] * len(rows)
+        for number, (token, reason) in news.items():
+            ids[number], reasons[number] = token, reason
+        yield Column(tuple(ids), tuple(reasons))
+
+
+def answers(
+    resident: "Resident",
+    rows: Sequence[Row],
+    settings: GenerationSettings,
+    *,
+    max_rows: int,
+    should_stop: Callable[[], bool],
+) -> Iterator[Finished]:
+    """The answers of any number of rows as they finish, at most `max_rows` in work at a time: where one finishes, the
+    next takes its place. The longest prompts come first: what does not fit into memory shows at once.
+
+    Ends early when `should_stop` says so, without the rows in work. Otherwise as `generate`.
+    """
+    ids: list[list[int]] = [[] for _ in rows]
+    for news in _steps(resident, rows, settings, max_rows, should_stop):
+        for number, (token, reason) in news.items():
+            if token is not None:
+                ids[number].append(token)
+            if reason and reason != "cancelled":
+                yield Finished(number, ids[number], reason)
+
+
+def _steps(
+    resident: "Resident",
+    rows: Sequence[Row],
+    settings: GenerationSettings,
+    max_rows: int,
+    should_stop: Callable[[], bool],
+) -> Iterator[dict[int, tuple[int | None, str]]]:
+    """What each pass of the model brings: (new token or None, finish reason or "") by the number of the row."""
+    work = (
+        SlottedRows(resident, max_rows)
+        if can_pack(resident.base.model.config)
+        else PaddedRows(resident, max_rows, settings.max_new_tokens)
+    )
+    waiting = deque(sorted(range(len(rows)), key=lambda number: -len(rows[number].ids)))
     sampler = Sampler(settings, len(rows))
     ends = end_ids(resident.base)
-    answers: list[list[int]] = [[] for _ in rows]
-    reasons = [""] * len(rows)
-    while batch.rows:
-        column: list[int | None] = [None] * len(rows)
+    said: list[list[int]] = [[] for _ in rows]
+    while work.numbers or waiting:
         if should_stop():
-            for row in batch.rows:
-                reasons[row] = "cancelled"
-            yield Column(tuple(column), tuple(reasons))
+            yield dict.fromkeys((*work.numbers, *waiting), (None, "cancelled"))
             return
-        picked = sampler.pick(batch.logits(), batch.rows)
-        for row, token in zip(batch.rows, picked, strict=True):
+        if waiting and work.free >= min(len(waiting), max(1, max_rows // FREE_SHARE)):
+            entering = [waiting.popleft() for _ in range(min(work.free, len(waiting)))]
+            numbers, logits = work.enter([(number, rows[number]) for number in entering])
+        else:
+            numbers, logits = work.numbers, work.step()
+        _refuse_infinite(logits, [rows[number].adapter for number in numbers])
+        picked = sampler.pick(logits, numbers)
+        news: dict[int, tuple[int | None, str]] = {}
+        for number, token in zip(numbers, picked, strict=True):
             if token in ends:
-                reasons[row] = "stop"
+                news[number] = (None, "stop")
                 continue
-            column[row] = token
-            answers[row].append(token)
-            reasons[row] = _limit_reached(answers[row], settings)
-        batch.advance(picked, [place for place, row in enumerate(batch.rows) if not reasons[row]])
-        yield Column(tuple(column), tuple(reasons))
+            said[number].append(token)
+            news[number] = (token, _limit_reached(said[number], settings))
+        work.take(picked)
+        if gone := [number for number, (_, reason) in news.items() if reason]:
+            work.leave(gone)
+        yield news
+
+
+def _refuse_infinite(logits: torch.Tensor, adapters: Sequence[str]) -> None:
+    finite = logits.amax(dim=-1).isfinite()
+    if not finite.all():
+        raise StudioError("answer-not-finite", adapter=adapters[int(finite.int().argmin())])
 
 
 def end_ids(base: "Base") -> set[int]:
@@ -107,73 +165,3 @@ def _limit_reached(answer: list[int], settings: GenerationSettings) -> str:
     if repeats(answer, settings.repetition_stop):
         return "repetition"
     return "length" if len(answer) == settings.max_new_tokens else ""
-
-
-class _Batch:
-    """The unfinished rows on the model: their cache, positions and mask. `rows` are their numbers in the request."""
-
-    def __init__(self, resident: "Resident", rows: Sequence[Row], max_new_tokens: int) -> None:
-        self.rows = list(range(len(rows)))
-        self._resident = resident
-        self._adapters = [row.adapter for row in rows]
-        self._cache = roomy_cache(resident.base.model.config)
-        longest = max((len(row.ids) for row in rows), default=0)
-        pads = [longest - len(row.ids) for row in rows]
-        ids = torch.tensor([[0] * pad + row.ids for pad, row in zip(pads, rows, strict=True)])
-        mask = torch.ones(len(rows), longest + max_new_tokens, dtype=torch.long)
-        for place, pad in enumerate(pads):
-            mask[place, :pad] = 0
-        device = resident.base.device
-        self._ids = ids.to(device)
-        # A prefix takes place in the cache and in the mask, but no position.
-        self._positions = _first_positions(resident.base.model.config, self._ids, mask[:, :longest].to(device))
-        shown = put_prefixes(self._cache, resident.prefixes(self._adapters))
-        self._seen = shown.shape[1] + longest
-        # Where nothing is to be hidden, attention without a mask is faster.
-        self._mask = None if shown.all() and not any(pads) else torch.cat((shown, mask), dim=1).to(device)
-
-    def logits(self) -> torch.Tensor:
-        """Runs the ids that wait; (b, vocabulary) of the last position of each row, finite."""
-        output: Any = self._resident.forward(
-            self._adapters,
-            input_ids=self._ids,
-            attention_mask=None if self._mask is None else self._mask[:, : self._seen],
-            position_ids=self._positions,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits = output.logits[:, -1]
-        finite = logits.amax(dim=-1).isfinite()
-        if not finite.all():
-            raise StudioError("answer-not-finite", adapter=self._adapters[int(finite.int().argmin())])
-        return logits
-
-    def advance(self, picked: list[int], unfinished: list[int]) -> None:
-        """Takes the new tokens of all rows and keeps the rows at the places `unfinished`."""
-        self._seen += 1
-        self._ids = torch.tensor(picked, device=self._ids.device)[:, None]
-        self._positions = _next_positions(self._positions)
-        if len(unfinished) < len(self.rows):
-            self._keep(unfinished)
-
-    def _keep(self, places: list[int]) -> None:
-        self.rows = [self.rows[place] for place in places]
-        self._adapters = [self._adapters[place] for place in places]
-        chosen = torch.tensor(places, dtype=torch.long, device=self._ids.device)
-        self._cache.batch_select_indices(chosen)
-        self._ids = self._ids[chosen]
-        self._positions = self._positions[chosen]
-        if self._mask is not None:
-            self._mask = self._mask[chosen]
-
-
-def _first_positions(config: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """(b, 2, s) for ChatGLM-6B, else (b, s) counted from each row's first token."""
-    if isinstance(config, ChatGLMConfig):
-        return position_ids_for(ids, mask, config)
-    return (mask.cumsum(dim=-1) - 1).clamp(min=0)
-
-
-def _next_positions(positions: torch.Tensor) -> torch.Tensor:
-    return next_position_ids(positions) if positions.dim() == 3 else positions[:, -1:] + 1

@@ -4,7 +4,8 @@ Training and answering meet here and take turns at the gate. Knows no text, no s
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,12 @@ from glmstudio.models.adapters.adapters import fill, lora_for, take_off, unfit
 from glmstudio.models.adapters.prefix import PrefixEncoder, PrefixModel, PrefixShape
 from glmstudio.models.adapters.prefix_files import read_prefix
 from glmstudio.models.gate import Gate
+from glmstudio.models.mixed_rows import MixedRows
 from glmstudio.models.quantisation.quantised import parameter_count, weight_bytes
 from glmstudio.models.quantisation.quantising import prefer_answers
+from glmstudio.models.slots import NAME as SLOTS
+from glmstudio.models.slots import Entering, Step
+from glmstudio.models.varlen import inside_samples
 from glmstudio.settings import LoraSettings, TrainingSettings
 
 if TYPE_CHECKING:
@@ -81,6 +86,8 @@ class Resident:
         self.base.model.requires_grad_(False).eval()
         prefer_answers(self.base.model, True)
         self._peft: PeftModel | None = None
+        self._mixed: MixedRows | None = None
+        self._mixable = frozenset({BASE_NAME})
         # Finished adapters, the least recently used first, with what their files looked like when they were read.
         self._stamps: dict[str, _Stamp] = {}
         # Keys and values of the finished prefixes: (layers, 2, heads, pre_seq_len, head_dim).
@@ -156,6 +163,7 @@ class Resident:
                 self._stamps[name] = stamp
                 while len(self._stamps) > KEPT_ADAPTERS:
                     self._drop(next(iter(self._stamps)))
+                self._mixable = frozenset(name for name in (BASE_NAME, *self._stamps) if self._rows.can([name]))
             finally:
                 self._restore(modes)
 
@@ -165,32 +173,64 @@ class Resident:
         `inputs` are the model's own (tensors on the base's device). Evaluation mode, no gradients. Raises StudioError
         `adapter-dropped` for a name that is not loaded (any more).
         """
-        with self.gate.turn():
-            for name in {*adapter_names} - {BASE_NAME}:
-                if name not in self._stamps:
-                    raise StudioError("adapter-dropped", adapter=name)
-                self._touch(name)
+        with self._answering(adapter_names):
             if self._peft is not None:
-                lora = [BASE_NAME if name in self._prefixes else name for name in adapter_names]
-                inputs["adapter_names"] = lora
-            model = self._model
-            modes = self._modes()
-            # Changing the mode walks all modules: only where a run trains.
-            if any(modes):
-                model.eval()
-            self.answering = True
-            try:
-                with torch.no_grad():
-                    return model(**inputs)
-            finally:
-                self.answering = False
-                if any(modes):
-                    self._restore(modes)
+                inputs["adapter_names"] = self._lora_names(adapter_names)
+            return self._model(**inputs)
+
+    def forward_slots(self, adapter_names: Sequence[str], packing: Entering | Step, **inputs: Any) -> Any:
+        """As `forward`, for rows whose keys and values are in slots: row i is `packing.lengths[i]` tokens as it enters,
+        and one in a step. With adapters for which `mixes` says no, one row can enter at a time."""
+        inputs |= {"past_key_values": packing, "packing": packing, "use_cache": True}
+        with self._answering(adapter_names), inside_samples(self.base.model.config, SLOTS):
+            names = self._lora_names(adapter_names)
+            if self._peft is not None and not self._rows.can(names):
+                output = self._peft(adapter_names=names, **inputs)
+            else:
+                tokens = packing.lengths if isinstance(packing, Entering) else [1] * len(names)
+                with self._rows.applied(names, tokens):
+                    output = self.base.model(**inputs)
+            packing.done()
+            return output
+
+    def mixes(self, adapter_names: Sequence[str]) -> bool:
+        """Whether rows of these adapters may lie end to end in one pass."""
+        return self._mixable.issuperset(self._lora_names(adapter_names))
 
     def prefixes(self, adapter_names: Sequence[str]) -> list[torch.Tensor | None]:
         """What belongs into the cache of each row before its tokens, (layers, 2, heads, pre_seq_len, head_dim) in the
         base's dtype; None for a row without prefix. `forward` knows nothing of it."""
         return [self._prefixes.get(name) for name in adapter_names]
+
+    @contextmanager
+    def _answering(self, adapter_names: Sequence[str]) -> Iterator[None]:
+        """A turn in which the model answers: evaluation mode, no gradients, these adapters loaded and just used."""
+        with self.gate.turn():
+            for name in {*adapter_names} - {BASE_NAME}:
+                if name not in self._stamps:
+                    raise StudioError("adapter-dropped", adapter=name)
+                self._touch(name)
+            modes = self._modes()
+            # Changing the mode walks all modules: only where a run trains.
+            if any(modes):
+                self._model.eval()
+            self.answering = True
+            try:
+                with torch.no_grad():
+                    yield
+            finally:
+                self.answering = False
+                if any(modes):
+                    self._restore(modes)
+
+    @property
+    def _rows(self) -> MixedRows:
+        if self._mixed is None:
+            self._mixed = MixedRows(self.base.model)
+        return self._mixed
+
+    def _lora_names(self, adapter_names: Sequence[str]) -> list[str]:
+        return [BASE_NAME if name in self._prefixes else name for name in adapter_names]
 
     @property
     def _model(self) -> Any:
@@ -210,6 +250,7 @@ class Resident:
         self._stamps[name] = self._stamps.pop(name)
 
     def _attach(self, name: str, config: PeftConfig) -> PeftModel:
+        self._mixed = None
         if self._peft is None:
             self._peft = PeftModelForCausalLM(self.base.model, config, adapter_name=name)
         else:
@@ -237,6 +278,7 @@ class Resident:
     def _drop(self, name: str) -> None:
         self._stamps.pop(name, None)
         self._prefixes.pop(name, None)
+        self._mixed = None
         if self._peft is None or name not in self._peft.peft_config:
             return
         remaining = [other for other in self._peft.peft_config if other != name]

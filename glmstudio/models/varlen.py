@@ -57,11 +57,11 @@ def can_pack(config: PreTrainedConfig) -> bool:
 
 
 @contextmanager
-def inside_samples(config: PreTrainedConfig) -> Iterator[None]:
+def inside_samples(config: PreTrainedConfig, attention: str = NAME) -> Iterator[None]:
     """Within, the decoder of this config takes `packed_inputs`, and nothing else; for the holder of the base's turn.
-    With gradient checkpointing the backward pass must lie within, too."""
+    With gradient checkpointing the backward pass must lie within, too. `attention` names the registered function."""
     usual = config._attn_implementation
-    config._attn_implementation = NAME
+    config._attn_implementation = attention
     try:
         yield
     finally:

@@ -37,17 +37,17 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Any:
     studio.close()
 
 
-def prompts_asked(monkeypatch: pytest.MonkeyPatch, module: str) -> list[list[int]]:
+def prompts_asked(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> list[list[int]]:
     """The ids that the engine is given from now on."""
     import glmstudio.inference.engine as engine
 
     seen: list[list[int]] = []
 
-    def generate(resident: Any, asked: Any, *rest: Any, **more: Any) -> Any:
+    def told(resident: Any, asked: Any, *rest: Any, **more: Any) -> Any:
         seen.extend(row.ids for row in asked)
-        return engine.generate(resident, asked, *rest, **more)
+        return getattr(engine, name)(resident, asked, *rest, **more)
 
-    monkeypatch.setattr(f"glmstudio.{module}.generate", generate)
+    monkeypatch.setattr(f"glmstudio.{module}.{name}", told)
     return seen
 
 
@@ -62,21 +62,21 @@ def expected(studio: Studio, row: Example, style: str, limit: int) -> list[int]:
 def test_compare_asks_base_and_adapter_in_the_recorded_style(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     prompt = adapter_prompt(studio.workspace.run_folder("run-0001") / "best")
     assert (prompt.style, prompt.max_source_length, prompt.recorded) == ("chat", 60, True)
-    seen, row = prompts_asked(monkeypatch, "inference.compare"), rows(1)[0]
+    seen, row = prompts_asked(monkeypatch, "inference.compare", "generate"), rows(1)[0]
     *_, last = studio.compare(row.instruction, row.input, REF, ASK, prompt_style="instruction")
     assert seen == [expected(studio, row, "chat", 60)] * 2
     assert [(answer.text, answer.finish_reason) for answer in last.rows[1:]] == [("red", "stop")]
 
 
 def test_the_base_alone_is_asked_as_one_chooses(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, row = prompts_asked(monkeypatch, "inference.compare"), rows(1)[0]
+    seen, row = prompts_asked(monkeypatch, "inference.compare", "generate"), rows(1)[0]
     for style in ("instruction", "chat"):
         list(studio.compare(row.instruction, row.input, None, ASK, prompt_style=style))
     assert seen == [expected(studio, row, style, 400) for style in ("instruction", "chat")]
 
 
 def test_scores_count_the_answer_without_its_head(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, examples = prompts_asked(monkeypatch, "evaluation.evaluate"), rows(3)
+    seen, examples = prompts_asked(monkeypatch, "evaluation.evaluate", "answers"), rows(3)
     red = [dataclasses.replace(row, target="red") for row in examples]
     result = studio.evaluate(red, REF, ASK)
     assert sorted(seen) == sorted(2 * [expected(studio, row, "chat", 60) for row in examples])

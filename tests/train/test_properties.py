@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from glmstudio.inference.engine import generate
+from glmstudio.inference.rows import Row
 from glmstudio.models.resident import Resident
-from glmstudio.settings import LoraSettings
+from glmstudio.settings import GenerationSettings, LoraSettings
 from tests.tiny_base import tiny_base
 from tests.train.runs import FAST, bytes_of, records, run_in, weights
 
 pytestmark = pytest.mark.slow
+ASK = GenerationSettings(max_new_tokens=4, repetition_stop=0)
 DROPOUT = LoraSettings(r=4, lora_dropout=0.2)
 
 
@@ -52,10 +55,12 @@ def test_trained_while_answering_is_trained_alone(tmp_path: Path) -> None:
             before = step[0]
             asked.load(f"run@{number % 6}", tmp_path / "finished" / "last")
             waits.append(step[0] - before)
+            ids = torch.randint(10, 60, (12,), generator=torch.Generator().manual_seed(number)).tolist()
+            rows = [Row(ids, "__base__"), Row(ids[number % 5 :], f"run@{number % 6}")]
             before = step[0]
-            ids = torch.randint(10, 60, (2, 12), generator=torch.Generator().manual_seed(number))
-            asked.forward(["__base__", f"run@{number % 6}"], input_ids=ids)
-            waits.append(step[0] - before)
+            for _ in generate(asked, rows, ASK, should_stop=ended.is_set):
+                waits.append(step[0] - before)
+                before = step[0]
             number += 1
 
     asking = threading.Thread(target=ask)

@@ -11,7 +11,8 @@ from peft import PeftModel
 from transformers import GlmConfig, GlmForCausalLM, PreTrainedModel
 
 from glmstudio.errors import StudioError
-from glmstudio.inference.engine import Column, Row, end_ids, generate, repeats
+from glmstudio.inference.engine import Column, end_ids, generate, repeats
+from glmstudio.inference.rows import Row
 from glmstudio.models.families import FAMILIES
 from glmstudio.models.loading import load_base
 from glmstudio.models.resident import BASE_NAME, Resident

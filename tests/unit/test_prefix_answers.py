@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from glmstudio.errors import StudioError
-from glmstudio.inference.engine import Row, generate
+from glmstudio.inference.engine import generate
+from glmstudio.inference.rows import Row
 from glmstudio.models.adapters.prefix import PrefixEncoder, PrefixModel, PrefixShape
 from glmstudio.models.adapters.prefix_files import load_prefix, write_prefix
 from glmstudio.models.loading import Base, load_adapter, load_base

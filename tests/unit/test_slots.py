@@ -1,0 +1,198 @@
+"""Rows in slots: every family answers as `generate` does, rows come and go, adapters of every form, training beside."""
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+
+from glmstudio.inference import engine
+from glmstudio.inference.engine import Finished, answers
+from glmstudio.inference.rows import Row
+from glmstudio.models import mixed_rows
+from glmstudio.models.loading import Base, load_base
+from glmstudio.models.resident import BASE_NAME, Resident
+from glmstudio.models.slots import Slots, arranged
+from glmstudio.settings import GenerationSettings, LoraSettings
+from tests.tiny_families import QUIRKS, native_folder
+from tests.unit.golden_cases import CHATGLM, CHATGLM3
+
+GREEDY = GenerationSettings(max_new_tokens=10, repetition_stop=0)
+PROMPTS = [list(range(20, 20 + length)) for length in (9, 31, 4, 17, 25, 3, 12)]
+CHATGLM_PROMPTS = [[*range(29, 29 + length), 381, 384] for length in (5, 1, 3, 8, 2, 4, 6)]
+
+
+def never() -> bool:
+    return False
+
+
+def endless(folder: Path) -> Base:
+    """A base whose answers no token ends."""
+    base = load_base(folder, device="cpu", dtype="float32")
+    base.model.generation_config.eos_token_id = None
+    return dataclasses.replace(base, tokenizer=None)
+
+
+def adapter(model: torch.nn.Module, folder: Path, seed: int, **config: object) -> Path:
+    """An adapter with weights strong enough to change every answer; `model` is wrapped in place."""
+    torch.manual_seed(seed)
+    tuned = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **config))
+    with torch.no_grad():
+        for name, weight in tuned.named_parameters():
+            if ".lora_B." in name or "modules_to_save" in name:
+                weight.add_(torch.randn_like(weight) * 0.3)
+    tuned.save_pretrained(str(folder), save_embedding_layers=False)
+    return folder
+
+
+def generated(model: torch.nn.Module, prompt: list[int]) -> list[int]:
+    wish = {"max_new_tokens": 10, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    with torch.no_grad():
+        return model.generate(input_ids=torch.tensor([prompt]), **wish)[0, len(prompt) :].tolist()
+
+
+def answered(
+    resident: Resident, rows: list[Row], max_rows: int, settings: GenerationSettings = GREEDY
+) -> list[Finished]:
+    found = list(answers(resident, rows, settings, max_rows=max_rows, should_stop=never))
+    return sorted(found, key=lambda answer: answer.number)
+
+
+@pytest.mark.parametrize("family", [*QUIRKS, "windowed"])
+def test_every_family_answers_as_generate_does_while_rows_come_and_go(family: str, tmp_path: Path) -> None:
+    """Five places for fourteen rows; gemma3's window is 16 tokens, and "windowed" is a mistral with one of 8."""
+    folder = native_folder("mistral" if family == "windowed" else family, tmp_path / "base")
+
+    def base() -> Base:
+        made = endless(folder)
+        if family == "windowed":
+            made.model.config.sliding_window = 8
+            for layer in made.model.model.layers:
+                layer.self_attn.sliding_window = 8
+        return made
+
+    plain = base().model
+    tuned = base().model
+    saved = adapter(tuned, tmp_path / "a", 1, r=4, target_modules=["q_proj", "v_proj", "o_proj"])
+    tuned = PeftModel.from_pretrained(base().model, str(saved)).eval()
+    resident = Resident(base())
+    resident.load("run", saved)
+    names = (BASE_NAME, "run")
+    found = answered(resident, [Row(prompt, name) for prompt in PROMPTS for name in names], 5)
+    expected = [generated(model, prompt) for prompt in PROMPTS for model in (plain, tuned)]
+    assert expected[0] != expected[1]
+    assert [answer.ids for answer in found] == expected
+    assert {answer.finish_reason for answer in found} == {"length"}
+
+
+def test_a_model_with_an_attention_of_its_own_answers_in_padded_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "can_pack", lambda config: False)
+    folder = native_folder("qwen2", tmp_path / "base")
+    saved = adapter(endless(folder).model, tmp_path / "a", 1, r=4, target_modules=["q_proj", "v_proj"])
+    resident = Resident(endless(folder))
+    resident.load("run", saved)
+    models = {BASE_NAME: endless(folder).model, "run": PeftModel.from_pretrained(endless(folder).model, str(saved))}
+    rows = [Row(prompt, name) for prompt in PROMPTS for name in models]
+    assert [answer.ids for answer in answered(resident, rows, 5)] == [
+        generated(models[row.adapter].eval(), row.ids) for row in rows
+    ]
+
+
+@pytest.mark.parametrize(("golden", "family"), [(CHATGLM, "two rows of positions"), (CHATGLM3, "glm")])
+def test_prefixes_and_lora_share_the_slots(golden: Path, family: str) -> None:
+    resident = Resident(load_base(golden, device="cpu", dtype="float32"))
+    names = {BASE_NAME: None, "lora": golden / "lora_adapter", "prefix": golden / "ptuning"}
+    for name, folder in names.items():
+        if folder is not None:
+            resident.load(name, folder)
+    rows = [Row(prompt, name) for prompt in CHATGLM_PROMPTS for name in names]
+    together = answered(resident, rows, 4)
+    alone = [answered(resident, [row], 1)[0].ids for row in rows]
+    assert [answer.ids for answer in together] == alone
+    assert len({tuple(ids) for ids in alone[:3]}) == 3
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"r": 4, "target_modules": ["query_key_value"], "use_rslora": True, "lora_alpha": 5},
+        {"target_modules": ["query_key_value", "dense"], "rank_pattern": {"dense": 2}, "alpha_pattern": {"dense": 9}},
+        {"r": 4, "target_modules": ["query_key_value"], "lora_bias": True},
+        {"r": 4, "target_modules": ["query_key_value"], "modules_to_save": ["lm_head"]},
+    ],
+    ids=["rslora", "patterns", "lora_bias", "modules_to_save"],
+)  # fmt: skip
+def test_adapters_of_every_form_answer_beside_a_plain_one(config: dict[str, object], tmp_path: Path) -> None:
+    folders = {"special": adapter(endless(CHATGLM).model, tmp_path / "special", 1, **config)}
+    plain = "lora_bias" not in config and "modules_to_save" not in config
+    # PEFT has no answer of an adapter without the saved module beside one that has it.
+    if "modules_to_save" not in config:
+        folders["plain"] = adapter(endless(CHATGLM).model, tmp_path / "plain", 2, r=2, target_modules=["dense"])
+    resident = Resident(endless(CHATGLM))
+    models = {BASE_NAME: endless(CHATGLM).model}
+    for name, folder in folders.items():
+        resident.load(name, folder)
+        models[name] = PeftModel.from_pretrained(endless(CHATGLM).model, str(folder)).eval()
+    assert resident.mixes([*folders]) is plain
+    rows = [Row(prompt, name) for prompt in CHATGLM_PROMPTS[:3] for name in models]
+    expected = [generated(models[row.adapter], row.ids) for row in rows]
+    assert len({tuple(ids) for ids in expected[: len(models)]}) == len(models)
+    assert [answer.ids for answer in answered(resident, rows, 4)] == expected
+
+
+def test_an_adapter_in_training_is_not_heard_and_its_layers_are_left_as_they_were(tmp_path: Path) -> None:
+    base = endless(CHATGLM)
+    resident = Resident(base)
+    row = Row(CHATGLM_PROMPTS[0], BASE_NAME)
+    (before,) = answered(resident, [row], 1)
+    with resident.gate.turn():
+        model = resident.begin_training(LoraSettings(r=4))
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if ".lora_B." in name:
+                    weight.normal_()
+        own = SimpleNamespace()
+        layer = base.model.transformer.layers[0].attention.query_key_value
+        layer.forward = own
+        model.train()
+    state = torch.get_rng_state()
+    assert answered(resident, [row], 1) == [before]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert layer.__dict__["forward"] is own
+    assert not any("forward" in vars(module) for module in base.model.modules() if module is not layer)
+    assert model.training
+
+
+def test_many_rows_go_through_onednn_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    linear = torch.nn.Linear(256, 256)
+    inputs = torch.randn(3, 5, 256)
+    with torch.no_grad():
+        torch.testing.assert_close(mixed_rows._onednn(linear, inputs), linear(inputs))
+        assert torch.equal(mixed_rows._onednn(linear, inputs[:, :2]), linear(inputs[:, :2]))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "places"),
+    [
+        ([("a", None), ("b", None), ("a", None)], [0, 2, 1]),
+        ([("a", 0), ("a", 1), ("b", 2), ("b", 3)], [0, 1, 2, 3]),
+        ([("a", 1), ("b", 2), ("b", 3)], [0, 2, 1]),  # one moves, the others stay
+        ([("a", 0), ("b", 1), ("b", 2), ("a", None)], [0, 3, 2, 1]),
+        ([("b", 0), ("b", 1)], [0, 1]),
+    ],
+)
+def test_rows_of_a_kind_lie_side_by_side_and_few_move(wanted: list, places: list[int]) -> None:
+    assert arranged(wanted, ["a", "b"]) == places
+
+
+def test_states_move_as_if_all_at_once() -> None:
+    slots = Slots(3)
+    slots.lengths = [2, 2, 2]
+    for place in range(3):
+        slots.put(place, torch.full((1, 2, 1, 2, 4), float(place)))
+    slots.move([(0, 1), (1, 2), (2, 0)])
+    assert [slots.states(place).unique().tolist() for place in range(3)] == [[2.0], [0.0], [1.0]]
