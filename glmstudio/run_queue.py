@@ -145,6 +145,7 @@ class RunQueue:
             self._thread.start(lambda: (entry.run_id, lambda should_stop: self._train(entry, should_stop)))
 
     def _train(self, entry: Waiting, should_stop: Callable[[], bool]) -> None:
+        from glmstudio.training.launch import train_launched
         from glmstudio.training.train import train
 
         folder = self._folder(entry.run_id)
@@ -154,6 +155,9 @@ class RunQueue:
 
         resident, run = self._resident(), folder.read()
         resume.refuse_other_base(run, resident.base)
+        if run.settings.num_processes > 1:
+            train_launched(folder, self._workspace.root, should_stop=should_stop, on_progress=tell)
+            return
         frozen = snapshot.find(run.snapshot_id, folder.path / "snapshots", self._workspace.snapshots)
         train(
             resident, folder, frozen.train, frozen.dev, run.lora, run.settings,

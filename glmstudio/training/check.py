@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,9 @@ def check(
 
     Rows are told by id, or by their 1-based place among train and then dev rows. Codes of errors: `setting-bounds`,
     `setting-choice`, `train-empty`, `base-not-ready`, `no-tokenizer`, `no-chat-template`, `chat-template-unfit`,
-    `lora-targets`, `ptuning-family`, `report-missing`; of warnings: `no-dev`, `ptuning-rate`, `prompt-cut`,
-    `target-cut`, `batch-beyond-rows` and those of `dataset_findings`; of the rest: `plan` (rows, steps and, with a
-    base, the tokens of the longest row).
+    `lora-targets`, `ptuning-family`, `report-missing`, `launch-devices`; of warnings: `no-dev`, `launch-memory`,
+    `ptuning-rate`, `prompt-cut`, `target-cut`, `batch-beyond-rows` and those of `dataset_findings`; of the rest: `plan`
+    (rows, steps and, with a base, the tokens of the longest row).
     """
     found = [_of_error(error) for error in (*out_of_bounds(lora), *out_of_bounds(settings))]
     in_bounds = not found
@@ -41,6 +42,7 @@ def check(
     found += [Finding("train-empty", "error")] if not train else []
     found += [Finding("no-dev", "warning")] if train and not dev else []
     found += _of_base(base, lora, settings)
+    found += _of_processes(base, settings)
     found += _of_rate(settings)
     found += [_of_error(error)] if in_bounds and (error := missing(settings.report_to)) else []
     unreadable = list(_of_prompts(base, settings)) if base is not None else []
@@ -87,6 +89,20 @@ def _of_base(base: "Base | None", lora: LoraSettings, settings: TrainingSettings
             lora_targets(base, lora)
     except StudioError as error:
         yield _of_error(error)
+
+
+def _of_processes(base: "Base | None", settings: TrainingSettings) -> Iterator[Finding]:
+    """Of processes that are still to be started here."""
+    if base is None or settings.num_processes == 1 or "WORLD_SIZE" in os.environ:
+        return
+    params = {"processes": settings.num_processes, "devices": settings.num_processes}
+    if base.device.type == "cuda":
+        import torch
+
+        params["devices"] = torch.cuda.device_count()
+    if params["devices"] < params["processes"]:
+        yield Finding("launch-devices", "error", params=params)
+    yield Finding("launch-memory", "warning", params=params)
 
 
 def _of_rate(settings: TrainingSettings) -> Iterator[Finding]:

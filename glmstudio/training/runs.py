@@ -1,7 +1,7 @@
 """Run folders: what a run is, its `run.json`, its checkpoints, which runs died. Knows files and processes, no model.
 
 A folder holds `run.json`, `run.yaml`, `metrics.jsonl`, the adapters `best`, `last`, `checkpoint-N`; what a tracker
-writes is in a folder called like it; after a failure there is `run.log`.
+writes is in a folder called like it; after a failure, and of several processes, there is `run.log`.
 """
 
 import dataclasses

@@ -2,14 +2,21 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from glmstudio.base_slot import BaseWish
+from glmstudio.studio import Studio
 from glmstudio.training.runs import RunFolder
+from glmstudio.workspace import Workspace
+from tests.tiny_base import tiny_model, tiny_tokenizer
 from tests.train.runs import UNEVEN, assert_same, bytes_of, records, run_in, weights
 
 pytestmark = pytest.mark.slow
@@ -19,11 +26,17 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
+    tiny_model().save_pretrained(folder / "base")
+    tiny_tokenizer().save_pretrained(folder / "base")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [*torchrun, "-m", "tests.train.two_processes", str(folder)]
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=180)
     assert ended.returncode == 0, ended.stderr
     return folder
+
+
+def files(run: Path) -> set[str]:
+    return {path.relative_to(run).as_posix() for path in run.rglob("*") if "snapshots" not in path.parts}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +46,7 @@ def told(place: Path) -> list[dict[str, Any]]:
 
 def test_both_end_with_equal_weights(told: list[dict[str, Any]]) -> None:
     assert told[0] == told[1]
-    assert len(set(told[0]["hashes"].values())) == 3
+    assert len({told[0]["hashes"][name] for name in ("plain", "straight", "failed")}) == 3
 
 
 def test_the_run_is_that_of_one_process_with_the_doubled_batch(place: Path, tmp_path: Path) -> None:
@@ -47,8 +60,7 @@ def test_the_run_is_that_of_one_process_with_the_doubled_batch(place: Path, tmp_
         assert [value for _, value in found] == pytest.approx([value for _, value in expected], abs=1e-6), (kind, name)
     for name, weight in weights(alone / "last").items():
         assert (weights(both / "last")[name] - weight).abs().max() < 1e-5, name
-    names = {path.relative_to(alone).as_posix() for path in alone.rglob("*")}
-    theirs = {path.relative_to(both).as_posix() for path in both.rglob("*")}
+    names, theirs = files(alone), files(both)
     random = {name for name in names if name.endswith("rng_state.pth")}
     assert theirs - {name for name in theirs if "rng_state_" in name} == names - random
     assert len(theirs) == len(names) + len(random)
@@ -70,3 +82,34 @@ def test_what_fails_in_one_process_ends_both_and_is_recorded_once(place: Path, t
     assert [facts["failure"][0] for facts in told] == ["out-of-memory"] * 2
     assert run.step < run.total == 8
     assert "MemoryError" in RunFolder(place / "failed").log_path.read_text()
+
+
+def test_the_page_starts_such_a_run_follows_and_stops_it(place: Path, tmp_path: Path) -> None:
+    studio = Studio(Workspace(tmp_path), base=BaseWish(str(place / "base"), device="cpu", dtype="fp32"))
+    studio.load_base()
+    shutil.copytree(place / "long", studio.workspace.run_folder("long"))
+    before = studio.run("long")
+    studio.resident(wait=True)
+    studio.resume_run("long")
+    seen = wait_for(lambda: studio.progress("long"), lambda progress: progress is not None and progress.step > 4)
+    assert (seen.phase, seen.total) == ("training", before.total)
+    assert seen.tokens_per_second > 0
+    assert studio.run("long").process != before.process != {}
+    studio.stop_run("long")
+    wait_for(studio.active_run, lambda run: run is None)
+    run = studio.run("long")
+    assert (run.status, run.error) == ("stopped", None)
+    assert seen.step <= run.step < run.total
+    told = [record.step for record in studio.metrics("long")[0] if record.kind == "train"]
+    assert told == list(range(1, run.step + 1))
+    assert studio.checkpoints("long")[:3] == ["best", "last", f"checkpoint-{run.step}"]
+    assert f"stopped at step {run.step}/" in RunFolder(studio.workspace.run_folder("long")).log_path.read_text()
+    studio.close()
+
+
+def wait_for(look: Callable[[], Any], enough: Callable[[Any], bool], seconds: float = 90) -> Any:
+    end = time.monotonic() + seconds
+    while not enough(found := look()):
+        assert time.monotonic() < end, found
+        time.sleep(0.1)
+    return found

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from glmstudio.data import snapshot
 from glmstudio.errors import StudioError
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
@@ -21,6 +22,7 @@ from tests.train.runs import DEV, DROPOUT, TRAIN, UNEVEN
 PLAIN = LoraSettings(r=4)
 # 22 rows, 8 a step: the last step of an epoch has 6, and one process computes more micro-batches than the other.
 TWO = dataclasses.replace(UNEVEN, num_processes=2)
+LONG = dataclasses.replace(TWO, num_train_epochs=500, logging_steps=1, eval_steps=1000, save_steps=1000)
 
 
 class Runs:
@@ -33,13 +35,14 @@ class Runs:
 
     def run(self, name: str, settings: TrainingSettings, lora: LoraSettings, **more: Any) -> None:
         """Begins a run, or goes on with it where there is one."""
-        resident = Resident(tiny_base())
+        resident = Resident(dataclasses.replace(tiny_base(), source=str(self._place / "base")))
         folder = (RunFolder if self._here.first else WatchedFolder)(self._place / name)
         resume = self._here.same(folder.path.exists())
         if self._here.first and resume:
             reopen(folder, resident.base)
         elif self._here.first:
-            folder.create(snapshot_id="abc", dataset="tiny", base=resident.base, lora=lora, settings=settings)
+            rows = snapshot.freeze(TRAIN, DEV, folder.path / "snapshots")
+            folder.create(snapshot_id=rows.id, dataset="tiny", base=resident.base, lora=lora, settings=settings)
         self._here.wait()
 
         def look(progress: object) -> None:
@@ -66,6 +69,7 @@ def main(place: Path) -> None:
         runs.run("stopped", TWO, DROPOUT, should_stop=lambda: not here.first and next(asked) > 2)
         told: dict[str, Any] = {"stopped at": runs.hashes.pop("stopped")}
         runs.run("stopped", TWO, DROPOUT)
+        runs.run("long", LONG, PLAIN, should_stop=lambda: True)
         told |= {"hashes": runs.hashes, "failure": failure(runs, here)}
         (place / f"{here.index}.json").write_text(json.dumps(told))
 
