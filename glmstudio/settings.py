@@ -119,6 +119,11 @@ def out_of_bounds(settings: Any) -> list[StudioError]:
     return found
 
 
+def switch(text: str) -> str:
+    """One of `SWITCHES` for what people write of it, whatever is not one as it is."""
+    return {"true": "on", "false": "off"}.get(text.lower(), text)
+
+
 def flag_name(field_name: str) -> str:
     """The command line's flag of a field: hyphens, and PEFT's bare `r` as `--lora-rank`."""
     return "--lora-rank" if field_name == "r" else f"--{field_name.replace('_', '-')}"

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from glmstudio.settings import DTYPES, QUANTIZATIONS, SWITCHES, flag_name
+from glmstudio.settings import DTYPES, QUANTIZATIONS, SWITCHES, flag_name, switch
 from glmstudio.ui.language import t
 from glmstudio.workspace import repository_root
 
@@ -60,7 +60,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: type) -> None:
             options["action"] = "store_true"
         elif item.metadata.get("choices") == SWITCHES:
             # Bare it is yes, as when it was a flag without a value.
-            options |= {"type": _switch, "nargs": "?", "const": "on", "metavar": "|".join(SWITCHES)}
+            options |= {"type": switch, "nargs": "?", "const": "on", "metavar": "|".join(SWITCHES)}
         elif kind in (int, float, str):
             options |= {"type": kind, "metavar": item.name.rsplit("_", 1)[-1].upper()}
         else:
@@ -68,10 +68,6 @@ def add_settings(parser: argparse.ArgumentParser, settings: type) -> None:
         default = "" if kind is bool else f" [{'auto' if item.default == () else item.default}]"
         words = t(f"setting.{item.name}.help", "en").replace("%", "%%")
         parser.add_argument(flag_name(item.name), help=words + default, **options)
-
-
-def _switch(text: str) -> str:
-    return {"true": "on", "false": "off"}.get(text.lower(), text)
 
 
 def chosen(args: argparse.Namespace, settings: Any) -> Any:

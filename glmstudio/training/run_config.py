@@ -26,12 +26,14 @@ from glmstudio.settings import (
     DTYPES,
     METHODS,
     QUANTIZATIONS,
+    SWITCHES,
     LoraSettings,
     TrainingSettings,
     flag_name,
     flag_value,
     out_of_bounds,
     recommended,
+    switch,
 )
 
 RUN_YAML = "run.yaml"
@@ -42,6 +44,9 @@ _SETTINGS = (LoraSettings, TrainingSettings)
 _KINDS: dict[str, Any] = dict.fromkeys((*_TEXTS, *_CHOICES), str) | {
     name: kind for owner in _SETTINGS for name, kind in get_type_hints(owner).items()
 }
+
+
+_SWITCHED = [item.name for item in dataclasses.fields(TrainingSettings) if item.metadata["choices"] == SWITCHES]
 
 
 def as_yaml(asked: Mapping[str, str], lora: LoraSettings, settings: TrainingSettings) -> str:
@@ -112,6 +117,8 @@ def _take(key: yaml.Node, node: yaml.Node, values: dict[str, Any]) -> list[Findi
         return [_finding(f"config-{error}", facts, value=_shown(node))]
     if value is None:
         return []
+    if name in _SWITCHED:
+        value = switch(value)
     values[name] = value
     return [_finding(code, facts, **params) for code, params in _beyond(name, value)]
 

@@ -102,7 +102,7 @@ def _train(
     here: Ranks,
 ) -> bool:
     """The part inside the turn; True where it was stopped. Everything that holds the adapter dies with this call."""
-    base, run = resident.base, folder.read()
+    base, run = resident.base, here.same(folder.read())
     with here.together():
         model = _fresh_adapter(resident, rows[:2], lora, settings)
     here.copy_weights(model.parameters())

@@ -231,6 +231,25 @@ class AdapterTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         self._here.wait()
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Of several processes each keeps those of its own device; the Trainer would begin to use every one for it."""
+        if self._here.count == 1:
+            super()._save_rng_state(output_dir)
+            return
+        states = {"cpu": torch.get_rng_state()}
+        if self.args.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state()
+        torch.save(states, Path(output_dir) / f"rng_state_{self._here.index}.pth")
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if self._here.count == 1 or checkpoint is None:
+            super()._load_rng_state(checkpoint)
+            return
+        states = torch.load(Path(checkpoint) / f"rng_state_{self._here.index}.pth", weights_only=True)
+        torch.set_rng_state(states["cpu"])
+        if "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"])
+
     def _refuse(self) -> None:
         rate = f"{self._get_learning_rate():.2g}"
         # All processes have the same sums, so that all of them come here.

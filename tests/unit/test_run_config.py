@@ -110,11 +110,11 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
 def test_names_and_words_as_people_write_them(tmp_path: Path) -> None:
     text = (
         "lora-rank: 16\ntarget_modules: query_key_value, dense\nprefix-projection: True\n"
-        "num_train_epochs: 3\ndev_path:\nbase: 1e5\n"
+        "num_train_epochs: 3\ndev_path:\nbase: 1e5\ngradient_checkpointing: true\n"
     )
     assert from_yaml(write(tmp_path, text)) == {
         "r": 16, "target_modules": ("query_key_value", "dense"), "prefix_projection": True, "num_train_epochs": 3.0,
-        "base": "1e5",
+        "base": "1e5", "gradient_checkpointing": "on",
     }  # fmt: skip
 
 
