@@ -24,7 +24,6 @@ from glmstudio.models.gate import Gate
 from glmstudio.models.mixed_rows import MixedRows
 from glmstudio.models.quantisation.quantised import parameter_count, weight_bytes
 from glmstudio.models.quantisation.quantising import prefer_answers
-from glmstudio.models.slots import NAME as SLOTS
 from glmstudio.models.slots import Entering, Step
 from glmstudio.models.varlen import inside_samples
 from glmstudio.settings import LoraSettings, TrainingSettings
@@ -182,7 +181,7 @@ class Resident:
         """As `forward`, for rows whose keys and values are in slots: row i is `packing.lengths[i]` tokens as it enters,
         and one in a step. With adapters for which `mixes` says no, one row can enter at a time."""
         inputs |= {"past_key_values": packing, "packing": packing, "use_cache": True}
-        with self._answering(adapter_names), inside_samples(self.base.model.config, SLOTS):
+        with self._answering(adapter_names), inside_samples(self.base.model.config):
             names = self._lora_names(adapter_names)
             if self._peft is not None and not self._rows.can(names):
                 output = self._peft(adapter_names=names, **inputs)

@@ -1,8 +1,8 @@
 """Keys and values of the rows that are being answered, and attention over them; rows come and go one by one.
 
 Every row has a place in a few large tensors and lies there from column 0 on. New rows enter end to end in one pass,
-without padding; then a pass gives each row one token. Registered with transformers under `NAME` for the families of
-`varlen.can_pack`. Knows places and tensors: no adapter, no sampling, no text.
+without padding; then a pass gives each row one token. Both are a `packing` of `models.varlen`. Knows places and
+tensors: no adapter, no sampling, no text.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,11 +11,9 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import AttentionInterface
 
 from glmstudio.models import varlen
 
-NAME = "glmstudio_slots"
 SPARE_TOKENS = 64
 
 
@@ -106,12 +104,12 @@ class Entering:
         return tuple(rooms) if any(self._past) else (keys, values)
 
     def attend(
-        self, module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scaling: float, window: Any
-    ) -> torch.Tensor:
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, window: int | None,
+        dropout: float,
+    ) -> torch.Tensor:  # fmt: skip
         """`query` (1, heads, total, d), the rest as from `update` → (1, total, heads, d)."""
         if not any(self._past):
-            wish = {"packing": self._packing, "scaling": scaling, "sliding_window": window}
-            return varlen.attend(module, query, key, value, None, **wish)[0]
+            return self._packing.attend(query, key, value, scaling, window, dropout)
         outputs = []
         for number, q in enumerate(query.split(self.lengths, 2)):
             place, columns = self._places[number], self._past[number] + self.lengths[number]
@@ -132,11 +130,7 @@ class Entering:
         length, past, context = self.lengths[number], self._past[number], self._packing.contexts[number]
         key = (length, past, context, window)
         if key not in self._biases:
-            visible = torch.ones(length, past + length, dtype=torch.bool, device=like.device).tril_(past)
-            if window is not None:
-                visible.triu_(past + 1 - window)
-            visible[:, past : past + context] = True
-            self._biases[key] = like.new_zeros(visible.shape).masked_fill_(~visible, -torch.inf)
+            self._biases[key] = varlen.causal_bias(length, context, window, like.dtype, like.device, past=past)
         return self._biases[key]
 
 
@@ -173,8 +167,9 @@ class Step:
         return tuple(room[:rows, :, :columns] for room in rooms)
 
     def attend(
-        self, module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scaling: float, window: Any
-    ) -> torch.Tensor:
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, window: int | None,
+        dropout: float,
+    ) -> torch.Tensor:  # fmt: skip
         """`query` (b, heads, 1, d), the rest as from `update` → (b, 1, heads, d).
 
         The heads that share a key head stand where the queries of a sequence do: nothing is repeated for them."""
@@ -229,22 +224,3 @@ def arranged(wanted: Iterable[tuple[Any, int | None]], order: Sequence[Any]) -> 
             if places[index] < 0:
                 places[index] = next(free)
     return places
-
-
-def attend(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    *,
-    packing: Entering | Step,
-    scaling: float,
-    sliding_window: int | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """What transformers calls; see `Entering.attend` and `Step.attend`."""
-    return packing.attend(module, query, key, value, scaling=scaling, window=sliding_window), None
-
-
-AttentionInterface.register(NAME, attend)

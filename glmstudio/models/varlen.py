@@ -1,14 +1,15 @@
 """Attention inside each of the samples that lie end to end in one sequence: one function for every family.
 
-It is registered with transformers under `NAME` and runs where a pass asks for it, within `inside_samples`; a base
-answers with its own attention as before. Knows lengths and tensors: no batch, no loss, no adapter.
+It is registered with transformers under `NAME` and runs where a pass asks for it, within `inside_samples`; what the
+pass brings as `packing` attends: `Packing` here, those of `models.slots` for rows that are being answered.
+Knows lengths and tensors: no batch, no loss, no adapter.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional as F
@@ -17,6 +18,9 @@ from transformers import AttentionInterface, PreTrainedConfig
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.positions import position_ids_for
 from glmstudio.models.families import FAMILIES
+
+if TYPE_CHECKING:
+    from glmstudio.models.slots import Entering, Step
 
 NAME = "glmstudio_varlen"
 HALF = (torch.bfloat16, torch.float16)
@@ -39,13 +43,51 @@ class Packing:
         length, context = self.lengths[number], self.contexts[number]
         key = (length, context, window, dtype)
         if key not in self._biases:
-            visible = torch.ones(length, length, dtype=torch.bool, device=device).tril_()
-            if window is not None:
-                visible.triu_(1 - window)
-            visible[:, :context] = True
-            bias = torch.zeros(length, length, dtype=dtype, device=device)
-            self._biases[key] = bias.masked_fill_(~visible, -torch.inf)
+            self._biases[key] = causal_bias(length, context, window, dtype, device)
         return self._biases[key]
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scaling: float,
+        window: int | None,
+        dropout: float,
+    ) -> torch.Tensor:
+        """`query` (1, heads, total, d), `key` and `value` (1, key heads, total, d) → (1, total, heads, d)."""
+        if query.is_cuda and query.dtype in HALF and not dropout:
+            return _on_cuda(query, key, value, self, scaling, window)[None]
+        outputs = []
+        parts = zip(*(states.split(self.lengths, 2) for states in (query, key, value)), strict=True)
+        for number, (q, k, v) in enumerate(parts):
+            length, context = self.lengths[number], self.contexts[number]
+            causal = not context and (window is None or length <= window)
+            if q.dtype in HALF and length <= SHORT_TOKENS and not dropout:
+                bias = self.bias(number, window, torch.float32, q.device)
+                outputs.append(ShortSample.apply(q, k, v, bias, scaling))
+                continue
+            attended = F.scaled_dot_product_attention(
+                q, k, v,
+                attn_mask=None if causal else self.bias(number, window, q.dtype, q.device),
+                dropout_p=dropout,
+                is_causal=causal,
+                scale=scaling,
+                enable_gqa=q.shape[1] != k.shape[1],
+            )  # fmt: skip
+            outputs.append(attended.transpose(1, 2))
+        return torch.cat(outputs, 1)
+
+
+def causal_bias(
+    length: int, context: int, window: int | None, dtype: torch.dtype, device: torch.device, *, past: int = 0
+) -> torch.Tensor:
+    """0 or -inf, (length, past + length): a token sees the past, itself, what lies before it, and the context."""
+    visible = torch.ones(length, past + length, dtype=torch.bool, device=device).tril_(past)
+    if window is not None:
+        visible.triu_(past + 1 - window)
+    visible[:, past : past + context] = True
+    return torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, -torch.inf)
 
 
 def can_pack(config: PreTrainedConfig) -> bool:
@@ -57,11 +99,11 @@ def can_pack(config: PreTrainedConfig) -> bool:
 
 
 @contextmanager
-def inside_samples(config: PreTrainedConfig, attention: str = NAME) -> Iterator[None]:
-    """Within, the decoder of this config takes `packed_inputs`, and nothing else; for the holder of the base's turn.
-    With gradient checkpointing the backward pass must lie within, too. `attention` names the registered function."""
+def inside_samples(config: PreTrainedConfig) -> Iterator[None]:
+    """Within, the decoder of this config takes inputs with a `packing`, and nothing else; for the holder of the base's
+    turn. With gradient checkpointing the backward pass must lie within, too."""
     usual = config._attn_implementation
-    config._attn_implementation = attention
+    config._attn_implementation = NAME
     try:
         yield
     finally:
@@ -87,35 +129,14 @@ def attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    packing: Packing,
+    packing: "Packing | Entering | Step",
     scaling: float,
     dropout: float = 0.0,
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """`query` (1, heads, total, d), `key` and `value` (1, key heads, total, d) → ((1, total, heads, d), None)."""
-    if query.is_cuda and query.dtype in HALF and not dropout:
-        return _on_cuda(query, key, value, packing, scaling, sliding_window)[None], None
-    lengths = list(packing.lengths)
-    outputs = []
-    parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
-    for number, (q, k, v) in enumerate(parts):
-        length, context = lengths[number], packing.contexts[number]
-        causal = not context and (sliding_window is None or length <= sliding_window)
-        if q.dtype in HALF and length <= SHORT_TOKENS and not dropout:
-            bias = packing.bias(number, sliding_window, torch.float32, q.device)
-            outputs.append(ShortSample.apply(q, k, v, bias, scaling))
-            continue
-        attended = F.scaled_dot_product_attention(
-            q, k, v,
-            attn_mask=None if causal else packing.bias(number, sliding_window, q.dtype, q.device),
-            dropout_p=dropout,
-            is_causal=causal,
-            scale=scaling,
-            enable_gqa=q.shape[1] != k.shape[1],
-        )  # fmt: skip
-        outputs.append(attended.transpose(1, 2))
-    return torch.cat(outputs, 1), None
+    """What transformers calls: the packing's own `attend`."""
+    return packing.attend(query, key, value, scaling, sliding_window, dropout), None
 
 
 class ShortSample(torch.autograd.Function):
