@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from glmstudio.data import snapshot
 from glmstudio.errors import StudioError
 from glmstudio.run_thread import RunThread
 from glmstudio.training import resume, runs
@@ -158,7 +157,7 @@ class RunQueue:
         if run.settings.num_processes > 1:
             train_launched(folder, self._workspace.root, should_stop=should_stop, on_progress=tell)
             return
-        frozen = snapshot.find(run.snapshot_id, folder.path / "snapshots", self._workspace.snapshots)
+        frozen = folder.rows(self._workspace.snapshots)
         train(
             resident, folder, frozen.train, frozen.dev, run.lora, run.settings,
             should_stop=should_stop, on_progress=tell, resume=entry.go_on, tokens=frozen.folder,

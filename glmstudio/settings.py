@@ -68,7 +68,7 @@ class TrainingSettings:
     num_processes: int = setting(1, 1, 1024)
 
     def __post_init__(self) -> None:
-        # Older runs wrote yes or no; YAML reads a bare `on` as yes.
+        # Older runs wrote true or false.
         if isinstance(self.gradient_checkpointing, bool):
             object.__setattr__(self, "gradient_checkpointing", "on" if self.gradient_checkpointing else "off")
 

@@ -206,8 +206,8 @@ class Studio:
 
         def prepare() -> Waiting:
             folder = runs.RunFolder(self.workspace.run_folder(run_id))
-            snapshot_id = resume.last_sitting(folder).snapshot_id
-            snapshot.find(snapshot_id, folder.path / "snapshots", self.workspace.snapshots)
+            resume.last_sitting(folder)
+            folder.rows(self.workspace.snapshots)
             resume.reopen(folder, resident.base)
             return Waiting(run_id, go_on=True)
 

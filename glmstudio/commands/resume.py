@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from glmstudio import terminal
-from glmstudio.commands.together import Begun
+from glmstudio.commands.together import Begun, base_of
 from glmstudio.data import snapshot
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
@@ -26,23 +26,14 @@ def reopened(
 
     Raises StudioError `resume-contradicts`, `launch-processes` and those of `reopen`, `load_base` and `snapshot`.
     """
-    from glmstudio.models.loading import load_base
-    from glmstudio.training.ranks import own_device
-
     folder = RunFolder(args.output_dir)
     run = last_sitting(folder)
     if flags := contradictions(args, run, rows):
         raise StudioError("resume-contradicts", flags=", ".join(flags))
     if run.settings.num_processes != here.count:
         raise StudioError("launch-processes", wanted=run.settings.num_processes, here=here.count)
-    frozen = snapshot.find(run.snapshot_id, folder.path / "snapshots", Workspace(args.root).snapshots)
-    base = load_base(
-        run.base.source,
-        device=own_device(args.device or run.base.device),
-        dtype=run.base.dtype,
-        quantization=run.base.quantization,
-        on_download=terminal.DownloadPrinter(),
-    )
+    frozen = folder.rows(Workspace(args.root).snapshots)
+    base = base_of(run.base, args.device, terminal.DownloadPrinter())
     reopen(folder, base)
     return Begun(base, folder, frozen, go_on=True)
 

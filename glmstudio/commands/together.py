@@ -1,6 +1,7 @@
 """A run of several processes: what the first one tells the others, and what those do. Knows no model."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,20 +69,15 @@ def follow(here: "Ranks") -> int:
 
 
 def _train(here: "Ranks", plan: Plan) -> None:
-    from glmstudio.models.loading import load_base
     from glmstudio.models.resident import Resident
-    from glmstudio.training.ranks import WatchedFolder, own_device
+    from glmstudio.training.ranks import WatchedFolder
     from glmstudio.training.train import train
 
     folder = WatchedFolder(plan.folder)
     with here.together():
         if not plan.folder.exists():
             raise StudioError("launch-folder", folder=str(plan.folder))
-        frozen, run = snapshot.load(plan.snapshot), folder.read()
-        facts = plan.base
-        base = load_base(
-            facts.source, device=own_device(facts.device), dtype=facts.dtype, quantization=facts.quantization
-        )
+        frozen, run, base = snapshot.load(plan.snapshot), folder.read(), base_of(plan.base)
     with stop_on_interrupt(quiet=True) as should_stop:
         train(
             Resident(base), folder, frozen.train, frozen.dev, run.lora, run.settings,
@@ -91,21 +87,27 @@ def _train(here: "Ranks", plan: Plan) -> None:
 
 def adopted(args: argparse.Namespace) -> Begun:
     """The run that waits in `--output-dir`, for the page that has begun it. Raises StudioError as `load_base` does."""
-    from glmstudio.models.loading import load_base
-    from glmstudio.training.ranks import own_device
     from glmstudio.training.runs import RunFolder, this_process
     from glmstudio.workspace import Workspace
 
     folder = RunFolder(args.output_dir)
     run = folder.update(process=this_process())
-    frozen = snapshot.find(run.snapshot_id, folder.path / "snapshots", Workspace(args.root).snapshots)
-    base = load_base(
-        run.base.source,
-        device=own_device(run.base.device),
-        dtype=run.base.dtype,
-        quantization=run.base.quantization,
-    )
-    return Begun(base, folder, frozen, go_on=True)
+    frozen = folder.rows(Workspace(args.root).snapshots)
+    return Begun(base_of(run.base), folder, frozen, go_on=True)
+
+
+def base_of(facts: "BaseFacts", device: str = "", on_download: Callable[[int, int, str], None] | None = None) -> "Base":
+    """The base of a run, on this process's own device where `device`, or without one the run's, is of that kind.
+
+    Raises StudioError as `own_device` and `load_base` do.
+    """
+    from glmstudio.models.loading import load_base
+    from glmstudio.training.ranks import own_device
+
+    return load_base(
+        facts.source, device=own_device(device or facts.device), dtype=facts.dtype, quantization=facts.quantization,
+        on_download=on_download,
+    )  # fmt: skip
 
 
 def all_processes(settings: TrainingSettings, here: "Ranks") -> int:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from glmstudio.data import snapshot
 from glmstudio.errors import StudioError
 from glmstudio.settings import PROMPT_STYLES, TRACKERS, LoraSettings, TrainingSettings
 
@@ -176,6 +177,13 @@ class RunFolder:
         run = dataclasses.replace(self.read(), **changes)
         self._write(run)
         return run
+
+    def rows(self, snapshots: Path) -> snapshot.Snapshot:
+        """The rows that the run trains on: frozen in its own folder, or among the workspace's `snapshots`.
+
+        Raises StudioError as `read` and `snapshot.load` do.
+        """
+        return snapshot.find(self.read().snapshot_id, self.path / "snapshots", snapshots)
 
     def checkpoints(self) -> list[str]:
         """The adapters that are there: best, last, then the numbered ones, the newest first."""
