@@ -21,6 +21,7 @@ from glmstudio.run_queue import RunQueue, Waiting
 from glmstudio.scoreboards import Scoreboards
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings, recommended
 from glmstudio.training import metrics, resume, runs
+from glmstudio.training.row_ids import keep_row_ids
 from glmstudio.training.run_config import as_command, as_yaml, write_yaml
 from glmstudio.workspace import Workspace
 
@@ -191,6 +192,7 @@ class Studio:
             folder = runs.RunFolder(self.workspace.run_folder(run_id))
             folder.create(snapshot_id=frozen.id, dataset=dataset, base=resident.base, lora=lora, settings=settings)
             write_yaml(folder.path, self._asked(dataset) | {"snapshot_id": frozen.id}, lora, settings)
+            keep_row_ids(folder.path, frozen.train)
             return Waiting(run_id)
 
         return self.run(self.queue.add(prepare, now=not queue))

@@ -14,6 +14,7 @@ from glmstudio.data import snapshot
 from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
 from glmstudio.settings import METHODS, LoraSettings, TrainingSettings, recommended
+from glmstudio.training.row_ids import keep_row_ids
 from glmstudio.training.run_config import USUAL_BASE, write_yaml
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
         snapshot_id=frozen.id, dataset=args.dataset or args.train_path.stem, base=base, lora=lora, settings=settings,
         overwrite=args.overwrite_output_dir,
     )  # fmt: skip
+    keep_row_ids(folder.path, frozen.train)
     write_yaml(folder.path, asked | _data(args) | {"snapshot_id": frozen.id}, lora, settings)
     return Begun(base, folder, frozen, go_on=False)
 

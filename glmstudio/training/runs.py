@@ -1,7 +1,7 @@
 """Run folders: what a run is, its `run.json`, its checkpoints, which runs died. Knows files and processes, no model.
 
-A folder holds `run.json`, `run.yaml`, `metrics.jsonl`, the adapters `best`, `last`, `checkpoint-N`; what a tracker
-writes is in a folder called like it; after a failure, and of several processes, there is `run.log`.
+A folder holds `run.json`, `run.yaml`, `metrics.jsonl`, `row_ids.json`, the adapters `best`, `last`, `checkpoint-N`;
+what a tracker writes is in a folder called like it; after a failure, and of several processes, there is `run.log`.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ import psutil
 from glmstudio.data import snapshot
 from glmstudio.errors import StudioError
 from glmstudio.settings import PROMPT_STYLES, TRACKERS, LoraSettings, TrainingSettings
+from glmstudio.training.row_ids import ROW_IDS, with_row_ids
 
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
@@ -179,11 +180,13 @@ class RunFolder:
         return run
 
     def rows(self, snapshots: Path) -> snapshot.Snapshot:
-        """The rows that the run trains on: frozen in its own folder, or among the workspace's `snapshots`.
+        """The rows that the run trains on: frozen in its own folder, or among the workspace's `snapshots`; with the ids
+        that were kept for the training rows.
 
         Raises StudioError as `read` and `snapshot.load` do.
         """
-        return snapshot.find(self.read().snapshot_id, self.path / "snapshots", snapshots)
+        frozen = snapshot.find(self.read().snapshot_id, self.path / "snapshots", snapshots)
+        return with_row_ids(self.path, frozen)
 
     def checkpoints(self) -> list[str]:
         """The adapters that are there: best, last, then the numbered ones, the newest first."""
@@ -243,7 +246,7 @@ class RunFolder:
         trackers = (self.path / name for name in TRACKERS)
         for folder in (*self.path.glob("checkpoint-*"), self.path / "best", self.path / "last", self.aside, *trackers):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.metrics_path, self.log_path, self._run_path):
+        for file in (self.metrics_path, self.log_path, self.path / ROW_IDS, self._run_path):
             file.unlink(missing_ok=True)
 
 

@@ -19,11 +19,13 @@ from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training.arguments import training_arguments
 from glmstudio.training.callbacks import LetOthersIn, Progress, Recorder, StopWhenAsked
 from glmstudio.training.frozen_linears import drop_frozen_linears, use_frozen_linears
+from glmstudio.training.guards import StepGuard
 from glmstudio.training.loss import agrees_with_model, batch_form
 from glmstudio.training.pace import Pace
 from glmstudio.training.ranks import Ranks, SharedWish, ranks
 from glmstudio.training.reporting import reporting
 from glmstudio.training.resume import Standing, evaluation_due, standing
+from glmstudio.training.row_ids import row_ids
 from glmstudio.training.runs import Run, RunFolder
 from glmstudio.training.thin import drop_thin_products, use_thin_products
 from glmstudio.training.token_cache import TokenCache
@@ -56,7 +58,7 @@ def train(
     a `WatchedFolder`. `tokens` is a folder that keeps the rows' token ids for the next start, usually their snapshot's.
     `best` has the lowest dev loss; without one it is `last`. Raises StudioError after status, code and traceback
     (`run.log`) were written into the folder: `train-empty`, `lora-targets`, `family-loss`, `report-missing`,
-    `loss-not-finite`, `out-of-memory`, `disk-full`, `run-failed`.
+    `out-of-memory`, `disk-full`, `run-failed` and those of `StepGuard`.
     """
     tell = on_progress or (lambda progress: None)
     here = ranks()
@@ -68,9 +70,11 @@ def train(
             raise StudioError("train-empty")
         cache = TokenCache(tokens, resident.base, settings)
         rows, dev_rows = cache.rows("train", train), cache.rows("dev", dev)
+        fp16 = resident.base.dtype == torch.float16
+        guard = StepGuard(row_ids(train), rate=settings.learning_rate, fp16=fp16)
         with resident.gate.turn(), _current(resident.base.device):
             try:
-                asked = _train(resident, folder, rows, dev_rows, lora, settings, start, should_stop, tell, here)
+                asked = _train(resident, folder, rows, dev_rows, lora, settings, start, guard, should_stop, tell, here)
             finally:
                 drop_frozen_linears(resident)
                 drop_thin_products(resident.base.model)
@@ -97,6 +101,7 @@ def _train(
     lora: LoraSettings,
     settings: TrainingSettings,
     start: Standing,
+    guard: StepGuard,
     should_stop: Callable[[], bool],
     tell: Callable[[Progress], None],
     here: Ranks,
@@ -126,6 +131,7 @@ def _train(
         batch_size=settings.per_device_train_batch_size,
         token_budget=run.token_budget,
         save_total_limit=settings.save_total_limit,
+        guard=guard,
         here=here,
         stop=wish,
     )

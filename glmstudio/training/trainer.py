@@ -3,7 +3,6 @@
 Schedules, clipping, optimizer and resumable state stay the Trainer's own.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -22,13 +21,14 @@ from glmstudio.models.chat_format import Rendered
 from glmstudio.models.resident import IN_TRAINING
 from glmstudio.training.batches import LikeLengths, by_length, collate, split_step
 from glmstudio.training.callbacks import StepStart
+from glmstudio.training.guards import StepGuard
 from glmstudio.training.loss import batch_form, ready, target_loss
 from glmstudio.training.pace import Pace
 from glmstudio.training.ranks import Ranks, SharedWish
 from glmstudio.training.runs import RunFolder, write_about
 
-# The key of trainer_state.json under which a checkpoint keeps the loss since the record before.
-UNRECORDED = "unrecorded"
+# The keys of trainer_state.json under which a checkpoint keeps the loss since the record before, and those before it.
+UNRECORDED, LOSSES = "unrecorded", "losses"
 
 
 class _StepLeft(Exception):
@@ -54,6 +54,7 @@ class AdapterTrainer(Trainer):
         batch_size: int,
         token_budget: int,
         save_total_limit: int,
+        guard: StepGuard,
         here: Ranks,
         stop: SharedWish,
     ) -> None:
@@ -68,6 +69,7 @@ class AdapterTrainer(Trainer):
         self._folder = folder
         self._pace = pace
         self._save_total_limit = save_total_limit
+        self._guard = guard
         self._here = here
         self._stop = stop
         # Else accelerate wraps it, and its hooks would wait for a forward pass that is not ours.
@@ -90,12 +92,13 @@ class AdapterTrainer(Trainer):
         rows = next(epoch_iterator)
         targets = sum(sum(self.train_dataset[row].bears_loss) for row in rows)
         self._pace.count(sum(self._lengths[row] for row in rows), targets)
+        self._guard.begin(self.state.global_step + 1, rows)
         return [self._here.share(rows)], targets
 
     def training_step(self, model: Any, inputs: list[int], num_items_in_batch: int | None = None) -> torch.Tensor:
         """The mean loss of the whole step, of which this process has these rows, with the gradients of the whole step.
 
-        Raises StudioError `loss-not-finite`, before any weight has changed.
+        Raises StudioError as `StepGuard` gives it, before any weight has changed.
         """
         with self._here.together():
             loss = self._backward(model, inputs, num_items_in_batch)
@@ -103,8 +106,7 @@ class AdapterTrainer(Trainer):
             self._here.add_gradients(model.parameters())
             self._stop.exchange()
             loss = torch.tensor(*self._here.sum(float(loss)), device=loss.device)
-        if not torch.isfinite(loss):
-            self._refuse()
+        self._refuse(self._guard.of_loss(float(loss)))
         return loss
 
     def _backward(self, model: Any, inputs: list[int], targets: int) -> torch.Tensor:
@@ -148,8 +150,7 @@ class AdapterTrainer(Trainer):
                     return {}
         total, targets = self._here.sum(total, targets)
         metrics = {"eval_loss": total / targets}
-        if not math.isfinite(metrics["eval_loss"]):
-            self._refuse()
+        self._refuse(self._guard.of_dev_loss(self.state.global_step, metrics["eval_loss"]))
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -160,8 +161,7 @@ class AdapterTrainer(Trainer):
 
     def _get_grad_norm(self, model: Any, grad_norm: torch.Tensor | None = None) -> float:
         norm = float(super()._get_grad_norm(model, grad_norm))
-        if not math.isfinite(norm):
-            self._refuse()
+        self._refuse(self._guard.of_number(norm))
         return norm
 
     def _save(self, output_dir: Any = None, state_dict: Any = None) -> None:
@@ -205,6 +205,8 @@ class AdapterTrainer(Trainer):
         if unrecorded := self.state.stateful_callbacks.pop(UNRECORDED, None):
             self._tr_loss += unrecorded["loss"]
             self._globalstep_last_logged = unrecorded["since"]
+        if losses := self.state.stateful_callbacks.pop(LOSSES, None):
+            self._guard.losses.restore(losses)
         with suppress(_StepLeft):
             super()._run_epoch(**parts)
 
@@ -218,12 +220,13 @@ class AdapterTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         name = f"checkpoint-{self.state.global_step}"
         unrecorded = {"loss": self._tr_loss.item(), "since": self._globalstep_last_logged}
-        self.state.stateful_callbacks[UNRECORDED] = unrecorded
+        self.state.stateful_callbacks |= {UNRECORDED: unrecorded, LOSSES: self._guard.losses.state}
         # The Trainer writes to the same folder by itself, because its output directory is where `put` writes aside.
         self._folder.put(name, lambda path: self._write_checkpoint(model, trial))
         self._folder.keep_newest(self._save_total_limit)
         self._here.wait()
-        del self.state.stateful_callbacks[UNRECORDED]
+        for key in (UNRECORDED, LOSSES):
+            del self.state.stateful_callbacks[key]
 
     def _write_checkpoint(self, model: Any, trial: Any) -> None:
         # Every process writes its random numbers: the folder must be there before, and stay until all have.
@@ -250,8 +253,9 @@ class AdapterTrainer(Trainer):
         if "cuda" in states:
             torch.cuda.set_rng_state(states["cuda"])
 
-    def _refuse(self) -> None:
-        rate = f"{self._get_learning_rate():.2g}"
+    def _refuse(self, error: StudioError | None) -> None:
+        if error is None:
+            return
         # All processes have the same sums, so that all of them come here.
         with self._here.together():
-            raise StudioError("loss-not-finite", step=self.state.global_step + 1, rate=rate)
+            raise error

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 LANGUAGES = ("zh", "en")
 COOKIE = "glmstudio_language"
+# Numbers of rows that an error names.
+MOST_ROWS = 32
 _FOLDER = Path(__file__).with_name("locales")
 
 
@@ -34,7 +36,10 @@ def t(key: str, language: str, **params: object) -> str:
 
 def error_text(error: StudioError, language: str) -> str:
     """What a person reads about `error`: the cause and the next step."""
-    return t(f"error.{error.code}", language, **error.params)
+    params = error.params
+    if isinstance(rows := params.get("rows"), list | tuple):
+        params = {**params, "rows": _some(rows, most=MOST_ROWS)}
+    return t(f"error.{error.code}", language, **params)
 
 
 def field_text(error: StudioError, lang: str) -> str:
@@ -53,7 +58,7 @@ def _named(params: Mapping[str, object], lang: str) -> dict[str, object]:
     return {**params, "field": t(f"setting.{params['field']}.label", lang)} if "field" in params else dict(params)
 
 
-def _some(rows: Sequence[int], most: int = 5) -> str:
+def _some(rows: Sequence[int], *, most: int = 5) -> str:
     return ", ".join(str(row) for row in rows[:most]) + ("…" if len(rows) > most else "")
 
 

@@ -12,10 +12,10 @@ from peft import PeftModel
 from glmstudio.errors import StudioError
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings
-from glmstudio.training.batches import collate, render_rows
+from glmstudio.training.batches import LikeLengths, collate, render_rows
 from glmstudio.training.runs import RunFolder
 from tests.tiny_base import rows, tiny_base, tiny_model
-from tests.train.runs import DEV, FAST, bytes_of, records, run_in, weights
+from tests.train.runs import DEV, FAST, TRAIN, bytes_of, records, resume_in, run_in, weights
 
 
 def own_dev_loss(adapter: Path) -> float:
@@ -171,7 +171,8 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
         resident.base.model.transformer.word_embeddings.weight.fill_(float("nan"))
     with pytest.raises(StudioError) as told:
         run_in(tmp_path / "run", resident=resident)
-    assert (told.value.code, told.value.params["step"]) == ("loss-not-finite", 1)
+    assert (told.value.code, told.value.params["step"]) == ("loss-not-finite-base", 1)
+    assert len(set(told.value.params["rows"])) == FAST.per_device_train_batch_size
 
 
 def test_a_run_that_diverges_keeps_its_checkpoints_and_leaves_the_base_usable(tmp_path: Path, monkeypatch) -> None:
@@ -190,13 +191,40 @@ def test_a_run_that_diverges_keeps_its_checkpoints_and_leaves_the_base_usable(tm
         run_in(tmp_path / "run", resident=resident)
     run = RunFolder(tmp_path / "run").read()
     assert run.status == "failed"
-    assert run.error == {"code": "loss-not-finite", "params": {"step": 8, "rate": run.error["params"]["rate"]}}
+    told = run.error["params"]
+    assert (run.error["code"], told["step"], told["rate"], told["lower"]) == ("loss-not-finite", 8, "0.02", "0.002")
+    # The second step of the second epoch: the rows are told by their places, which begin at 1.
+    steps = LikeLengths([len(row.ids) for row in render_rows(resident.base, TRAIN, FAST)], 4, FAST.seed)
+    steps.set_epoch(1)
+    assert told["rows"] == [row + 1 for row in list(steps)[1]]
     assert "StudioError" in RunFolder(tmp_path / "run").log_path.read_text()
     assert RunFolder(tmp_path / "run").checkpoints() == ["best", "checkpoint-6"]
     assert all(weight.isfinite().all() for weight in weights(tmp_path / "run" / "best").values())
     monkeypatch.undo()
     assert not any("lora" in name for name, _ in resident.base.model.named_modules())
     assert run_in(tmp_path / "again", resident=resident).status == "finished"
+
+
+def test_losses_that_run_away_end_the_run_also_where_it_went_on_in_between(tmp_path: Path, monkeypatch) -> None:
+    from glmstudio.training import trainer
+
+    plain, steps = trainer.target_loss, []
+
+    def runs_away(model, batch):
+        steps.append(model.training)
+        return plain(model, batch) * (5 if sum(steps) > 13 else 1)
+
+    monkeypatch.setattr(trainer, "target_loss", runs_away)
+    settings = dataclasses.replace(FAST, num_train_epochs=4, save_steps=16, learning_rate=1e-4)
+    asked = []
+    run = run_in(tmp_path / "run", settings, dev_rows=[], on_progress=asked.append, should_stop=lambda: sum(steps) > 15)
+    assert (run.status, run.step) == ("stopped", 16)
+    with pytest.raises(StudioError, match="loss-diverged"):
+        resume_in(tmp_path / "run", dev_rows=[])
+    run = RunFolder(tmp_path / "run").read()
+    assert (run.status, run.error["params"]["step"], run.error["params"]["count"]) == ("failed", 18, 5)
+    assert [record.step for record in records(tmp_path / "run", "train")] == list(range(1, 18))
+    assert bytes_of(tmp_path / "run" / "checkpoint-16")
 
 
 @pytest.mark.parametrize(

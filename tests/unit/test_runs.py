@@ -11,8 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from glmstudio.data import snapshot
+from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.training.row_ids import keep_row_ids, row_ids
 from glmstudio.training.runs import (
     AdapterPrompt,
     RunFolder,
@@ -44,6 +47,20 @@ def create(folder: Path, **options):
 def adapter(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text("{}")
+
+
+@pytest.mark.parametrize(("ids", "told"), [((31, 7), [31, 7]), ((None, None), [1, 2])])
+def test_training_rows_come_back_with_the_ids_of_the_table(tmp_path: Path, ids: tuple, told: list[int]) -> None:
+    train = [Example("Name it.", text, "red", id=id) for text, id in zip("ab", ids, strict=True)]
+    frozen = snapshot.freeze(train, [], tmp_path / "snapshots")
+    folder = RunFolder(tmp_path / "run")
+    folder.create(snapshot_id=frozen.id, dataset="demo", base=BASE, lora=LORA, settings=SETTINGS)
+    keep_row_ids(folder.path, frozen.train)
+    rows = folder.rows(tmp_path / "snapshots").train
+    assert ([row.id for row in rows], row_ids(rows), [row.input for row in rows]) == (list(ids), told, ["a", "b"])
+    folder.update(status="failed")
+    folder.create(snapshot_id="other", dataset="demo", base=BASE, lora=LORA, settings=SETTINGS, overwrite=True)
+    assert not (folder.path / "row_ids.json").exists()
 
 
 @pytest.mark.parametrize(("old", "new"), [(True, "on"), (False, "off")])
