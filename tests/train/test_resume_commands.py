@@ -123,6 +123,8 @@ def test_the_page_goes_on_with_a_run_of_either_kind(folder: Path, tmp_path: Path
     run = RunFolder(studio.workspace.run_folder(run_id))
     last = bytes_of(run.path / "last")
     assert last == bytes_of(folder / "straight" / "last")
+    ids = [row.id for row in studio.training_rows("mine")[0]]
+    assert [row.id for row in run.rows(studio.workspace.snapshots).train] == ids
     # As a kill between the checkpoint of step 8 and the end would leave it.
     shutil.rmtree(run.path / "checkpoint-10")
     values = json.loads((run.path / "run.json").read_text()) | {"status": "running", "process": {}}
