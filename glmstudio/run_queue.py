@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from glmstudio.errors import StudioError
 from glmstudio.run_thread import RunThread
 from glmstudio.training import resume, runs
+from glmstudio.training.pause_wish import PauseWish
 from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class RunQueue:
         self._lock = threading.RLock()
         self._order: list[Waiting] = []
         self._held = False
+        self._pause = PauseWish()
         self._progress: tuple[str, Progress] | None = None
         self._thread = RunThread(
             busy="run-active",
@@ -65,7 +67,9 @@ class RunQueue:
 
     def close(self, seconds: float) -> None:
         """Starts no more runs and asks the active one to stop; waits for its checkpoint, at most that long."""
-        self._held = True
+        with self._lock:
+            self._held = True
+            self._stop()
         self._thread.close(seconds)
 
     @property
@@ -126,9 +130,34 @@ class RunQueue:
 
     def stop(self, run_id: str) -> None:
         """Asks the run to stop and keep a checkpoint; returns at once. Raises StudioError `run-not-active`."""
-        if run_id != self.active_id:
-            raise StudioError("run-not-active", run=run_id)
-        self._thread.stop()
+        with self._lock:
+            self._refuse_other(run_id)
+            self._stop()
+
+    @property
+    def pausing(self) -> bool:
+        """Whether the active run was asked to pause; its status says whether it waits already."""
+        return self._pause.asked
+
+    def pause(self, run_id: str) -> None:
+        """Asks the run to wait until `go_on`; returns at once. The other runs wait with it.
+
+        Raises StudioError `run-not-active`, `pause-processes`.
+        """
+        with self._lock:
+            self._refuse_other(run_id)
+            processes = self._folder(run_id).read().settings.num_processes
+            if processes > 1:
+                raise StudioError("pause-processes", run=run_id, processes=processes)
+            # A stop is the last word: nothing would end a pause behind it.
+            if not self._thread.stopping:
+                self._pause.ask()
+
+    def go_on(self, run_id: str) -> None:
+        """Ends the run's pause. Raises StudioError `run-not-active`."""
+        with self._lock:
+            self._refuse_other(run_id)
+            self._pause.take_back()
 
     def progress(self, run_id: str) -> "Progress | None":
         latest = self._progress
@@ -141,9 +170,18 @@ class RunQueue:
             entry = self._order.pop(0)
             self._write()
             self._progress = None
-            self._thread.start(lambda: (entry.run_id, lambda should_stop: self._train(entry, should_stop)))
+            self._pause = pause = PauseWish()
+            self._thread.start(lambda: (entry.run_id, lambda should_stop: self._train(entry, should_stop, pause)))
 
-    def _train(self, entry: Waiting, should_stop: Callable[[], bool]) -> None:
+    def _stop(self) -> None:
+        self._thread.stop()
+        self._pause.take_back()
+
+    def _refuse_other(self, run_id: str) -> None:
+        if run_id != self.active_id:
+            raise StudioError("run-not-active", run=run_id)
+
+    def _train(self, entry: Waiting, should_stop: Callable[[], bool], pause: PauseWish) -> None:
         from glmstudio.training.launch import train_launched
         from glmstudio.training.train import train
 
@@ -160,7 +198,7 @@ class RunQueue:
         frozen = folder.rows(self._workspace.snapshots)
         train(
             resident, folder, frozen.train, frozen.dev, run.lora, run.settings,
-            should_stop=should_stop, on_progress=tell, resume=entry.go_on, tokens=frozen.folder,
+            should_stop=should_stop, pause=pause, on_progress=tell, resume=entry.go_on, tokens=frozen.folder,
         )  # fmt: skip
 
     def _fail(self, error: StudioError) -> None:

@@ -54,6 +54,11 @@ class RunThread:
             self._thread.start()
             return work_id
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the work under way was asked to stop."""
+        return self._stop.is_set()
+
     def stop(self) -> None:
         """Asks the work under way to stop, if there is any; returns at once."""
         self._stop.set()

@@ -223,6 +223,12 @@ class Studio:
     def stop_run(self, run_id: str) -> None:
         self.queue.stop(run_id)
 
+    def pause_run(self, run_id: str) -> None:
+        self.queue.pause(run_id)
+
+    def continue_run(self, run_id: str) -> None:
+        self.queue.go_on(run_id)
+
     def runs(self) -> list[runs.Run]:
         """Newest first."""
         return runs.list_runs(self.workspace.checkpoints)

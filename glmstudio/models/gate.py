@@ -36,6 +36,15 @@ class Gate:
             self._waiting.popleft().set()
         mine.wait()
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """For the holder of a turn: gives it back inside the `with` block and waits for the next one behind it."""
+        self._hand_over()
+        try:
+            yield
+        finally:
+            self._wait()
+
     def _wait(self) -> None:
         with self._lock:
             if not self._taken:

@@ -37,6 +37,11 @@ class Pace:
         self._since_tokens += self._tokens
         self._since_targets += self._targets
 
+    def leave_out(self, seconds: float) -> None:
+        """The run has waited so long until now: no time of a step, nor of what lies between two."""
+        self._began += seconds
+        self._ends = deque((end + seconds for end in self._ends), maxlen=self._ends.maxlen)
+
     def take(self) -> dict[str, float]:
         """Speeds of the steps since it was asked last, under the names of a train record."""
         seconds = self._since_seconds

@@ -56,6 +56,7 @@ def reopen(folder: RunFolder, base: "Base") -> Run:
         status="queued",
         step=step,
         earlier_seconds=run.seconds,
+        paused_seconds=0.0,
         started_at=None,
         finished_at=None,
         error=None,

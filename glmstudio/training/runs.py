@@ -27,7 +27,7 @@ from glmstudio.training.row_ids import ROW_IDS, with_row_ids
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
 
-LIVE = ("queued", "running", "stopping")
+LIVE = ("queued", "running", "paused", "stopping")
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "sentencepiece")
 ABOUT_ADAPTER = "glmstudio.json"
 # PEFT's, and that of P-Tuning v2 in the official form.
@@ -60,12 +60,13 @@ class BaseFacts:
 
 @dataclass(frozen=True)
 class Run:
-    """What `run.json` says. `status` is queued, running, stopping, finished, stopped, failed or interrupted.
+    """What `run.json` says. `status` is queued, running, paused, stopping, finished, stopped, failed or
+    interrupted.
 
     `number` is that of `run-0007`, 0 for other folder names. `step` and `total` count optimizer steps; times are
     seconds since 1970; `error` is a code with its params. `process` tells whether whoever wrote this is still there.
-    A run that was gone on with started when it did so last; `earlier_seconds` were trained before. `token_budget` (0:
-    none) and gradient `checkpointing` are those it began with.
+    A run that was gone on with started when it did so last; `earlier_seconds` were trained before, and since then it
+    was paused for `paused_seconds`. `token_budget` (0: none) and gradient `checkpointing` are those it began with.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Run:
     started_at: float | None = None
     finished_at: float | None = None
     earlier_seconds: float = 0.0
+    paused_seconds: float = 0.0
     error: dict[str, Any] | None = None
     best_step: int = 0
     best_eval_loss: float | None = None
@@ -93,8 +95,9 @@ class Run:
     @property
     def seconds(self) -> float:
         """How long the run trained until it ended; of one that is under way, what was trained before it went on."""
-        ended = self.started_at is not None and self.finished_at is not None
-        return self.earlier_seconds + (self.finished_at - self.started_at if ended else 0.0)
+        if self.started_at is None or self.finished_at is None:
+            return self.earlier_seconds
+        return self.earlier_seconds + self.finished_at - self.started_at - self.paused_seconds
 
 
 class RunFolder:

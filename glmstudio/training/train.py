@@ -22,6 +22,8 @@ from glmstudio.training.frozen_linears import drop_frozen_linears, use_frozen_li
 from glmstudio.training.guards import StepGuard
 from glmstudio.training.loss import agrees_with_model, batch_form
 from glmstudio.training.pace import Pace
+from glmstudio.training.pause_wish import PauseWish
+from glmstudio.training.pausing import PauseWhenAsked
 from glmstudio.training.ranks import Ranks, SharedWish, ranks
 from glmstudio.training.reporting import reporting
 from glmstudio.training.resume import Standing, evaluation_due, standing
@@ -46,6 +48,7 @@ def train(
     settings: TrainingSettings,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    pause: PauseWish | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     resume: bool = False,
     tokens: Path | None = None,
@@ -55,13 +58,13 @@ def train(
     `folder` holds a run made by `RunFolder.create`; with `resume` one that `reopen` cut back, which then goes on as if
     nothing had happened: the same bytes come out. The run keeps a turn of the gate and lets others in between steps.
     In a process that `ranks.launched` has joined with others they train together; all but the first hold the folder as
-    a `WatchedFolder`. `tokens` is a folder that keeps the rows' token ids for the next start, usually their snapshot's.
-    `best` has the lowest dev loss; without one it is `last`. Raises StudioError after status, code and traceback
-    (`run.log`) were written into the folder: `train-empty`, `lora-targets`, `family-loss`, `report-missing`,
-    `out-of-memory`, `disk-full`, `run-failed` and those of `StepGuard`.
+    a `WatchedFolder`. `pause` is for one process alone, others would not hear of it. `tokens` is a folder that keeps
+    the rows' token ids for the next start, usually their snapshot's. `best` has the lowest dev loss; without one it is
+    `last`. Raises StudioError after status, code and traceback (`run.log`) were written into the folder: `train-empty`,
+    `lora-targets`, `family-loss`, `report-missing`, `out-of-memory`, `disk-full`, `run-failed` and those of `StepGuard`.
     """
     tell = on_progress or (lambda progress: None)
-    here = ranks()
+    here, wait = ranks(), pause or PauseWish()
     run = folder.update(status="running", started_at=time.time())
     try:
         start = here.same(standing(folder) if resume else Standing())
@@ -74,7 +77,9 @@ def train(
         guard = StepGuard(row_ids(train), rate=settings.learning_rate, fp16=fp16)
         with resident.gate.turn(), _current(resident.base.device):
             try:
-                asked = _train(resident, folder, rows, dev_rows, lora, settings, start, guard, should_stop, tell, here)
+                asked = _train(
+                    resident, folder, rows, dev_rows, lora, settings, start, guard, should_stop, wait, tell, here
+                )
             finally:
                 drop_frozen_linears(resident)
                 drop_thin_products(resident.base.model)
@@ -103,6 +108,7 @@ def _train(
     start: Standing,
     guard: StepGuard,
     should_stop: Callable[[], bool],
+    pause: PauseWish,
     tell: Callable[[Progress], None],
     here: Ranks,
 ) -> bool:
@@ -147,8 +153,9 @@ def _train(
         progress=_progress_at(start),
     )
     stop = StopWhenAsked(wish, folder)
+    paused = PauseWhenAsked(pause, stop, keep=trainer.keep_state, folder=folder, gate=resident.gate, pace=pace)
     # The order counts: what a stop changes is recorded, and the time that others take is no time of the step.
-    for callback in (stop, recorder, LetOthersIn(resident.gate)):
+    for callback in (paused, stop, recorder, LetOthersIn(resident.gate)):
         trainer.add_callback(callback)
     try:
         with reporting(settings.report_to if here.first else "none", folder, start.step) as trackers:

@@ -29,6 +29,8 @@ from glmstudio.training.runs import RunFolder, write_about
 
 # The keys of trainer_state.json under which a checkpoint keeps the loss since the record before, and those before it.
 UNRECORDED, LOSSES = "unrecorded", "losses"
+# The states of torch's random numbers: the CPU's and the current graphics card's.
+RandomNumbers = tuple[torch.Tensor, torch.Tensor | None]
 
 
 class _StepLeft(Exception):
@@ -62,7 +64,7 @@ class AdapterTrainer(Trainer):
         super().__init__(model, arguments, data_collator=form, train_dataset=train, eval_dataset=dev or None)
         self.remove_callback(PrinterCallback)
         self.add_callback(StepStart(self._remember, self._forget))
-        self._before_step: tuple[torch.Tensor, torch.Tensor | None] | None = None
+        self._before_step: RandomNumbers | None = None
         self._lengths = [len(row.ids) for row in train]
         self._split = partial(split_step, batch_size=batch_size, padded=form is collate)
         self.token_budget = token_budget
@@ -100,6 +102,8 @@ class AdapterTrainer(Trainer):
 
         Raises StudioError as `StepGuard` gives it, before any weight has changed.
         """
+        if self.control.should_training_stop:
+            raise _StepLeft
         with self._here.together():
             loss = self._backward(model, inputs, num_items_in_batch)
         if self._here.count > 1:
@@ -178,20 +182,20 @@ class AdapterTrainer(Trainer):
         write_about(folder, self._folder.read(), self.state.global_step)
 
     def keep_state(self) -> None:
-        """Sees to it that the last whole step has a checkpoint to go on from, also where training ended inside one."""
+        """Sees to it that the last whole step has a checkpoint to go on from, also from inside the next one."""
         step = self.state.global_step
         if not step or self._here.same(step in self._folder.numbered()):
             return
-        if self._before_step is not None:
-            random, random_cuda = self._before_step
-            torch.set_rng_state(random)
-            if random_cuda is not None:
-                torch.cuda.set_rng_state(random_cuda)
+        now = self._random_numbers()
+        _use_random_numbers(self._before_step or now)
         self._save_checkpoint(self.model, None)
+        _use_random_numbers(now)
+
+    def _random_numbers(self) -> RandomNumbers:
+        return torch.get_rng_state(), torch.cuda.get_rng_state() if self.args.device.type == "cuda" else None
 
     def _remember(self) -> None:
-        random_cuda = torch.cuda.get_rng_state() if self.args.device.type == "cuda" else None
-        self._before_step = torch.get_rng_state(), random_cuda
+        self._before_step = self._random_numbers()
 
     def _forget(self) -> None:
         self._before_step = None
@@ -259,3 +263,10 @@ class AdapterTrainer(Trainer):
         # All processes have the same sums, so that all of them come here.
         with self._here.together():
             raise error
+
+
+def _use_random_numbers(states: RandomNumbers) -> None:
+    cpu, cuda = states
+    torch.set_rng_state(cpu)
+    if cuda is not None:
+        torch.cuda.set_rng_state(cuda)

@@ -12,6 +12,7 @@ from glmstudio.data.example import Example
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training.metrics import MetricRecord, read_from
+from glmstudio.training.pause_wish import PauseWish
 from glmstudio.training.resume import reopen
 from glmstudio.training.runs import Run, RunFolder
 from glmstudio.training.train import Progress, train
@@ -46,6 +47,7 @@ def run_in(
     dev_rows: list[Example] = DEV,
     resident: Resident | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    pause: PauseWish | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Run:
     resident = resident or Resident(tiny_base())
@@ -53,8 +55,9 @@ def run_in(
     place = RunFolder(folder)
     place.create(snapshot_id="abc", dataset="tiny", base=resident.base, lora=lora, settings=settings)
     return train(
-        resident, place, train_rows, dev_rows, lora, settings, should_stop=should_stop, on_progress=on_progress
-    )
+        resident, place, train_rows, dev_rows, lora, settings,
+        should_stop=should_stop, pause=pause, on_progress=on_progress,
+    )  # fmt: skip
 
 
 def resume_in(

@@ -11,6 +11,7 @@ from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
 from glmstudio.run_queue import RunQueue, Waiting
 from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.training import launch
 from glmstudio.training import train as training
 from glmstudio.training.runs import RunFolder, new_run_id
 from glmstudio.workspace import Workspace
@@ -32,22 +33,27 @@ class Desk:
         self.began, self.end = threading.Semaphore(0), threading.Semaphore(0)
         self.error: Exception | None = None
 
-    def train(self, resident, folder, train, dev, lora, settings, *, should_stop, on_progress, resume, tokens) -> None:
+    def train(
+        self, resident, folder, train, dev, lora, settings, *, should_stop, pause, on_progress, resume, tokens
+    ) -> None:
         folder.update(status="running")
         self.trained.append((folder.path.name, resume))
         self.began.release()
         assert self.end.acquire(timeout=10)
+        pause.wait()
         if self.error is not None:
             folder.update(status="failed")
             raise self.error
         folder.update(status="stopped" if should_stop() else "finished")
 
-    def add(self, *, now: bool = False, source: str = "tiny", go_on: bool = False) -> str:
+    def add(self, *, now: bool = False, source: str = "tiny", go_on: bool = False, processes: int = 1) -> str:
+        settings = TrainingSettings(num_processes=processes)
+
         def prepare() -> Waiting:
             run_id = new_run_id(self.workspace.checkpoints)
             frozen = snapshot.freeze([Example("i", "x", "y")], [], self.workspace.snapshots)
             self.folder(run_id).create(
-                snapshot_id=frozen.id, dataset="d", base=base(source), lora=LoraSettings(), settings=TrainingSettings()
+                snapshot_id=frozen.id, dataset="d", base=base(source), lora=LoraSettings(), settings=settings
             )
             return Waiting(run_id, go_on)
 
@@ -209,3 +215,49 @@ def test_closing_starts_no_other_run_and_a_damaged_order_is_none(desk, tmp_path)
     died(desk, second)
     assert Desk(tmp_path).queue.waiting() == []
     assert desk.status(second) == "interrupted"
+
+
+def test_a_paused_run_waits_and_the_queue_with_it(desk):
+    first, second = desk.add(), desk.add()
+    desk.wait_until_one_trains()
+    for verb in (desk.queue.pause, desk.queue.go_on):
+        with pytest.raises(StudioError, match="run-not-active"):
+            verb(second)
+    desk.queue.pause(first)
+    desk.end.release()
+    assert desk.queue.pausing
+    assert (desk.queue.active_id, desk.queue.waiting()) == (first, [second])
+    desk.queue.go_on(first)
+    # The next one is not asked to pause.
+    assert desk.wait_until_one_trains() == second
+    assert not desk.queue.pausing
+    assert desk.status(first) == "finished"
+    desk.finish(1)
+
+
+@pytest.mark.parametrize("end", ["stop", "close"])
+def test_a_stop_and_the_program_s_end_end_a_pause_for_good(desk, end):
+    run_id = desk.add()
+    desk.wait_until_one_trains()
+    desk.queue.pause(run_id)
+    thread = desk.queue._thread._thread
+    if end == "stop":
+        desk.queue.stop(run_id)
+        desk.queue.pause(run_id)
+        assert not desk.queue.pausing
+        desk.end.release()
+    else:
+        desk.end.release()
+        desk.queue.close(10)
+    thread.join(10)
+    assert desk.status(run_id) == "stopped"
+
+
+def test_a_run_of_several_processes_does_not_pause(desk, monkeypatch):
+    trained = threading.Event()
+    monkeypatch.setattr(launch, "train_launched", lambda *values, **more: trained.wait(10))
+    run_id = desk.add(processes=2)
+    with pytest.raises(StudioError, match="pause-processes"):
+        desk.queue.pause(run_id)
+    assert not desk.queue.pausing
+    trained.set()
