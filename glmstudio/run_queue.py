@@ -135,6 +135,11 @@ class RunQueue:
             self._stop()
 
     @property
+    def stopping(self) -> bool:
+        """Whether the active run was asked to stop."""
+        return self._thread.stopping
+
+    @property
     def pausing(self) -> bool:
         """Whether the active run was asked to pause; its status says whether it waits already."""
         return self._pause.asked

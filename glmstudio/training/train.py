@@ -61,7 +61,7 @@ def train(
     a `WatchedFolder`. `pause` is for one process alone, others would not hear of it. `tokens` is a folder that keeps
     the rows' token ids for the next start, usually their snapshot's. `best` has the lowest dev loss; without one it is
     `last`. Raises StudioError after status, code and traceback (`run.log`) were written into the folder: `train-empty`,
-    `lora-targets`, `family-loss`, `report-missing`, `out-of-memory`, `disk-full`, `run-failed` and those of `StepGuard`.
+    `lora-targets`, `family-loss`, `report-missing`, `out-of-memory`, `disk-full`, `run-failed` and `StepGuard`'s.
     """
     tell = on_progress or (lambda progress: None)
     here, wait = ranks(), pause or PauseWish()

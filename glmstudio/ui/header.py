@@ -88,7 +88,9 @@ def _run(training: Training, language: str) -> str:
     step, total = (progress.step, progress.total) if progress is not None else (run.step, run.total)
     share = 100 * step / total if total else 0
     left = ""
-    if progress is not None and progress.seconds_left is not None:
+    if run.status == "paused":
+        left = t("status.paused", language)
+    elif progress is not None and progress.seconds_left is not None:
         left = t("header.left", language, time=clock(progress.seconds_left))
     waiting = f" · {t('header.waiting', language, count=training.waiting)}" if training.waiting else ""
     return (

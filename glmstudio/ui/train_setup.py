@@ -1,4 +1,4 @@
-"""The left of Train: data, preset, settings, check, start, queue and stop. Knows no chart.
+"""The left of Train: data, preset, settings, check, start, queue, pause and stop. Knows no chart.
 
 Start is off while something is wrong or a run trains; the check below the settings says what. While one trains, a
 button of its own puts the next run into the queue.
@@ -18,7 +18,10 @@ from glmstudio.ui.train_preview import Previewing
 from glmstudio.ui.train_status import check_html, facts_html, needs_html
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from glmstudio.studio import Studio
+    from glmstudio.training.runs import Run
     from glmstudio.ui.page import Page
     from glmstudio.ui.train_view import View
 
@@ -67,11 +70,14 @@ class Setup:
             self.queue = gr.Button(
                 label("train.queue"), variant="primary", size="sm", visible=False, elem_id="train-queue"
             )
+            self.pause = gr.Button(label("train.pause"), size="sm", visible=False, elem_id="train-pause")
+            self.go_on = gr.Button(label("train.continue"), size="sm", visible=False, elem_id="train-continue")
             self.stop = gr.Button(label("train.stop"), size="sm", interactive=False, elem_id="train-stop")
         self.situation = gr.State("")
         self.recommended = gr.State(self._usual("standard", "lora"))
         self.ticking = [self.situation, self.dataset, *self.form.inputs]
-        self.looked = [self.facts, self.check, self.needs, self.start, self.queue, self.stop, *self.commands]
+        self.running = [self.pause, self.go_on, self.stop]
+        self.looked = [self.facts, self.check, self.needs, self.start, self.queue, *self.running, *self.commands]
 
     def _place_data(self) -> None:
         with gr.Row(elem_classes="glm-line", elem_id="train-data"):
@@ -118,21 +124,23 @@ class Setup:
             [method.input, page.base_state.change], self.on_recommend, [self.preset, method, *recommending],
             recommending, **QUIET,
         )  # fmt: skip
-        started = self.start.click(spoken(self.on_start), asked, [self.start, self.stop, *view.following], **QUEUED)
+        started = self.start.click(spoken(self.on_start), asked, [self.start, *self.running, *view.following], **QUEUED)
         view.refresh_after(started)
         view.refresh_after(self.queue.click(spoken(self.on_queue), asked, None, **QUEUED))
-        self.stop.click(spoken(self.on_stop), None, [self.stop], **QUEUED)
+        for button, handler in ((self.pause, self.on_pause), (self.go_on, self.on_continue), (self.stop, self.on_stop)):
+            view.refresh_after(button.click(spoken(handler), None, self.running, **QUEUED))
 
     # Handlers
 
     def on_tick(self, request: gr.Request, last: str, dataset: str | None, *typed: Any) -> list[Any]:
         """Looks again when data, base or active run have changed."""
         now = f"{dataset} {self._situation()}"
-        return [gr.skip()] * 9 if now == last else [now, *self.on_look(request, dataset, *typed)]
+        return [gr.skip()] * 11 if now == last else [now, *self.on_look(request, dataset, *typed)]
 
     def _situation(self) -> str:
-        active = self._studio.active_run()
-        return f"{self._studio.base_status().state} {active.id if active else '-'} {active.status if active else '-'}"
+        active, queue = self._studio.active_run(), self._studio.queue
+        run = f"{active.id} {active.status} {queue.pausing} {queue.stopping}" if active else "-"
+        return f"{self._studio.base_status().state} {run}"
 
     def on_method(self, method: str) -> list[Any]:
         """Shows the fields of the method, hides those of the other."""
@@ -178,7 +186,7 @@ class Setup:
             needs_html(status.memory_bytes, *self._time(plan, settings), lang),
             gr.update(interactive=clear and active is None),
             gr.update(interactive=clear, visible=active is not None),
-            gr.update(interactive=active is not None and active.status != "stopping"),
+            *self._running(active),
             self._studio.command_line(dataset, lora, settings) if dataset else "",
             self._studio.run_yaml(dataset, lora, settings) if dataset else "",
         ]
@@ -200,19 +208,40 @@ class Setup:
         """Starts the run; the view follows it."""
         (lora, settings), _ = self.form.read(typed)
         self._studio.start_run(dataset, lora, settings)
-        return [gr.update(interactive=False), gr.update(interactive=True), "", ()]
+        return [gr.update(interactive=False), *self._running(self._studio.active_run()), "", ()]
 
     def on_queue(self, request: gr.Request, dataset: str, *typed: Any) -> None:
         """Puts the run behind the others; the view stays with what it shows."""
         (lora, settings), _ = self.form.read(typed)
         self._studio.start_run(dataset, lora, settings, queue=True)
 
-    def on_stop(self, request: gr.Request) -> Any:
+    def on_pause(self, request: gr.Request) -> list[Any]:
+        """Lets the active run wait."""
+        return self._told(self._studio.pause_run)
+
+    def on_continue(self, request: gr.Request) -> list[Any]:
+        """Ends its pause."""
+        return self._told(self._studio.continue_run)
+
+    def on_stop(self, request: gr.Request) -> list[Any]:
         """Asks the active run to stop and keep a checkpoint."""
+        return self._told(self._studio.stop_run)
+
+    def _told(self, verb: "Callable[[str], None]") -> list[Any]:
         active = self._studio.active_run()
         if active is not None:
-            self._studio.stop_run(active.id)
-        return gr.update(interactive=False)
+            verb(active.id)
+        return self._running(active)
+
+    def _running(self, active: "Run | None") -> list[Any]:
+        """The buttons of the active run: pause or continue, stop."""
+        pausing, may = self._studio.queue.pausing, active is not None and not self._studio.queue.stopping
+        can_pause = active is not None and active.settings.num_processes == 1
+        return [
+            gr.update(visible=can_pause and not pausing, interactive=may),
+            gr.update(visible=can_pause and pausing, interactive=may),
+            gr.update(interactive=may),
+        ]
 
 
 def _rows_a_step(settings: TrainingSettings) -> int:

@@ -20,14 +20,22 @@ if TYPE_CHECKING:
 _MARKS = {"error": "✗", "warning": "⚠", "info": "✓"}
 
 
-def status_html(run: "Run | None", progress: "Progress | None", latest: Mapping[str, "MetricRecord"], lang: str) -> str:
-    """Bar and numbers of one run. `progress` where this process trains it; `latest` is what its file says."""
+def status_html(
+    run: "Run | None",
+    progress: "Progress | None",
+    latest: Mapping[str, "MetricRecord"],
+    lang: str,
+    *,
+    pausing: bool = False,
+) -> str:
+    """Bar and numbers of one run. `progress` where this process trains it; `latest` is what its file says; `pausing`
+    where it was asked to pause and may still train."""
     if run is None:
         return f'<p class="empty-hint">{t("train.no-run", lang)}</p>'
     train = latest.get("train")
     step = max(run.step, progress.step if progress else 0, train.step if train else 0)
     share = 100.0 if run.status == "finished" else 100 * step / run.total if run.total else 0.0
-    facts = _going_facts(run, progress, latest, step, lang) if run.status in LIVE else _ended_facts(run, lang)
+    facts = _going_facts(run, progress, latest, step, pausing, lang) if run.status in LIVE else _ended_facts(run, lang)
     if run.total:
         facts.insert(0, t("train.step", lang, step=f"{step:,}", total=f"{run.total:,}"))
     spans = "".join(f'<span class="fact">{escape(fact)}</span>' for fact in facts)
@@ -39,7 +47,7 @@ def status_html(run: "Run | None", progress: "Progress | None", latest: Mapping[
 
 
 def _going_facts(
-    run: "Run", progress: "Progress | None", latest: Mapping[str, "MetricRecord"], step: int, lang: str
+    run: "Run", progress: "Progress | None", latest: Mapping[str, "MetricRecord"], step: int, pausing: bool, lang: str
 ) -> list[str]:
     values = latest["train"].values if "train" in latest else {}
     speed = progress.steps_per_second if progress else values.get("steps_per_second")
@@ -48,12 +56,19 @@ def _going_facts(
     left = progress.seconds_left if progress else None
     if left is None and speed:
         left = (run.total - step) / speed
-    phase = progress.phase if progress else "training"
+    if run.status == "paused":
+        return _paused_facts(left, step, lang)
+    phase = "pausing" if pausing else progress.phase if progress else "training"
     facts = [t(f"train.phase.{phase}", lang)] if phase != "training" and run.status == "running" else []
     facts += [t("train.speed", lang, steps=f"{speed:.2g}" if speed < 10 else f"{speed:.0f}")] if speed else []
     facts += [t("train.token-speed", lang, tokens=f"{tokens:,.0f}")] if tokens else []
     facts += [t("train.left", lang, time=clock(left))] if left is not None and run.status == "running" else []
     return facts + ([gigabytes(memory)] if memory else [])
+
+
+def _paused_facts(left: float | None, step: int, lang: str) -> list[str]:
+    facts = [t("train.left", lang, time=clock(left))] if left is not None else []
+    return facts + ([t("train.kept", lang, step=f"{step:,}")] if step else [])
 
 
 def _ended_facts(run: "Run", lang: str) -> list[str]:
@@ -163,7 +178,10 @@ def check_html(
     lines += [("error", field_text(problem, lang)) for problem in problems]
     lines += [(found.severity, finding_text(found, lang)) for found in findings if found.code != "plan"]
     if active is not None:
-        lines.append(("info", t("train.busy", lang, run=run_name(active, lang))))
+        state = "busy-paused" if active.status == "paused" else "busy"
+        lines.append(("info", t(f"train.{state}", lang, run=run_name(active, lang))))
+        if active.settings.num_processes > 1:
+            lines.append(("info", t("train.no-pause", lang)))
     elif not any(severity == "error" for severity, _ in lines):
         lines.append(("info", t("train.ready", lang)))
     lines.sort(key=lambda line: list(_MARKS).index(line[0]))

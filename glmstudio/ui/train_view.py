@@ -83,7 +83,8 @@ class View:
     def on_look(self, request: gr.Request, sent: dict[str, int], chosen: str, overlaid: tuple[str, ...]) -> list[Any]:
         """Chart, status and list, each only where it differs from what this browser has."""
         lang = language_of(request)
-        waiting = self._studio.queue.waiting()
+        queue = self._studio.queue
+        waiting = queue.waiting()
         runs = in_order(self._studio.runs(), waiting)
         known = {run.id: run for run in runs}
         shown = known.get(chosen) or next((run for run in runs if run.id not in waiting), runs[0] if runs else None)
@@ -92,10 +93,12 @@ class View:
         progress = self._studio.progress(shown.id) if shown else None
         values = (
             self._chart([shown, *others] if shown else [], lang),
-            status_html(shown, progress, latest, lang),
+            status_html(
+                shown, progress, latest, lang, pausing=bool(shown and shown.id == queue.active_id and queue.pausing)
+            ),
             runs_html(runs, shown.id if shown else "", overlaid, lang, waiting),
             shown is not None and shown.status in RESUMABLE,
-            self._studio.queue.held,
+            queue.held,
         )
         marks = dict(zip(("chart", "status", "runs", "resume", "go"), map(hash, values), strict=True))
         if marks == sent:

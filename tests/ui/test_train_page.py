@@ -114,10 +114,14 @@ def test_a_run_is_seen_growing_after_a_reload_and_in_a_second_tab(browser, progr
     stop_the_run(page)
 
 
-def test_runs_wait_in_the_queue_change_places_and_start_by_themselves(page, program):
+def test_runs_wait_behind_a_paused_one_change_places_and_start_by_themselves(page, program):
     queue, rows = page.locator("#train-queue"), page.locator("#train-runs tr:has(.run-order)")
     start_a_run(page, "500")
     active = page.locator("#train-runs tr.chosen").get_attribute("data-run")
+    page.locator("#train-pause").click()
+    expect(page.locator("#train-status")).to_contain_text("已暂停")
+    expect(page.locator("#header")).to_contain_text("已暂停")
+    expect(page.locator("#train-pause")).to_have_count(0)
     box(page, "train-num-train-epochs").fill("3")
     for count in (1, 2, 3):
         expect(queue).to_be_enabled()
@@ -132,6 +136,11 @@ def test_runs_wait_in_the_queue_change_places_and_start_by_themselves(page, prog
     expect(rows).to_have_count(2)
     assert not (program[1] / "checkpoints" / waiting[2]).exists()
     assert page.locator("#train-runs tr.chosen").get_attribute("data-run") == active
+    paused, step = RunFolder(program[1] / "checkpoints" / active), points(page)
+    assert paused.read().step in paused.numbered()
+    page.locator("#train-continue").click()
+    wait_for_points(page, step + 5)
+    expect(page.locator("#train-status")).to_contain_text("训练中")
     page.locator("#train-stop").click()
     expect(page.locator(f"#train-runs tr[data-run={active}]")).to_contain_text("已停止", timeout=60_000)
     for run in waiting[:2]:

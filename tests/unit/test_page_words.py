@@ -27,12 +27,14 @@ def seen(html: str) -> str:
 
 def test_the_header_says_what_is_resident_and_what_trains():
     status = BaseStatus("ready", "embedded", "chatglm", "cpu", "bfloat16", 430 * 2**20, 12_000_000)
-    run = SimpleNamespace(number=3, step=0, total=400)
+    run = SimpleNamespace(number=3, step=0, total=400, status="running")
     progress = SimpleNamespace(step=120, total=400, seconds_left=70.0)
     html = header_html(status, Training(run, progress), "en")
     assert "demonstration" in seen(html)
     assert "● ready CPU bf16 0.42 GB Run 3: 120/400 01:10 left" in seen(html)
     assert 'style="width:30.0%"' in html
+    run.status = "paused"
+    assert "Run 3: 120/400 paused" in seen(header_html(status, Training(run, progress), "en"))
     assert "就绪" in header_html(status, None, "zh")
     small = dataclasses.replace(status, dtype="float32", quantization="4bit")
     assert "CPU fp32 · 4bit 0.42 GB" in seen(header_html(small, None, "en"))

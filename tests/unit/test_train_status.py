@@ -21,7 +21,9 @@ RUN = Run(
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("status", ["queued", "running", "stopping", "finished", "stopped", "failed", "interrupted"])
+@pytest.mark.parametrize(
+    "status", ["queued", "running", "paused", "stopping", "finished", "stopped", "failed", "interrupted"]
+)
 def test_every_status_has_its_word_in_status_and_list(status, language):
     run = replace(RUN, status=status)
     word = t(f"status.{status}", language)
@@ -35,6 +37,16 @@ def test_a_run_of_this_process_shows_its_progress():
     for fact in ("run 3", "step 121 / 400", "5.1 steps/s", "3,900 tokens/s", "01:10 left", "1.0 GB", "width:30.2%"):
         assert fact in shown
     assert "evaluating" in train_status.status_html(RUN, replace(progress, phase="evaluating"), {}, "en")
+
+
+def test_a_pause_is_announced_and_says_what_is_kept():
+    progress = Progress(121, 400, steps_per_second=5.1, tokens_per_second=3900.0, seconds_left=70.0, phase="training")
+    assert "pausing…" in train_status.status_html(RUN, progress, {}, "en", pausing=True)
+    shown = train_status.status_html(replace(RUN, status="paused"), progress, {}, "en", pausing=True)
+    for fact in ("run 3 · paused", "step 121 / 400", "01:10 left", "kept up to step 121"):
+        assert fact in shown
+    for fact in ("steps/s", "pausing…"):
+        assert fact not in shown
 
 
 def test_a_run_of_another_process_shows_what_its_file_says():
@@ -80,4 +92,7 @@ def test_the_check_says_the_worst_first_and_names_fields_by_their_labels():
 def test_the_check_is_ready_only_with_data_and_no_active_run():
     assert t("train.ready", "en") in train_status.check_html(True, [], [], None, "en")
     assert t("train.no-data", "en") in train_status.check_html(False, [], [], None, "en")
-    assert "run 3" in train_status.check_html(True, [], [], RUN, "en")
+    assert "run 3 is training" in train_status.check_html(True, [], [], RUN, "en")
+    assert "run 3 is paused" in train_status.check_html(True, [], [], replace(RUN, status="paused"), "en")
+    several = replace(RUN, settings=TrainingSettings(num_processes=2))
+    assert "cannot pause" in train_status.check_html(True, [], [], several, "en")
