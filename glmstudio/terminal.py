@@ -44,6 +44,9 @@ class RunPrinter:
                 former = record.values.get("former")
                 change = f"{former:.5f} --> " if former is not None else ""
                 print(f"  best dev loss {change}{record.values['loss']:.5f}; adapter kept in best/", flush=True)
+            elif record.kind == "event" and record.values["code"] == "token-budget-halved":
+                before, after = record.values["from"], record.values["to"]
+                print(f"  memory ran out: token budget {before} --> {after}; the step is made again", flush=True)
 
     def _train_line(self, record: metrics.MetricRecord, progress: "Progress") -> None:
         if self._every is None and time.monotonic() - self._printed < SECONDS_BETWEEN_LINES:

@@ -124,6 +124,13 @@ class Recorder(TrainerCallback):
         self.progress = dataclasses.replace(self.progress, memory_bytes=self._memory_bytes(), **changes)
         self._on_progress(self.progress)
 
+    def halved(self, before: int, after: int) -> None:
+        """The token budget, because memory ran out; with the last whole step, because the next one is made again."""
+        self._folder.update(token_budget=after, halved_from=before)
+        event = {"code": "token-budget-halved", "from": before, "to": after}
+        self._metrics.write("event", step=self.progress.step, epoch=self.progress.epoch, **event)
+        self.tell()
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._folder.update(total=state.max_steps)
         self.tell(step=state.global_step, epoch=state.epoch, total=state.max_steps, phase="training")

@@ -66,7 +66,9 @@ class Run:
     `number` is that of `run-0007`, 0 for other folder names. `step` and `total` count optimizer steps; times are
     seconds since 1970; `error` is a code with its params. `process` tells whether whoever wrote this is still there.
     A run that was gone on with started when it did so last; `earlier_seconds` were trained before, and since then it
-    was paused for `paused_seconds`. `token_budget` (0: none) and gradient `checkpointing` are those it began with.
+    was paused for `paused_seconds`. `token_budget` (0: none) and gradient `checkpointing` are those it began with,
+    unless memory ran out and the budget was halved: then `halved_from` is the former one, and a run that goes on keeps
+    the half and is not halved again.
     """
 
     id: str
@@ -88,6 +90,7 @@ class Run:
     best_step: int = 0
     best_eval_loss: float | None = None
     token_budget: int = 0
+    halved_from: int = 0
     checkpointing: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     process: dict[str, float] = field(default_factory=dict)

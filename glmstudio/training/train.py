@@ -1,6 +1,5 @@
 """THE training function: page, command line and tests call this one. Knows no page, no words and no data file."""
 
-import gc
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from glmstudio.training.callbacks import LetOthersIn, Progress, Recorder, StopWh
 from glmstudio.training.frozen_linears import drop_frozen_linears, use_frozen_linears
 from glmstudio.training.guards import StepGuard
 from glmstudio.training.loss import agrees_with_model, batch_form
+from glmstudio.training.memory_shortage import free_memory, is_shortage
 from glmstudio.training.pace import Pace
 from glmstudio.training.pause_wish import PauseWish
 from glmstudio.training.pausing import PauseWhenAsked
@@ -34,9 +34,6 @@ from glmstudio.training.token_cache import TokenCache
 from glmstudio.training.trainer import AdapterTrainer
 
 __all__ = ["Progress", "train"]
-
-# How the CPU's allocator words it; torch has no type for that error.
-CPU_OUT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory")
 
 
 def train(
@@ -85,7 +82,7 @@ def train(
                 drop_thin_products(resident.base.model)
                 resident.end_training()
                 resident.base.model.activation_checkpointing_disable()
-                _free_memory()
+                free_memory()
         folder.discard_half_written()
         return folder.update(status="stopped" if asked else "finished", finished_at=time.time())
     except Exception as error:
@@ -135,7 +132,8 @@ def _train(
         folder=folder,
         pace=pace,
         batch_size=settings.per_device_train_batch_size,
-        token_budget=run.token_budget,
+        run=run,
+        on_halved=lambda before, after: recorder.halved(before, after),
         save_total_limit=settings.save_total_limit,
         guard=guard,
         here=here,
@@ -218,19 +216,12 @@ def _on(value: object, device: torch.device) -> object:
     return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
-def _free_memory() -> None:
-    # Trainer, optimizer and callbacks refer to each other in circles: their memory comes back only with a collection.
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def _failure(error: Exception, folder: RunFolder) -> StudioError:
     """The error as a code that a person can act on."""
     if isinstance(error, StudioError):
         return error
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text for words in CPU_OUT_OF_MEMORY):
+    if is_shortage(error):
         return StudioError("out-of-memory", run=folder.path.name)
     if isinstance(error, OSError) and error.errno == ENOSPC:
         return StudioError("disk-full", folder=str(folder.path))

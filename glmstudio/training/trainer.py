@@ -3,7 +3,7 @@
 Schedules, clipping, optimizer and resumable state stay the Trainer's own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,10 @@ from glmstudio.training.batches import LikeLengths, by_length, collate, split_st
 from glmstudio.training.callbacks import StepStart
 from glmstudio.training.guards import StepGuard
 from glmstudio.training.loss import batch_form, ready, target_loss
+from glmstudio.training.memory_shortage import TokenBudget, free_memory, is_shortage, largest_batch
 from glmstudio.training.pace import Pace
 from glmstudio.training.ranks import Ranks, SharedWish
-from glmstudio.training.runs import RunFolder, write_about
+from glmstudio.training.runs import Run, RunFolder, write_about
 
 # The keys of trainer_state.json under which a checkpoint keeps the loss since the record before, and those before it.
 UNRECORDED, LOSSES = "unrecorded", "losses"
@@ -41,7 +42,8 @@ class AdapterTrainer(Trainer):
     """Trains the adapter "default" of a PeftModel, or the prefix of a PrefixModel, on rendered rows.
 
     The loss is the mean over the target tokens of the whole optimizer step, however it is cut into micro-batches: by
-    `token_budget`, without one by `batch_size` rows. The pace hears how many tokens each step has.
+    the run's `token_budget`, without one by `batch_size` rows; where memory runs out it is halved, once a run, and the
+    step is made again. The pace hears how many tokens each step has.
     """
 
     def __init__(
@@ -54,7 +56,8 @@ class AdapterTrainer(Trainer):
         folder: RunFolder,
         pace: Pace,
         batch_size: int,
-        token_budget: int,
+        run: Run,
+        on_halved: Callable[[int, int], None],
         save_total_limit: int,
         guard: StepGuard,
         here: Ranks,
@@ -66,8 +69,16 @@ class AdapterTrainer(Trainer):
         self.add_callback(StepStart(self._remember, self._forget))
         self._before_step: RandomNumbers | None = None
         self._lengths = [len(row.ids) for row in train]
-        self._split = partial(split_step, batch_size=batch_size, padded=form is collate)
-        self.token_budget = token_budget
+        padded = form is collate
+        self._split = partial(split_step, batch_size=batch_size, padded=padded)
+        most_rows = -(-arguments.train_batch_size // here.count) if run.token_budget else batch_size
+        self._budget = TokenBudget(
+            run.token_budget,
+            run.halved_from,
+            largest=largest_batch(self._lengths, most_rows, padded=padded),
+            longest=max(self._lengths),
+            on_halved=on_halved,
+        )
         self._folder = folder
         self._pace = pace
         self._save_total_limit = save_total_limit
@@ -105,20 +116,37 @@ class AdapterTrainer(Trainer):
         if self.control.should_training_stop:
             raise _StepLeft
         with self._here.together():
-            loss = self._backward(model, inputs, num_items_in_batch)
+            loss = self._backward_again_if_short(model, inputs, num_items_in_batch)
         if self._here.count > 1:
             self._here.add_gradients(model.parameters())
             self._stop.exchange()
-            loss = torch.tensor(*self._here.sum(float(loss)), device=loss.device)
+            total, halvings = self._here.sum(float(loss), self._budget.halved_from)
+            loss = torch.tensor(total, device=loss.device)
+            # A process that ran short has made its share again by itself; from the next step on all cut alike.
+            if halvings:
+                self._budget.halve()
         self._refuse(self._guard.of_loss(float(loss)))
         return loss
+
+    def _backward_again_if_short(self, model: Any, inputs: list[int], targets: int) -> torch.Tensor:
+        """As `_backward`; where memory runs out with half the token budget, as if that had been it from the first."""
+        try:
+            return self._backward(model, inputs, targets)
+        except Exception as error:
+            if not is_shortage(error) or not self._budget.halve():
+                raise
+        # Behind the handler: the error holds what the pass that failed had in memory.
+        model.zero_grad()
+        _use_random_numbers(self._before_step)
+        free_memory()
+        return self._backward(model, inputs, targets)
 
     def _backward(self, model: Any, inputs: list[int], targets: int) -> torch.Tensor:
         """The share of these rows in a mean over so many target tokens; gradients are added up, one micro-batch after
         the other. Others get their turn between two of them."""
         model.train()
         shares = [torch.zeros((), device=self.args.device)] if not inputs else []
-        for part in self._split(inputs, self._lengths, token_budget=self.token_budget):
+        for part in self._split(inputs, self._lengths, token_budget=self._budget.tokens):
             if shares:
                 self.control = self.callback_handler.on_substep_end(self.args, self.state, self.control)
                 if self.control.should_training_stop:
@@ -144,7 +172,8 @@ class AdapterTrainer(Trainer):
         self.model.eval()
         total, targets = 0.0, 0
         with self._here.together():
-            for part in self._here.share(self._split(by_length(lengths), lengths, token_budget=self.token_budget)):
+            parts = self._split(by_length(lengths), lengths, token_budget=self._budget.tokens)
+            for part in self._here.share(parts):
                 batch = self._prepare_inputs(self.data_collator([rows[number] for number in part]))
                 with torch.no_grad():
                     total += target_loss(self.model, batch).item()

@@ -36,6 +36,8 @@ def status_html(
     step = max(run.step, progress.step if progress else 0, train.step if train else 0)
     share = 100.0 if run.status == "finished" else 100 * step / run.total if run.total else 0.0
     facts = _going_facts(run, progress, latest, step, pausing, lang) if run.status in LIVE else _ended_facts(run, lang)
+    if run.halved_from:
+        facts.append(t("train.halved", lang, before=f"{run.halved_from:,}", after=f"{run.token_budget:,}"))
     if run.total:
         facts.insert(0, t("train.step", lang, step=f"{step:,}", total=f"{run.total:,}"))
     spans = "".join(f'<span class="fact">{escape(fact)}</span>' for fact in facts)

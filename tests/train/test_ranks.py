@@ -84,6 +84,15 @@ def test_what_fails_in_one_process_ends_both_and_is_recorded_once(place: Path, t
     assert "MemoryError" in RunFolder(place / "failed").log_path.read_text()
 
 
+def test_memory_that_runs_out_in_one_process_halves_the_budget_of_both(place: Path) -> None:
+    run = RunFolder(place / "short").read()
+    assert (run.status, run.step, run.halved_from) == ("finished", run.total, UNEVEN.token_budget)
+    assert run.token_budget < UNEVEN.token_budget
+    assert [record.values["code"] for record in records(place / "short", "event")].count("token-budget-halved") == 1
+    for name, weight in weights(place / "plain" / "last").items():
+        assert (weights(place / "short" / "last")[name] - weight).abs().max() < 1e-5, name
+
+
 def test_the_page_starts_such_a_run_follows_and_stops_it(place: Path, tmp_path: Path) -> None:
     studio = Studio(Workspace(tmp_path), base=BaseWish(str(place / "base"), device="cpu", dtype="fp32"))
     studio.load_base()

@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +71,26 @@ def main(place: Path) -> None:
         runs.run("stopped", TWO, DROPOUT, should_stop=lambda: not here.first and next(asked) > 2)
         told: dict[str, Any] = {"stopped at": runs.hashes.pop("stopped")}
         runs.run("stopped", TWO, DROPOUT)
+        with short_in_second(here):
+            runs.run("short", TWO, PLAIN)
         runs.run("long", LONG, PLAIN, should_stop=lambda: True)
         told |= {"hashes": runs.hashes, "failure": failure(runs, here)}
         (place / f"{here.index}.json").write_text(json.dumps(told))
+
+
+@contextmanager
+def short_in_second(here: Ranks) -> Iterator[None]:
+    """Lets memory run out once, in the second process alone and the second micro-batch of its first step."""
+    loss, calls = trainer.target_loss, iter(range(1000))
+
+    def breaks(*arguments: Any) -> Any:
+        if here.index == 1 and next(calls) == 1:
+            raise MemoryError
+        return loss(*arguments)
+
+    trainer.target_loss = breaks
+    yield
+    trainer.target_loss = loss
 
 
 def failure(runs: Runs, here: Ranks) -> tuple[str, dict[str, object]]:
