@@ -38,7 +38,8 @@ class LoraSettings:
 @dataclass(frozen=True)
 class TrainingSettings:
     """TrainingArguments' names. Lengths are tokens, rates are per optimizer step; `eval_steps` 0 means each epoch,
-    `save_steps` 0 means together with each evaluation. `method` ptuning is P-Tuning v2, whose `pre_seq_len` virtual
+    `save_steps` 0 means together with each evaluation. `early_stopping_patience` counts evaluations in a row without a
+    better dev loss, 0 never ends a run for them. `method` ptuning is P-Tuning v2, whose `pre_seq_len` virtual
     tokens and `prefix_projection` are under their official names; LoRA leaves both alone. An optimizer step is
     `per_device_train_batch_size` * `gradient_accumulation_steps` rows in each of `num_processes` processes, computed in
     micro-batches of at most `token_budget` tokens; 0: of a batch each."""
@@ -54,6 +55,7 @@ class TrainingSettings:
     max_source_length: int = setting(400, 8, 32768)
     max_target_length: int = setting(300, 4, 32768)
     eval_steps: int = setting(0, 0, 1_000_000)
+    early_stopping_patience: int = setting(0, 0, 1000)
     save_steps: int = setting(0, 0, 1_000_000)
     logging_steps: int = setting(1, 1, 100_000)
     warmup_ratio: float = setting(0.05, 0.0, 1.0)

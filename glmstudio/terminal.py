@@ -44,6 +44,8 @@ class RunPrinter:
                 former = record.values.get("former")
                 change = f"{former:.5f} --> " if former is not None else ""
                 print(f"  best dev loss {change}{record.values['loss']:.5f}; adapter kept in best/", flush=True)
+            elif record.kind == "event" and record.values["code"] == "stopped-early":
+                print(f"  no better dev loss since step {record.values['best_step']}: stopped early", flush=True)
             elif record.kind == "event" and record.values["code"] == "token-budget-halved":
                 before, after = record.values["from"], record.values["to"]
                 print(f"  memory ran out: token budget {before} --> {after}; the step is made again", flush=True)
@@ -62,7 +64,8 @@ class RunPrinter:
 
     def close(self, run: "Run") -> None:
         best = f", best dev loss {run.best_eval_loss:.5f} at step {run.best_step}" if run.best_step else ""
-        print(f"{run.status} at step {run.step}/{run.total}{best}: {self._path.parent}")
+        ended = "stopped early" if run.stopped_early else run.status
+        print(f"{ended} at step {run.step}/{run.total}{best}: {self._path.parent}")
 
 
 def clock(seconds: float | None) -> str:

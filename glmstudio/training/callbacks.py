@@ -12,6 +12,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from glmstudio.models.gate import Gate
+from glmstudio.training.early_stopping import EarlyStop
 from glmstudio.training.metrics import MetricWriter
 from glmstudio.training.pace import Pace
 from glmstudio.training.runs import RunFolder
@@ -94,7 +95,8 @@ class StopWhenAsked(TrainerCallback):
 class Recorder(TrainerCallback):
     """Writes metric records, the best dev loss and `run.json`, and tells the progress.
 
-    `keep_best` saves the adapter of this moment; `memory_bytes` measures; `progress` is what is known at the start.
+    `keep_best` saves the adapter of this moment; `memory_bytes` measures; `progress` is what is known at the start;
+    `early` hears of every evaluation whether it was the best.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Recorder(TrainerCallback):
         keep_best: Callable[[], None],
         memory_bytes: Callable[[], int],
         progress: Progress,
+        early: EarlyStop,
     ) -> None:
         self._folder = folder
         self._pace = pace
@@ -114,6 +117,7 @@ class Recorder(TrainerCallback):
         self._keep_best = keep_best
         self._memory_bytes = memory_bytes
         self._memory_written = self._run_updated = float("-inf")
+        self._early = early
         self.progress = progress
 
     def close(self) -> None:
@@ -169,11 +173,14 @@ class Recorder(TrainerCallback):
         loss, former = metrics["eval_loss"], self.progress.best_eval_loss
         records: list[tuple[str, dict[str, Any]]] = [("eval", {"loss": loss})]
         best: dict[str, Any] = {}
-        if former is None or loss < former:
+        better = former is None or loss < former
+        if better:
             self._keep_best()
             best = {"best_step": state.global_step, "best_eval_loss": loss}
             self._folder.update(step=state.global_step, **best)
             records.append(("event", {"code": "best", "loss": loss, "former": former}))
+        if self._early.count(better) and state.global_step < state.max_steps:
+            records.append(("event", {"code": "stopped-early", "best_step": self.progress.best_step}))
         # Last of all: a run that goes on takes the record as the sign that everything before it was done.
         self._metrics.write_together(*records, step=state.global_step, epoch=state.epoch)
         self.tell(phase="training", eval_loss=loss, **best)

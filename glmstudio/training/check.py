@@ -32,15 +32,16 @@ def check(
 
     Rows are told by id, or by their 1-based place among train and then dev rows. Codes of errors: `setting-bounds`,
     `setting-choice`, `train-empty`, `base-not-ready`, `no-tokenizer`, `no-chat-template`, `chat-template-unfit`,
-    `lora-targets`, `ptuning-family`, `report-missing`, `launch-devices`; of warnings: `no-dev`, `launch-memory`,
-    `ptuning-rate`, `prompt-cut`, `target-cut`, `batch-beyond-rows` and those of `dataset_findings`; of the rest: `plan`
-    (rows, steps and, with a base, the tokens of the longest row).
+    `lora-targets`, `ptuning-family`, `report-missing`, `launch-devices`, `early-stopping-no-dev`; of warnings:
+    `no-dev`, `launch-memory`, `ptuning-rate`, `prompt-cut`, `target-cut`, `batch-beyond-rows` and those of
+    `dataset_findings`; of the rest: `plan` (rows, steps and, with a base, the tokens of the longest row).
     """
     found = [_of_error(error) for error in (*out_of_bounds(lora), *out_of_bounds(settings))]
     in_bounds = not found
     found += dataset_findings([*train, *dev])
     found += [Finding("train-empty", "error")] if not train else []
     found += [Finding("no-dev", "warning")] if train and not dev else []
+    found += [Finding("early-stopping-no-dev", "error")] if settings.early_stopping_patience and not dev else []
     found += _of_base(base, lora, settings)
     found += _of_processes(base, settings)
     found += _of_rate(settings)

@@ -27,7 +27,8 @@ STATE_FILES = frozenset({"optimizer.pt", "scheduler.pt", "trainer_state.json"})
 class Standing:
     """Where a run goes on: behind `step`, from `checkpoint`; None where it begins anew with the same seed.
 
-    `eval_loss` and the best are those of the records up to there; `evaluated` whether one of them is of this step.
+    `eval_loss` and the best are those of the records up to there, `missed` the evaluations behind the best; `evaluated`
+    tells whether one of them is of this step.
     """
 
     step: int = 0
@@ -35,6 +36,7 @@ class Standing:
     eval_loss: float | None = None
     best_step: int = 0
     best_eval_loss: float | None = None
+    missed: int = 0
     evaluated: bool = False
 
 
@@ -102,6 +104,7 @@ def standing(folder: RunFolder) -> Standing:
         eval_loss=losses[max(losses)] if losses else None,
         best_step=best,
         best_eval_loss=losses.get(best),
+        missed=sum(found > best for found in losses),
         evaluated=step in losses,
     )
 

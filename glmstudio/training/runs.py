@@ -68,7 +68,7 @@ class Run:
     A run that was gone on with started when it did so last; `earlier_seconds` were trained before, and since then it
     was paused for `paused_seconds`. `token_budget` (0: none) and gradient `checkpointing` are those it began with,
     unless memory ran out and the budget was halved: then `halved_from` is the former one, and a run that goes on keeps
-    the half and is not halved again.
+    the half and is not halved again. `stopped_early` tells a finished run whose dev loss got no better for too long.
     """
 
     id: str
@@ -91,6 +91,7 @@ class Run:
     best_eval_loss: float | None = None
     token_budget: int = 0
     halved_from: int = 0
+    stopped_early: bool = False
     checkpointing: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     process: dict[str, float] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training.arguments import training_arguments
 from glmstudio.training.callbacks import LetOthersIn, Progress, Recorder, StopWhenAsked
+from glmstudio.training.early_stopping import EarlyStop
 from glmstudio.training.frozen_linears import drop_frozen_linears, use_frozen_linears
 from glmstudio.training.guards import StepGuard
 from glmstudio.training.loss import agrees_with_model, batch_form
@@ -142,6 +143,7 @@ def _train(
     if not here.first:
         # The same start, but dropout of its own.
         torch.manual_seed(settings.seed + here.index)
+    early = EarlyStop(settings.early_stopping_patience, start.missed)
     recorder = Recorder(
         folder,
         pace,
@@ -149,11 +151,12 @@ def _train(
         keep_best=lambda: trainer.keep("best"),
         memory_bytes=lambda: resident.memory_bytes,
         progress=_progress_at(start),
+        early=early,
     )
     stop = StopWhenAsked(wish, folder)
     paused = PauseWhenAsked(pause, stop, keep=trainer.keep_state, folder=folder, gate=resident.gate, pace=pace)
     # The order counts: what a stop changes is recorded, and the time that others take is no time of the step.
-    for callback in (paused, stop, recorder, LetOthersIn(resident.gate)):
+    for callback in (paused, stop, recorder, early, LetOthersIn(resident.gate)):
         trainer.add_callback(callback)
     try:
         with reporting(settings.report_to if here.first else "none", folder, start.step) as trackers:
@@ -165,7 +168,8 @@ def _train(
         # The folder knows the best of an earlier sitting that got further than its newest checkpoint.
         if folder.read().best_eval_loss is None:
             trainer.keep("best")
-        folder.update(step=trainer.state.global_step)
+        step, steps = trainer.state.global_step, trainer.state.max_steps
+        folder.update(step=step, stopped_early=early.due and step < steps)
     finally:
         recorder.close()
     return stop.asked

@@ -34,7 +34,8 @@ def status_html(
         return f'<p class="empty-hint">{t("train.no-run", lang)}</p>'
     train = latest.get("train")
     step = max(run.step, progress.step if progress else 0, train.step if train else 0)
-    share = 100.0 if run.status == "finished" else 100 * step / run.total if run.total else 0.0
+    whole = run.status == "finished" and not run.stopped_early
+    share = 100.0 if whole else 100 * step / run.total if run.total else 0.0
     facts = _going_facts(run, progress, latest, step, pausing, lang) if run.status in LIVE else _ended_facts(run, lang)
     if run.halved_from:
         facts.append(t("train.halved", lang, before=f"{run.halved_from:,}", after=f"{run.token_budget:,}"))
@@ -44,8 +45,12 @@ def status_html(
     reason = f'<p class="reason">{escape(_failure(run, lang))}</p>' if run.error else ""
     return (
         f'<div class="run-status run-{run.status}"><div class="bar"><i style="width:{share:.1f}%"></i></div>'
-        f"<p><b>{escape(run_name(run, lang))} · {t(f'status.{run.status}', lang)}</b>{spans}</p>{reason}</div>"
+        f"<p><b>{escape(run_name(run, lang))} · {_status(run, lang)}</b>{spans}</p>{reason}</div>"
     )
+
+
+def _status(run: "Run", lang: str) -> str:
+    return t(f"status.{'stopped-early' if run.stopped_early else run.status}", lang)
 
 
 def _going_facts(
@@ -141,7 +146,7 @@ def _run_row(run: "Run", chosen: bool, overlaid: bool, lang: str, order: str) ->
     )
     cells = (
         f'<button class="run-pick">{escape(run_name(run, lang))}</button>',
-        f'<span class="run-{run.status}">{t(f"status.{run.status}", lang)}</span>{order}',
+        f'<span class="run-{run.status}">{_status(run, lang)}</span>{order}',
         escape(run.dataset),
         f"{run.step:,} / {run.total:,}",
         best,
