@@ -22,6 +22,7 @@ from glmstudio.scoreboards import Scoreboards
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings, recommended
 from glmstudio.training import metrics, resume, runs
 from glmstudio.training.row_ids import keep_row_ids
+from glmstudio.training.check import optimizer_steps
 from glmstudio.training.run_config import as_command, as_yaml, write_yaml
 from glmstudio.workspace import Workspace
 
@@ -190,7 +191,10 @@ class Studio:
             frozen = snapshot.freeze(*self.training_rows(dataset), self.workspace.snapshots)
             run_id = runs.new_run_id(self.workspace.checkpoints)
             folder = runs.RunFolder(self.workspace.run_folder(run_id))
-            folder.create(snapshot_id=frozen.id, dataset=dataset, base=resident.base, lora=lora, settings=settings)
+            folder.create(
+                snapshot_id=frozen.id, dataset=dataset, base=resident.base, lora=lora, settings=settings,
+                total=optimizer_steps(len(frozen.train), settings),
+            )  # fmt: skip
             write_yaml(folder.path, self._asked(dataset) | {"snapshot_id": frozen.id}, lora, settings)
             keep_row_ids(folder.path, frozen.train)
             return Waiting(run_id)

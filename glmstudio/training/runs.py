@@ -135,9 +135,11 @@ class RunFolder:
         base: "Base",
         lora: LoraSettings,
         settings: TrainingSettings,
+        total: int = 0,
         overwrite: bool = False,
     ) -> Run:
-        """Writes `run.json` of a queued run; with `overwrite` the run that was there is removed first.
+        """Writes `run.json` of a queued run; with `overwrite` the run that was there is removed first. `total` are the
+        steps that it will make, 0 where nobody asks before it trains.
 
         Raises StudioError `run-exists`, and `run-active` for one that a living process trains.
         """
@@ -156,6 +158,7 @@ class RunFolder:
             base=BaseFacts.of(base),
             lora=lora,
             settings=settings,
+            total=total,
             token_budget=settings.token_budget,
             checkpointing=settings.gradient_checkpointing == "on",
             created_at=time.time(),

@@ -148,7 +148,7 @@ def _run_row(run: "Run", chosen: bool, overlaid: bool, lang: str, order: str) ->
         f'<button class="run-pick">{escape(run_name(run, lang))}</button>',
         f'<span class="run-{run.status}">{_status(run, lang)}</span>{order}',
         escape(run.dataset),
-        f"{run.step:,} / {run.total:,}",
+        f"{run.step:,} / {run.total:,}" if run.total else "–",
         best,
         time.strftime("%m-%d %H:%M", time.localtime(run.created_at)),
     )

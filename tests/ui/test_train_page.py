@@ -129,6 +129,7 @@ def test_runs_wait_behind_a_paused_one_change_places_and_start_by_themselves(pag
         expect(rows).to_have_count(count)
     expect(page.locator("#header")).to_contain_text("3 个排队")
     waiting = [rows.nth(place).get_attribute("data-run") for place in range(3)]
+    steps = re.search(r"0 / (\d+)", rows.nth(0).inner_text())[1]
     rows.nth(1).locator("[data-order=up]").click()
     expect(rows.nth(0)).to_have_attribute("data-run", waiting[1])
     page.once("dialog", lambda dialog: dialog.accept())
@@ -144,7 +145,9 @@ def test_runs_wait_behind_a_paused_one_change_places_and_start_by_themselves(pag
     page.locator("#train-stop").click()
     expect(page.locator(f"#train-runs tr[data-run={active}]")).to_contain_text("已停止", timeout=60_000)
     for run in waiting[:2]:
-        expect(page.locator(f"#train-runs tr[data-run={run}]")).to_contain_text("完成", timeout=60_000)
+        ended = page.locator(f"#train-runs tr[data-run={run}]")
+        expect(ended).to_contain_text("完成", timeout=60_000)
+        expect(ended).to_contain_text(f"{steps} / {steps}")
     ended = [RunFolder(program[1] / "checkpoints" / run).read().finished_at for run in waiting[:2]]
     assert ended[1] < ended[0]
     expect(queue).to_have_count(0)

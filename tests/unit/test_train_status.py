@@ -67,6 +67,12 @@ def test_a_finished_run_shows_its_best():
         assert fact in shown
 
 
+def test_the_steps_of_a_run_are_a_dash_until_they_are_known():
+    waiting = replace(RUN, status="queued", step=0)
+    assert "<td>0 / 400</td>" in train_status.runs_html([waiting], "", (), "en")
+    assert "<td>–</td><td>–</td>" in train_status.runs_html([replace(waiting, total=0)], "", (), "en")
+
+
 def test_no_name_becomes_markup():
     run = replace(RUN, number=0, id="<img>")
     assert "<img>" not in train_status.status_html(run, None, {}, "en")
