@@ -26,4 +26,4 @@ def build(studio: "Studio", page: "Page") -> None:
     def on_tick(request: gr.Request, sent: dict[str, int], chosen: str, overlaid: tuple[str, ...], *form: Any) -> Any:
         return [*view.on_look(request, sent, chosen, overlaid), *setup.on_tick(request, *form)]
 
-    page.on_tick(on_tick, [*view.asked, *setup.ticking], [*view.shown, setup.situation, *setup.looked])
+    page.on_tick(on_tick, [*view.asked, *setup.ticking], [*view.shown, *setup.looked])

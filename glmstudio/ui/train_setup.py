@@ -76,8 +76,8 @@ class Setup:
         self.situation = gr.State("")
         self.recommended = gr.State(self._usual("standard", "lora"))
         self.ticking = [self.situation, self.dataset, *self.form.inputs]
-        self.running = [self.pause, self.go_on, self.stop]
-        self.looked = [self.facts, self.check, self.needs, self.start, self.queue, *self.running, *self.commands]
+        self.running = [self.situation, self.pause, self.go_on, self.stop]
+        self.looked = [*self.running, self.facts, self.check, self.needs, self.start, self.queue, *self.commands]
 
     def _place_data(self) -> None:
         with gr.Row(elem_classes="glm-line", elem_id="train-data"):
@@ -134,13 +134,13 @@ class Setup:
 
     def on_tick(self, request: gr.Request, last: str, dataset: str | None, *typed: Any) -> list[Any]:
         """Looks again when data, base or active run have changed."""
-        now = f"{dataset} {self._situation()}"
-        return [gr.skip()] * 11 if now == last else [now, *self.on_look(request, dataset, *typed)]
+        same = last == self._situation(dataset)
+        return [gr.skip()] * len(self.looked) if same else self.on_look(request, dataset, *typed)
 
-    def _situation(self) -> str:
+    def _situation(self, dataset: str | None) -> str:
         active, queue = self._studio.active_run(), self._studio.queue
         run = f"{active.id} {active.status} {queue.pausing} {queue.stopping}" if active else "-"
-        return f"{self._studio.base_status().state} {run}"
+        return f"{dataset} {self._studio.base_status().state} {run}"
 
     def on_method(self, method: str) -> list[Any]:
         """Shows the fields of the method, hides those of the other."""
@@ -170,7 +170,8 @@ class Setup:
 
     def on_look(self, request: gr.Request, dataset: str | None, *typed: Any) -> list[Any]:
         """Checks the form as it stands: facts, everything wrong at once, needs, buttons, command line."""
-        lang = language_of(request)
+        # As of now: where this look arrives behind a later one, the next tick finds that it is of old.
+        lang, situation = language_of(request), self._situation(dataset)
         (lora, settings), problems = self.form.read(typed)
         findings = self._studio.check_run(dataset, lora, settings) if dataset else []
         status, active = self._studio.base_status(), self._studio.active_run()
@@ -181,12 +182,13 @@ class Setup:
         summary = next((found for found in self._studio.datasets() if found.name == dataset), None)
         plan = next((found.params for found in findings if found.code == "plan"), {})
         return [
+            situation,
+            *self._running(active),
             facts_html(summary, plan, lang),
             check_html(bool(dataset), problems, findings, active, lang),
             needs_html(status.memory_bytes, *self._time(plan, settings), lang),
             gr.update(interactive=clear and active is None),
             gr.update(interactive=clear, visible=active is not None),
-            *self._running(active),
             self._studio.command_line(dataset, lora, settings) if dataset else "",
             self._studio.run_yaml(dataset, lora, settings) if dataset else "",
         ]
@@ -208,7 +210,7 @@ class Setup:
         """Starts the run; the view follows it."""
         (lora, settings), _ = self.form.read(typed)
         self._studio.start_run(dataset, lora, settings)
-        return [gr.update(interactive=False), *self._running(self._studio.active_run()), "", ()]
+        return [gr.update(interactive=False), "", *self._running(self._studio.active_run()), "", ()]
 
     def on_queue(self, request: gr.Request, dataset: str, *typed: Any) -> None:
         """Puts the run behind the others; the view stays with what it shows."""
@@ -231,7 +233,8 @@ class Setup:
         active = self._studio.active_run()
         if active is not None:
             verb(active.id)
-        return self._running(active)
+        # The next tick looks again.
+        return ["", *self._running(active)]
 
     def _running(self, active: "Run | None") -> list[Any]:
         """The buttons of the active run: pause or continue, stop."""

@@ -38,8 +38,9 @@ def open_train(page: Page) -> None:
 
 
 def start_a_run(page: Page, epochs: str) -> None:
-    box(page, "train-num-train-epochs").fill(epochs)
+    # Until the base is there its usual values are still to come.
     expect(page.locator("#train-start")).to_be_enabled(timeout=60_000)
+    box(page, "train-num-train-epochs").fill(epochs)
     page.locator("#train-start").click()
     expect(page.locator("#train-start")).to_be_disabled()
     expect(page.locator("#train-stop")).to_be_enabled()
