@@ -21,6 +21,7 @@ from glmstudio.run_queue import RunQueue, Waiting
 from glmstudio.scoreboards import Scoreboards
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings, recommended
 from glmstudio.training import metrics, resume, runs
+from glmstudio.training.disk_space import full_disk_told
 from glmstudio.training.row_ids import keep_row_ids
 from glmstudio.training.check import optimizer_steps
 from glmstudio.training.run_config import as_command, as_yaml, write_yaml
@@ -180,7 +181,8 @@ class Studio:
         """Freezes the rows, writes the run folder, starts the run; with `queue` it waits for the runs
         before it.
 
-        Raises StudioError `base-loading`, `run-refused` (with the findings) and, without `queue`, `run-active`.
+        Raises StudioError `base-loading`, `run-refused` (with the findings), `disk-full-start` and, without `queue`,
+        `run-active`.
         """
         resident = self.resident()
         findings = [found for found in self.check_run(dataset, lora, settings) if found.severity == "error"]
@@ -199,7 +201,8 @@ class Studio:
             keep_row_ids(folder.path, frozen.train)
             return Waiting(run_id)
 
-        return self.run(self.queue.add(prepare, now=not queue))
+        with full_disk_told(self.workspace.checkpoints, "disk-full-start"):
+            return self.run(self.queue.add(prepare, now=not queue))
 
     def resume_run(self, run_id: str, *, queue: bool = False) -> runs.Run:
         """Goes on with a run that was stopped, failed or broke off, from its newest checkpoint; with `queue` at its

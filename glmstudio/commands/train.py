@@ -14,6 +14,7 @@ from glmstudio.data import snapshot
 from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
 from glmstudio.settings import METHODS, LoraSettings, TrainingSettings, recommended
+from glmstudio.training.disk_space import full_disk_told
 from glmstudio.training.row_ids import keep_row_ids
 from glmstudio.training.run_config import USUAL_BASE, write_yaml
 
@@ -115,15 +116,16 @@ def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
         return None
 
     folder = RunFolder(args.output_dir)
-    frozen = snapshot.freeze(train_rows, dev_rows, args.output_dir / "snapshots")
-    if args.snapshot_id not in ("", frozen.id):
-        terminal.print_finding(Finding("rows-changed", "warning", params={"file": str(args.config)}))
-    folder.create(
-        snapshot_id=frozen.id, dataset=args.dataset or args.train_path.stem, base=base, lora=lora, settings=settings,
-        overwrite=args.overwrite_output_dir,
-    )  # fmt: skip
-    keep_row_ids(folder.path, frozen.train)
-    write_yaml(folder.path, asked | _data(args) | {"snapshot_id": frozen.id}, lora, settings)
+    with full_disk_told(folder.path, "disk-full-start"):
+        frozen = snapshot.freeze(train_rows, dev_rows, args.output_dir / "snapshots")
+        if args.snapshot_id not in ("", frozen.id):
+            terminal.print_finding(Finding("rows-changed", "warning", params={"file": str(args.config)}))
+        folder.create(
+            snapshot_id=frozen.id, dataset=args.dataset or args.train_path.stem, base=base, lora=lora,
+            settings=settings, overwrite=args.overwrite_output_dir,
+        )  # fmt: skip
+        keep_row_ids(folder.path, frozen.train)
+        write_yaml(folder.path, asked | _data(args) | {"snapshot_id": frozen.id}, lora, settings)
     return Begun(base, folder, frozen, go_on=False)
 
 

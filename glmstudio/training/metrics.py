@@ -4,6 +4,7 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass, field
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,10 @@ class MetricWriter:
     def write_together(self, *records: tuple[str, dict[str, Any]], step: int, epoch: float) -> None:
         """Appends records, each (kind, values), all of them or none."""
         now = round(time.time(), 3)
-        self._file.write(
-            b"".join(_line(MetricRecord(kind, step, round(epoch, 6), now, values)) for kind, values in records)
-        )
+        lines = b"".join(_line(MetricRecord(kind, step, round(epoch, 6), now, values)) for kind, values in records)
+        # The last block of a disk takes a part, and only what comes after it is an error.
+        if self._file.write(lines) < len(lines):
+            raise OSError(ENOSPC, os.strerror(ENOSPC), self._file.name)
 
     def close(self) -> None:
         self._file.close()

@@ -186,6 +186,9 @@ class WatchedFolder(RunFolder):
     def keep_newest(self, count: int) -> None:
         pass
 
+    def keep_room(self) -> None:
+        pass
+
     def discard_half_written(self) -> None:
         pass
 

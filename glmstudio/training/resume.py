@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from glmstudio.errors import StudioError
 from glmstudio.settings import TrainingSettings
 from glmstudio.training.check import optimizer_steps
+from glmstudio.training.disk_space import full_disk_told
 from glmstudio.training.metrics import cut_back, read_from
 from glmstudio.training.runs import LIVE, BaseFacts, Run, RunFolder, is_alive, this_process, versions
 
@@ -43,14 +44,19 @@ class Standing:
 def reopen(folder: RunFolder, base: "Base") -> Run:
     """Makes a run that was stopped, failed or broke off a queued one again, cut back to its newest whole checkpoint.
 
-    Raises StudioError `resume-nothing`, `resume-finished`, `run-active`, and `resume-base` where `base` is another one
-    than the run began on or has other numbers.
+    Raises StudioError `resume-nothing`, `resume-finished`, `run-active`, `disk-full-start`, and `resume-base` where
+    `base` is another one than the run began on or has other numbers.
     """
     run = last_sitting(folder)
     refuse_other_base(run, base)
-    if run.status in LIVE:
-        run = folder.mark_interrupted()
-    folder.discard_half_written()
+    with full_disk_told(folder.path, "disk-full-start"):
+        if run.status in LIVE:
+            run = folder.mark_interrupted()
+        folder.discard_half_written()
+        return _cut_back(folder, run)
+
+
+def _cut_back(folder: RunFolder, run: Run) -> Run:
     step = _newest_whole(folder)
     cut_back(folder.metrics_path, step)
     folder.log_path.unlink(missing_ok=True)

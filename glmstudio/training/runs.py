@@ -22,6 +22,7 @@ import psutil
 from glmstudio.data import snapshot
 from glmstudio.errors import StudioError
 from glmstudio.settings import PROMPT_STYLES, TRACKERS, LoraSettings, TrainingSettings
+from glmstudio.training.disk_space import full_disk_told, keep_room
 from glmstudio.training.row_ids import ROW_IDS, with_row_ids
 
 if TYPE_CHECKING:
@@ -205,11 +206,15 @@ class RunFolder:
         return [name for name in names if any((self.path / name / config).is_file() for config in ADAPTER_CONFIGS)]
 
     def put(self, name: str, write: Callable[[Path], None]) -> None:
-        """Lets `write` fill a folder aside, then moves it to `name`, in the place of what was there."""
+        """Lets `write` fill a folder aside, then moves it to `name`, in the place of what was there.
+
+        Raises StudioError `disk-full`; what was there stays then.
+        """
         new = self.aside / name
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        write(new)
+        with full_disk_told(self.path):
+            write(new)
         old = self._move_aside(name)
         os.replace(new, self.path / name)
         shutil.rmtree(old, ignore_errors=True)
@@ -224,8 +229,14 @@ class RunFolder:
         names = (_NUMBERED_CHECKPOINT.fullmatch(name) for name in self.checkpoints())
         return [int(name[1]) for name in names if name]
 
+    def keep_room(self) -> None:
+        """Keeps some room aside, so that how the run ended can be written also on a full disk."""
+        self.aside.mkdir(exist_ok=True)
+        keep_room(self.aside / "room")
+
     def discard_half_written(self) -> None:
-        """Removes what a run that broke off left aside; what `put` had moved away for a newer one comes back first."""
+        """Removes the room that was kept and what a run that broke off left aside; what `put` had moved away for a
+        newer one comes back first."""
         for old in self.aside.glob(f"*{_OLD}"):
             place = self.path / old.name.removesuffix(_OLD)
             # A numbered checkpoint that lies aside was on its way out.

@@ -46,7 +46,11 @@ class TokenCache:
         self._base = base
         self._settings = settings
         self._folder = folder / FOLDER if folder is not None and base.tokenizer is not None else None
-        self._digest = _digest(base, settings) if self._folder is not None else ""
+        try:
+            self._digest = _digest(base, settings) if self._folder is not None else ""
+        except OSError:
+            # No room for the tokenizer's files in the system's temporary folder.
+            self._folder = None
 
     def rows(self, split: str, examples: Sequence[Example]) -> list[Rendered]:
         """The examples' ids and loss masks, as `render_rows` makes them. Raises StudioError as it does."""

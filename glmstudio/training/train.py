@@ -3,8 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from errno import ENOSPC
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training.arguments import training_arguments
 from glmstudio.training.callbacks import LetOthersIn, Progress, Recorder, StopWhenAsked
+from glmstudio.training.disk_space import is_disk_full
 from glmstudio.training.early_stopping import EarlyStop
 from glmstudio.training.frozen_linears import drop_frozen_linears, use_frozen_linears
 from glmstudio.training.guards import StepGuard
@@ -63,8 +63,9 @@ def train(
     """
     tell = on_progress or (lambda progress: None)
     here, wait = ranks(), pause or PauseWish()
-    run = folder.update(status="running", started_at=time.time())
     try:
+        folder.keep_room()
+        run = folder.update(status="running", started_at=time.time())
         start = here.same(standing(folder) if resume else Standing())
         tell(_progress_at(start, run.total, resident.memory_bytes))
         if not train:
@@ -210,10 +211,12 @@ def _progress_at(start: Standing, total: int = 0, memory_bytes: int = 0) -> Prog
 
 
 def _record_end(folder: RunFolder, **facts: object) -> None:
-    # A full disk has room again for the report once the half-written checkpoint is gone.
+    # A full disk has room again for the report once the half-written checkpoint and the room that was kept are gone.
     folder.discard_half_written()
-    folder.log_path.write_text(traceback.format_exc(), encoding="utf-8")
-    folder.update(finished_at=time.time(), **facts)
+    # Whoever called hears of the error also where others have taken that room.
+    with suppress(OSError):
+        folder.update(finished_at=time.time(), **facts)
+        folder.log_path.write_text(traceback.format_exc(), encoding="utf-8")
 
 
 def _on(value: object, device: torch.device) -> object:
@@ -227,6 +230,6 @@ def _failure(error: Exception, folder: RunFolder) -> StudioError:
     text = str(error)
     if is_shortage(error):
         return StudioError("out-of-memory", run=folder.path.name)
-    if isinstance(error, OSError) and error.errno == ENOSPC:
+    if is_disk_full(error):
         return StudioError("disk-full", folder=str(folder.path))
     return StudioError("run-failed", reason=f"{type(error).__name__}: {text}", log=str(folder.log_path))
