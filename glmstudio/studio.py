@@ -21,9 +21,9 @@ from glmstudio.run_queue import RunQueue, Waiting
 from glmstudio.scoreboards import Scoreboards
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings, recommended
 from glmstudio.training import metrics, resume, runs
+from glmstudio.training.check import optimizer_steps
 from glmstudio.training.disk_space import full_disk_told
 from glmstudio.training.row_ids import keep_row_ids
-from glmstudio.training.check import optimizer_steps
 from glmstudio.training.run_config import as_command, as_yaml, write_yaml
 from glmstudio.workspace import Workspace
 
