@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 MIB = 2**20
+INSTRUCTIONS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16")
 
 
 class Clock:
@@ -26,6 +27,14 @@ class Clock:
 
     def seconds(self) -> float:
         return self._now() - self._start
+
+
+def device_name(device: torch.device) -> str:
+    """The graphics card's name, or the processor's with those of its instructions that make products fast."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    able = torch.cpu.get_capabilities()
+    return " ".join((able.get("cpu_name", "cpu"), *(name for name in INSTRUCTIONS if able.get(name))))
 
 
 def peak_mib(device: torch.device) -> float:

@@ -93,7 +93,8 @@ def _record(way: str, results: list[dict[str, Any]], ours: list[float], limit: f
 
 
 def training_table(records: Sequence[dict[str, Any]]) -> str:
-    """The records as a Markdown table; `ours ×` is how many times as fast ours is on the same model."""
+    """The records as a Markdown table; `ours ×` is how many times as fast ours is on the same model. Behind it what it
+    was measured on, with the rate of its products."""
     head = ("model", "dtype", "way", "tokens/s", "rows/s", "ours ×", "peak MiB", "loss", "Δ loss", "of the limit")
     ours = {_model(record): record["tokens_per_second"] for record in records if record["way"] == "ours"}
     rows = []
@@ -113,7 +114,8 @@ def training_table(records: Sequence[dict[str, Any]]) -> str:
                 f"{record['share_of_limit']:.0%}",
             )
         )
-    return table(head, rows)
+    rates = {(record["device"], record["dtype"]): f"{record['matmul_gflops']:,.0f} GFLOP/s" for record in records}
+    return "\n".join((table(head, rows), "", *(f"{' '.join(where)} {rate}" for where, rate in rates.items())))
 
 
 def _model(record: dict[str, Any]) -> tuple[str, ...]:

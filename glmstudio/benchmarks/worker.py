@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from glmstudio.benchmarks.answering import ANSWERING, answering_job
-from glmstudio.benchmarks.clock import peak_mib
+from glmstudio.benchmarks.clock import device_name, peak_mib
 from glmstudio.benchmarks.limit import matmul_rate, training_flop
 from glmstudio.benchmarks.random_base import LORA, Shape, random_base
 from glmstudio.benchmarks.rows import bench_rows
@@ -58,7 +58,7 @@ def _limit(base: Any, job: dict[str, Any]) -> dict[str, Any]:
     return {
         "flop_per_token": training_flop(base.model, LORA[base.family.name], rows) / tokens,
         "rate": matmul_rate(base.model, base.device, base.dtype),
-        "device": torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else "cpu",
+        "device": device_name(base.device),
     }
 
 

@@ -14,6 +14,7 @@ from glmstudio.errors import StudioError
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.training.allocator import kept_memory
 from glmstudio.training.arguments import training_arguments
 from glmstudio.training.callbacks import LetOthersIn, Progress, Recorder, StopWhenAsked
 from glmstudio.training.disk_space import is_disk_full
@@ -74,7 +75,7 @@ def train(
         rows, dev_rows = cache.rows("train", train), cache.rows("dev", dev)
         fp16 = resident.base.dtype == torch.float16
         guard = StepGuard(row_ids(train), rate=settings.learning_rate, fp16=fp16)
-        with resident.gate.turn(), _current(resident.base.device):
+        with resident.gate.turn(), _current(resident.base.device), kept_memory():
             try:
                 asked = _train(
                     resident, folder, rows, dev_rows, lora, settings, start, guard, should_stop, wait, tell, here

@@ -25,7 +25,7 @@ GIBIBYTE = 2**30
 def every_size(monkeypatch):
     """The tests' bases are smaller than any layer that gains."""
     monkeypatch.setattr(frozen_linears, "FEWEST_WEIGHTS", 1)
-    monkeypatch.setattr(frozen_linears, "NEEDED", dict.fromkeys((torch.float32, torch.bfloat16), ("every",)))
+    monkeypatch.setattr(frozen_linears, "NEEDED", dict.fromkeys((torch.float32, torch.bfloat16), "every"))
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"every": True})
 
 
@@ -106,9 +106,9 @@ def test_nothing_is_left_behind_and_answers_are_torchs_own() -> None:
         assert not {"ahead", "back", "resident"} & vars(layer).keys()
 
 
-@pytest.mark.parametrize("able", [{}, {"avx512_f": True}])
-def test_a_processor_without_the_instructions_keeps_its_layers(able: dict, monkeypatch) -> None:
-    monkeypatch.setattr(frozen_linears, "NEEDED", {torch.bfloat16: ("avx512_bf16",)})
+@pytest.mark.parametrize("able", [{}, {"avx512_f": True}, {"avx512_bf16": True, "amx_bf16": True}])
+def test_a_processor_that_would_not_gain_keeps_its_layers(able: dict, monkeypatch) -> None:
+    monkeypatch.setattr(frozen_linears, "NEEDED", {torch.bfloat16: "avx512_bf16"})
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     for dtype in (torch.bfloat16, torch.float16):
         resident = Resident(tiny_base(dtype))

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from glmstudio.benchmarks.clock import device_name
 from glmstudio.benchmarks.comparing import ComparingBench, bench_comparing, comparing_table
 from glmstudio.benchmarks.limit import training_flop
 from glmstudio.benchmarks.random_base import LORA, Shape, random_base
@@ -67,8 +68,11 @@ def test_ways_to_train_start_and_go_on_alike(family: str) -> None:
         assert record["tokens_per_second"] > 0
         assert record["peak_mib"] > 0
         assert 0 < record["share_of_limit"] < 1
-    lines = training_table(records).splitlines()
+    *lines, space, place = training_table(records).splitlines()
     assert len(lines) == 2 + 4
+    assert not space
+    assert place.startswith(device_name(torch.device("cpu")))
+    assert place.endswith("GFLOP/s")
     assert all(cell.strip() for line in lines for cell in line.strip("|").split("|"))
 
 
