@@ -32,19 +32,30 @@ SHORT_TOKENS = 512
 @dataclass(frozen=True)
 class Packing:
     """How many tokens each sample has, and how many leading ones of it every token of the sample sees (ChatGLM-6B's
-    context); 0 is plain causal."""
+    context); 0 is plain causal. A causal sample may go on where another one ends, and sees that, too: `continues` has
+    the other's number, or None; it may be empty where no sample does."""
 
     lengths: tuple[int, ...]
     contexts: tuple[int, ...]
+    continues: tuple[int | None, ...] = ()
     _biases: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def bias(self, number: int, window: int | None, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """What is added to the scores of sample `number`: (n, n), 0 or -inf. Kept for the other layers."""
-        length, context = self.lengths[number], self.contexts[number]
-        key = (length, context, window, dtype)
+        """What is added to the scores of sample `number`: (n, past + n), 0 or -inf. Kept for the other layers."""
+        length, context, past = self.lengths[number], self.contexts[number], self.past(number)
+        key = (length, context, past, window, dtype)
         if key not in self._biases:
-            self._biases[key] = causal_bias(length, context, window, dtype, device)
+            self._biases[key] = causal_bias(length, context, window, dtype, device, past=past)
         return self._biases[key]
+
+    def front(self, number: int) -> int | None:
+        """The sample that sample `number` goes on from."""
+        return self.continues[number] if self.continues else None
+
+    def past(self, number: int) -> int:
+        """How many tokens lie before sample `number` that it sees."""
+        front = self.front(number)
+        return 0 if front is None else self.lengths[front]
 
     def attend(
         self,
@@ -59,11 +70,13 @@ class Packing:
         if query.is_cuda and query.dtype in HALF and not dropout:
             return _on_cuda(query, key, value, self, scaling, window)[None]
         outputs = []
-        parts = zip(*(states.split(self.lengths, 2) for states in (query, key, value)), strict=True)
-        for number, (q, k, v) in enumerate(parts):
-            length, context = self.lengths[number], self.contexts[number]
-            causal = not context and (window is None or length <= window)
-            if q.dtype in HALF and length <= SHORT_TOKENS and not dropout:
+        queries, keys, values = (states.split(self.lengths, 2) for states in (query, key, value))
+        for number, (q, k, v) in enumerate(zip(queries, keys, values, strict=True)):
+            front, length = self.front(number), self.lengths[number]
+            if front is not None:
+                k, v = torch.cat((keys[front], k), 2), torch.cat((values[front], v), 2)
+            causal = front is None and not self.contexts[number] and (window is None or length <= window)
+            if q.dtype in HALF and k.shape[2] <= SHORT_TOKENS and not dropout:
                 bias = self.bias(number, window, torch.float32, q.device)
                 outputs.append(ShortSample.apply(q, k, v, bias, scaling))
                 continue
@@ -110,15 +123,18 @@ def inside_samples(config: PreTrainedConfig) -> Iterator[None]:
         config._attn_implementation = usual
 
 
-def packed_inputs(config: PreTrainedConfig, input_ids: torch.Tensor, lengths: Sequence[int]) -> dict[str, Any]:
-    """What a decoder gets for `input_ids` (1, total) int64, the samples of these lengths end to end."""
+def packed_inputs(
+    config: PreTrainedConfig, input_ids: torch.Tensor, lengths: Sequence[int], continues: Sequence[int | None] = ()
+) -> dict[str, Any]:
+    """What a decoder gets for `input_ids` (1, total) int64, samples as in `Packing` end to end."""
     if isinstance(config, ChatGLMConfig):
         positions = [position_ids_for(ids, None, config) for ids in input_ids.split(list(lengths), 1)]
         contexts = torch.stack([rows[0, 1].eq(0).sum() for rows in positions]).tolist()
     else:
-        positions = [torch.arange(length, device=input_ids.device)[None] for length in lengths]
         contexts = [0] * len(lengths)
-    packing = Packing(tuple(lengths), tuple(contexts))
+        positions = [torch.arange(length, device=input_ids.device)[None] for length in lengths]
+    packing = Packing(tuple(lengths), tuple(contexts), tuple(continues))
+    positions = [places + packing.past(number) for number, places in enumerate(positions)]
     return {"input_ids": input_ids, "position_ids": torch.cat(positions, -1), "packing": packing}
 
 
@@ -141,7 +157,7 @@ def attend(
 
 class ShortSample(torch.autograd.Function):
     """`apply(query, key, value, bias, scaling)`: one sample in half numbers, query (1, heads, n, d), key and value
-    (1, key heads, n, d), bias (n, n) float32 → (1, n, heads, d).
+    (1, key heads, m, d), bias (n, m) float32 → (1, n, heads, d).
 
     Scores are float32: rounded to half they would make an error four times that of everything else. The query heads
     that share a key head are rows of one matrix, and the weights stay for the way back.
@@ -154,7 +170,7 @@ class ShortSample(torch.autograd.Function):
         _, heads, length, size = query.shape
         shared = key.shape[1]
         scores = query.reshape(shared, -1, size).float().mul_(scaling) @ key[0].float().transpose(1, 2)
-        weights = scores.view(heads, length, length).add_(bias).softmax(-1).to(value.dtype).view(shared, -1, length)
+        weights = scores.view(heads, length, -1).add_(bias).softmax(-1).to(value.dtype).view_as(scores)
         ctx.save_for_backward(query, key, value, weights)
         ctx.scaling = scaling
         return (weights @ value[0]).view(1, heads, length, size).transpose(1, 2)
@@ -187,7 +203,15 @@ def _on_cuda(
 
     lengths, contexts = packing.lengths, packing.contexts
     if not any(contexts):
-        return flash(q, k, v, lengths, lengths, (-1 if window is None else window - 1, 0))
+        past = [packing.past(number) for number in range(len(lengths))]
+        if any(past):
+            sections = torch.arange(len(k), device=k.device).split(lengths)
+            fronts = [packing.front(number) for number in range(len(lengths))]
+            seen = [part for front, own in zip(fronts, sections, strict=True)
+                    for part in ([own] if front is None else [sections[front], own])]  # fmt: skip
+            k, v = k[torch.cat(seen)], v[torch.cat(seen)]
+        sizes = [before + length for before, length in zip(past, lengths, strict=True)]
+        return flash(q, k, v, lengths, sizes, (-1 if window is None else window - 1, 0))
     in_context = [part for c, n in zip(contexts, lengths, strict=True) for part in ([True] * c + [False] * (n - c))]
     of_context = torch.tensor(in_context, device=q.device).nonzero()[:, 0]
     of_rest = torch.tensor(in_context, device=q.device).logical_not().nonzero()[:, 0]

@@ -1,7 +1,6 @@
 """Examples → token ids, once → steps of like length → micro-batches → tensors, packed or padded. Knows no model."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 # Rows of that many optimizer steps are drawn at random, then sorted by length: enough to leave little padding, few
 # enough that the rows of a step still change from epoch to epoch.
 STEPS_IN_POOL = 16
+# Rows that begin alike with fewer tokens gain less than their attention over two sections costs.
+LEAST_SHARED = 16
 
 
 def render_rows(base: "Base", examples: Sequence[Example], settings: TrainingSettings) -> list[Rendered]:
@@ -94,16 +95,37 @@ def computed_tokens(rows: Sequence[int], lengths: Sequence[int], *, padded: bool
     return len(sizes) * max(sizes) if padded else sum(sizes)
 
 
-def pack(rows: Sequence[Rendered]) -> dict[str, Any]:
+def pack(rows: Sequence[Rendered], *, shares: bool = False) -> dict[str, Any]:
     """Tensors of a micro-batch, its rows end to end without padding.
 
-    `input_ids` is (1, total) int64, `lengths` the tokens of each row; the rest as `collate` has it, for the flattened
-    hidden states (total).
+    `input_ids` is (1, total) int64, sections of `lengths` tokens. Section i goes on where section `continues[i]` ends,
+    or begins a row where that is None: with `shares`, what rows begin with alike lies there once. The rest is as
+    `collate` has it, for the flattened hidden states (total).
     """
-    lengths = [len(row.ids) for row in rows]
-    ids = [number for row in rows for number in row.ids]
-    starts = accumulate(lengths[:-1], initial=0)
-    return {"input_ids": torch.tensor([ids]), "lengths": lengths, **_goals(rows, starts)}
+    ids: list[int] = []
+    lengths: list[int] = []
+    continues: list[int | None] = []
+    ordered: list[Rendered] = []
+    positions: list[Sequence[int]] = []
+
+    def lay(section: Sequence[int], front: int | None) -> range:
+        ids.extend(section)
+        lengths.append(len(section))
+        continues.append(front)
+        return range(len(ids) - len(section), len(ids))
+
+    for begin, group in _alike(rows) if shares else [(0, rows)]:
+        front = len(lengths) if begin else None
+        before = lay(group[0].ids[:begin], None) if begin else range(0)
+        for row in group:
+            positions.append([*before, *lay(row.ids[begin:], front)])
+            ordered.append(row)
+    return {
+        "input_ids": torch.tensor([ids]),
+        "lengths": lengths,
+        "continues": continues,
+        **_goals(ordered, positions),
+    }
 
 
 def collate(rows: Sequence[Rendered]) -> dict[str, Any]:
@@ -118,15 +140,33 @@ def collate(rows: Sequence[Rendered]) -> dict[str, Any]:
     for number, row in enumerate(rows):
         input_ids[number, : len(row.ids)] = torch.tensor(row.ids)
         attention_mask[number, : len(row.ids)] = 1
-    goals = _goals(rows, range(0, len(rows) * width, width))
+    goals = _goals(rows, [range(start, start + width) for start in range(0, len(rows) * width, width)])
     return {"input_ids": input_ids, "attention_mask": attention_mask, **goals}
 
 
-def _goals(rows: Sequence[Rendered], starts: Iterable[int]) -> dict[str, Any]:
+def _alike(rows: Sequence[Rendered]) -> list[tuple[int, Sequence[Rendered]]]:
+    """Groups of rows with how many tokens all of a group begin with, chosen to save the most tokens.
+
+    No token that bears loss and no row's last one is among them; fewer than `LEAST_SHARED` count as none.
+    """
+    begin = min(row.bears_loss.index(True) if any(row.bears_loss) else len(row.ids) - 1 for row in rows)
+    first, last = (choose(row.ids for row in rows) for choose in (min, max))
+    begin = next((place for place in range(begin) if first[place] != last[place]), begin)
+    together = [(begin if begin >= LEAST_SHARED and len(rows) > 1 else 0, rows)]
+    branches: dict[int, list[Rendered]] = {}
+    for row in rows:
+        branches.setdefault(row.ids[begin], []).append(row)
+    if len(branches) == 1:
+        return together
+    apart = [group for branch in branches.values() for group in _alike(branch)]
+    return max(together, apart, key=lambda groups: sum(begin * (len(group) - 1) for begin, group in groups))
+
+
+def _goals(rows: Sequence[Rendered], positions: Sequence[Sequence[int]]) -> dict[str, Any]:
     places, targets = [], []
-    for row, start in zip(rows, starts, strict=True):
+    for row, where in zip(rows, positions, strict=True):
         bearing = [place for place, bears in enumerate(row.bears_loss) if bears]
-        places += [start + place - 1 for place in bearing]
+        places += [where[place - 1] for place in bearing]
         targets += [row.ids[place] for place in bearing]
     tokens = sum(len(row.ids) for row in rows)
     return {"places": torch.tensor(places), "targets": torch.tensor(targets), "tokens": tokens}

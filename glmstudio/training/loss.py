@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 
 from glmstudio.models.adapters.prefix import PrefixModel
 from glmstudio.models.chat_format import Rendered
+from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
+from glmstudio.models.resident import IN_TRAINING
 from glmstudio.models.varlen import can_pack, inside_samples, packed_inputs
 from glmstudio.training.batches import collate, pack
 from glmstudio.training.frozen_linears import products
@@ -67,26 +70,33 @@ def agrees_with_model(model: Any, batch: dict[str, Any]) -> bool:
 
 
 def _own_logits(model: Any, batch: dict[str, Any]) -> torch.Tensor:
-    places, start, kept = batch["places"], 0, []
+    places, start, kept = batch["places"], 0, {}
     if "lengths" in batch:
-        passes = [{"input_ids": ids} for ids in batch["input_ids"].split(batch["lengths"], 1)]
+        parts = batch["input_ids"].split(batch["lengths"], 1)
+        fronts = [parts[0][:, :0] if front is None else parts[front] for front in batch["continues"]]
+        wholes = [torch.cat(pair, 1) for pair in zip(fronts, parts, strict=True)]
+        passes = [({"input_ids": ids}, front.shape[1]) for ids, front in zip(wholes, fronts, strict=True)]
     else:
-        passes = [_padded_inputs(batch)]
-    for inputs in passes:
+        passes = [(_padded_inputs(batch), 0)]
+    for inputs, past in passes:
         with _behind_prefix(model):
-            logits = model.get_base_model()(**inputs, use_cache=False).logits.flatten(0, 1)
-        here = places[(places >= start) & (places < start + len(logits))]
-        kept.append(logits.index_select(0, here - start))
+            logits = model.get_base_model()(**inputs, use_cache=False).logits.flatten(0, 1)[past:]
+        here = ((places >= start) & (places < start + len(logits))).nonzero()[:, 0].tolist()
+        kept |= {goal: logits[places[goal] - start].clone() for goal in here}
         start += len(logits)
-    return torch.cat(kept)
+    return torch.stack([kept[goal] for goal in range(len(places))])
 
 
 def batch_form(model: Any) -> Callable[[Sequence[Rendered]], dict[str, Any]]:
     """Makes the batches that `target_loss` takes for this model: packed where the family and the adapter allow it.
 
-    A prefix is padded: its keys lie in a cache before every row, drawn anew by its dropout for each of them.
+    A prefix is padded: its keys lie in a cache before every row, drawn anew by its dropout for each of them. What
+    causal rows begin with alike is computed once, unless a dropout would draw for each of them.
     """
-    return pack if _packs(model) else collate
+    if not _packs(model):
+        return collate
+    causal = not isinstance(_decoder(model).config, ChatGLMConfig)
+    return partial(pack, shares=causal and not model.peft_config[IN_TRAINING].lora_dropout)
 
 
 def ready(model: Any) -> AbstractContextManager[None]:
@@ -110,7 +120,7 @@ def _predicting(model: Any, batch: dict[str, Any]) -> torch.Tensor:
     """Hidden states (n, h) of the positions whose next token bears loss."""
     decoder = _decoder(model)
     if "lengths" in batch:
-        inputs = packed_inputs(decoder.config, batch["input_ids"], batch["lengths"])
+        inputs = packed_inputs(decoder.config, batch["input_ids"], batch["lengths"], batch["continues"])
         within = inside_samples(decoder.config)
     else:
         inputs = _padded_inputs(batch)

@@ -1,5 +1,6 @@
 """Rows that lie end to end give the loss and the gradients of rows padded side by side, in every family."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from glmstudio.models import varlen
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.loading import Base, load_adapter, load_base
-from glmstudio.models.resident import Resident
+from glmstudio.models.resident import IN_TRAINING, Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training import loss
 from glmstudio.training.batches import collate, pack, render_rows
@@ -18,6 +19,8 @@ from tests.tiny_base import rows, tiny_base
 from tests.tiny_families import QUIRKS, native_folder
 from tests.unit.golden_cases import CHATGLM, GRADIENT, LOSS, cases, gradients, names, tensor, valid_rows
 
+# The same tokens to begin with, as instructions of one person often have.
+TASKS = [f"Read the text below with care and then name the {what} of it." for what in ("colour", "city and the rest")]
 BASES = {"chatglm": tiny_base, "mistral_window": None} | dict.fromkeys(QUIRKS)
 
 
@@ -66,6 +69,39 @@ def assert_same(ours: tuple, theirs: tuple, loss_within: float, gradient_within:
         assert (ours[1][name] - gradient).norm() < gradient_within * gradient.norm(), name
 
 
+def alike(base: Base) -> list[Rendered]:
+    """Rows of two instructions, some with the same input, too; a lone one; and one that another begins with."""
+    made = [replace(row, instruction=TASKS[number % 2], input="" if number > 7 else row.input)
+            for number, row in enumerate(rows(12))]  # fmt: skip
+    return render_rows(base, [*made, replace(made[0], instruction="lone"), made[3]], TrainingSettings())
+
+
+@pytest.mark.parametrize(("name", "dtype"), [*((name, "fp32") for name in BASES if name != "chatglm"), ("glm", "bf16")])
+def test_rows_that_begin_alike_teach_the_same_with_their_beginning_computed_once(
+    name: str, dtype: str, tmp_path: Path
+) -> None:
+    base = base_of(name, tmp_path, dtype)
+    model, some = adapted(base), alike(base)
+    batch = loss.batch_form(model)(some)
+    fronts = [front for front in batch["continues"] if front is not None]
+    assert len(fronts) == 13
+    assert len(set(fronts)) == 2
+    assert batch["input_ids"].numel() < 0.7 * batch["tokens"]
+    within = (1e-5, 1e-4) if dtype == "fp32" else (0.05, 0.05)
+    assert_same(taught(model, batch), taught(model, pack(some)), *within)
+    assert dtype == "bf16" or loss.agrees_with_model(model, batch)
+
+
+def test_no_beginning_is_shared_where_rows_would_differ_in_it(tmp_path: Path) -> None:
+    base = tiny_base()
+    model = adapted(base)
+    assert not any(loss.batch_form(model)(alike(base))["continues"])
+    base = base_of("glm", tmp_path)
+    model, some = adapted(base), alike(base)
+    model.peft_config[IN_TRAINING].lora_dropout = 0.1
+    assert not any(loss.batch_form(model)(some)["continues"])
+
+
 @pytest.mark.parametrize("name", BASES)
 def test_packed_rows_teach_what_padded_rows_teach(name: str, tmp_path: Path) -> None:
     base = base_of(name, tmp_path)
@@ -73,7 +109,7 @@ def test_packed_rows_teach_what_padded_rows_teach(name: str, tmp_path: Path) -> 
     assert len({len(row.ids) for row in some}) > 2
     usual = base.model.config._attn_implementation
     assert_same(taught(model, pack(some)), taught(model, collate(some)), 1e-5, 1e-4)
-    assert loss.batch_form(model) is pack
+    assert loss.batch_form(model)(some).keys() == pack(some).keys()
     assert base.model.config._attn_implementation == usual != varlen.NAME
 
 
@@ -137,10 +173,15 @@ def test_packed_rows_give_the_loss_and_gradients_of_the_original_chatglm(adapter
             assert (found[path] - expected).norm() < GRADIENT * expected.norm(), path
 
 
-@pytest.mark.parametrize("window", [None, 4])
-def test_both_ways_on_the_cpu_are_the_formula(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("contexts", "front", "window"),
+    [((3, 0, 0, 12), None, None), ((3, 0, 0, 12), None, 4), ((0, 0, 0, 0), 0, None), ((0, 0, 0, 0), 0, 4)],
+)
+def test_both_ways_on_the_cpu_are_the_formula(
+    contexts: tuple[int, ...], front: int | None, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
-    packing = varlen.Packing((5, 9, 1, 12), (3, 0, 0, 12))
+    packing = varlen.Packing((5, 9, 1, 12), contexts, (None, None, None, front))
     states = [torch.randn(1, heads, 27, 8).bfloat16().requires_grad_() for heads in (4, 2, 2)]
     direction = torch.randn(1, 27, 4, 8)
     place = torch.arange(27)
@@ -149,6 +190,10 @@ def test_both_ways_on_the_cpu_are_the_formula(window: int | None, monkeypatch: p
     sees = (place <= place[:, None]) & (place > place[:, None] - (window or 27))
     sees |= (place - start) < torch.tensor(packing.contexts)[sample]
     sees &= sample == sample[:, None]
+    if front == 0:
+        # The last sample goes on where the first one ends: as if its 12 tokens were at 5 to 16.
+        far = torch.arange(5, 17)[:, None] - torch.arange(5)
+        sees[15:, :5] = far < (window or 27)
     query, key, value = (part.double() for part in states)
     scores = query @ key.repeat_interleave(2, 1).transpose(2, 3) * 0.3
     weights = scores.masked_fill(~sees, -torch.inf).softmax(-1)
@@ -184,10 +229,21 @@ def kernel(q, k, v, ends_q, ends_k, most_q, most_k, *, scale, window_size, enabl
     return torch.cat(parts)
 
 
-@pytest.mark.parametrize(("contexts", "window"), [((3, 0, 1, 12), None), ((0, 0, 0, 0), None), ((0, 0, 0, 0), 4)])
-def test_the_calls_of_the_cuda_kernel_add_up_to_the_same(contexts, window, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("contexts", "continues", "window"),
+    [
+        ((3, 0, 1, 12), (), None),
+        ((0, 0, 0, 0), (), None),
+        ((0, 0, 0, 0), (), 4),
+        ((0, 0, 0, 0), (None, 0, None, 0), None),
+        ((0, 0, 0, 0), (None, 0, None, 0), 4),
+    ],
+)
+def test_the_calls_of_the_cuda_kernel_add_up_to_the_same(
+    contexts, continues, window, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
-    packing = varlen.Packing((5, 9, 1, 12), contexts)
+    packing = varlen.Packing((5, 9, 1, 12), contexts, continues)
     states = [torch.randn(1, heads, 27, 8) for heads in (4, 2, 2)]
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
     ours = varlen._on_cuda(*states, packing, 0.3, window)
