@@ -4,6 +4,8 @@ A waiting run is whole on disk: its rows are frozen, its folder says `queued`, `
 has ended, finished, stopped or failed, the next one starts. After a restart the waiting ones are still there, and are
 held until a person starts a run or the queue. A run whose base is not the resident one at its turn fails with that
 reason, and the queue goes on; it can be resumed on its own base.
+
+Of several programs on one folder the first has its queue until it ends, however it ends; in the others nothing starts.
 """
 
 import json
@@ -14,6 +16,8 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from glmstudio.errors import StudioError
 from glmstudio.run_thread import RunThread
@@ -40,6 +44,8 @@ class RunQueue:
     def __init__(self, workspace: Workspace, resident: Callable[[], "Resident"]) -> None:
         self._workspace, self._resident = workspace, resident
         self._lock = threading.RLock()
+        # Released by the system where the program dies.
+        self._owner = FileLock(workspace.queue_lock, blocking=False, thread_local=False)
         self._order: list[Waiting] = []
         self._held = False
         self._pause = PauseWish()
@@ -51,19 +57,34 @@ class RunQueue:
             on_end=self._start_next,
         )
 
-    def open(self) -> None:
-        """Reads the order that an earlier process left, holds it, and marks the runs that died."""
+    def mine(self) -> bool:
+        """Whether this program has the queue of its folder. Where no other one has it, it takes it: reads the order
+        that an earlier process left, holds it, and marks the runs that died."""
         with self._lock:
-            wanted = self._read()
-            runs.mark_interrupted(self._workspace.checkpoints, {entry.run_id for entry in wanted})
-            found = runs.list_runs(self._workspace.checkpoints)
-            # What waits in another process that is still there is not ours.
-            queued = {run.id for run in found if run.status == "queued" and not runs.is_alive(run)}
-            self._order = [entry for entry in wanted if entry.run_id in queued]
-            self._held = bool(self._order)
-            for entry in self._order:
-                # They are this process's now, for whoever asks whether a run is alive.
-                self._folder(entry.run_id).update(process=runs.this_process())
+            if self._owner.is_locked:
+                return True
+            try:
+                self._owner.acquire()
+            except Timeout:
+                return False
+            self._take_over()
+            return True
+
+    def _take_over(self) -> None:
+        wanted = self._read()
+        runs.mark_interrupted(self._workspace.checkpoints, {entry.run_id for entry in wanted})
+        found = runs.list_runs(self._workspace.checkpoints)
+        # What waits in another process that is still there is not ours.
+        queued = {run.id for run in found if run.status == "queued" and not runs.is_alive(run)}
+        self._order = [entry for entry in wanted if entry.run_id in queued]
+        self._held = bool(self._order)
+        for entry in self._order:
+            # They are this process's now, for whoever asks whether a run is alive.
+            self._folder(entry.run_id).update(process=runs.this_process())
+
+    def elsewhere(self) -> StudioError | None:
+        """Why no run can start here: `queue-elsewhere` where another program has the queue."""
+        return None if self.mine() else StudioError("queue-elsewhere", folder=str(self._workspace.root))
 
     def close(self, seconds: float) -> None:
         """Starts no more runs and asks the active one to stop; waits for its checkpoint, at most that long."""
@@ -71,6 +92,7 @@ class RunQueue:
             self._held = True
             self._stop()
         self._thread.close(seconds)
+        self._owner.release()
 
     @property
     def active_id(self) -> str:
@@ -90,9 +112,11 @@ class RunQueue:
         """Puts what `prepare` has written behind the others, and starts the first one where none trains.
 
         With `now` it goes first, and is not prepared where a run is active: two clicks or two tabs start one run.
-        Either ends a hold. Raises StudioError `run-active`.
+        Either ends a hold. Raises StudioError `run-active`, `queue-elsewhere`.
         """
         with self._lock:
+            if error := self.elsewhere():
+                raise error
             if now and self.active_id:
                 raise StudioError("run-active", run=self.active_id)
             entry = prepare()

@@ -67,7 +67,7 @@ class Studio:
 
     def start(self, *, load_base: bool = True) -> None:
         """Demo rows on the first start, dead runs marked, waiting ones held, and (unless it is to wait) `load_base`."""
-        self.queue.open()
+        self.queue.mine()
         if not self.store.datasets():
             imports.take_demo(self.store, DEMO_DATASET)
         if load_base:
@@ -181,8 +181,8 @@ class Studio:
         """Freezes the rows, writes the run folder, starts the run; with `queue` it waits for the runs
         before it.
 
-        Raises StudioError `base-loading`, `run-refused` (with the findings), `disk-full-start` and, without `queue`,
-        `run-active`.
+        Raises StudioError `base-loading`, `run-refused` (with the findings), `disk-full-start`, `queue-elsewhere` and,
+        without `queue`, `run-active`.
         """
         resident = self.resident()
         findings = [found for found in self.check_run(dataset, lora, settings) if found.severity == "error"]
@@ -208,8 +208,8 @@ class Studio:
         """Goes on with a run that was stopped, failed or broke off, from its newest checkpoint; with `queue` at its
         turn.
 
-        Raises StudioError `base-loading`, `snapshot-missing`, `snapshot-changed`, those of `reopen` and, without
-        `queue`, `run-active`.
+        Raises StudioError `base-loading`, `queue-elsewhere`, `snapshot-missing`, `snapshot-changed`, those of `reopen`
+        and, without `queue`, `run-active`.
         """
         resident = self.resident()
 

@@ -31,6 +31,11 @@ class Workspace:
         """The order of the runs that wait."""
         return self.checkpoints / "queue.json"
 
+    @property
+    def queue_lock(self) -> Path:
+        """Held by the program that trains the runs that wait."""
+        return self.checkpoints / "queue.lock"
+
     def run_folder(self, run_id: str) -> Path:
         return self.checkpoints / run_id
 

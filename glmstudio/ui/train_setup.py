@@ -139,7 +139,7 @@ class Setup:
 
     def _situation(self, dataset: str | None) -> str:
         active, queue = self._studio.active_run(), self._studio.queue
-        run = f"{active.id} {active.status} {queue.pausing} {queue.stopping}" if active else "-"
+        run = f"{active.id} {active.status} {queue.pausing} {queue.stopping}" if active else queue.mine()
         return f"{dataset} {self._studio.base_status().state} {run}"
 
     def on_method(self, method: str) -> list[Any]:
@@ -175,6 +175,8 @@ class Setup:
         (lora, settings), problems = self.form.read(typed)
         findings = self._studio.check_run(dataset, lora, settings) if dataset else []
         status, active = self._studio.base_status(), self._studio.active_run()
+        if elsewhere := self._studio.queue.elsewhere():
+            problems.append(elsewhere)
         if status.error is not None:
             findings = [found for found in findings if found.code != "base-not-ready"]
             problems.append(status.error)

@@ -1,5 +1,7 @@
 """The queue of runs: order, places, a restart, runs that fail, taking out, and two people at once. Trains nothing."""
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +30,7 @@ class Desk:
     def __init__(self, root: Path) -> None:
         self.workspace = Workspace(root).ensure()
         self.queue = RunQueue(self.workspace, lambda: SimpleNamespace(base=base("tiny")))
-        self.queue.open()
+        self.queue.mine()
         self.trained: list[tuple[str, bool]] = []
         self.began, self.end = threading.Semaphore(0), threading.Semaphore(0)
         self.error: Exception | None = None
@@ -85,7 +87,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 
 def died(desk: Desk, *run_ids: str) -> None:
-    """As a process leaves its runs that is gone."""
+    """As a process leaves its runs and the queue that is gone."""
+    desk.queue._owner.release()
     for run_id in run_ids:
         desk.folder(run_id).update(process={})
 
@@ -261,3 +264,43 @@ def test_a_run_of_several_processes_does_not_pause(desk, monkeypatch):
         desk.queue.pause(run_id)
     assert not desk.queue.pausing
     trained.set()
+
+
+def test_of_two_programs_on_a_folder_the_first_has_the_queue_until_it_ends(desk, tmp_path):
+    first, second = desk.add(), desk.add()
+    desk.wait_until_one_trains()
+    other = Desk(tmp_path)
+    assert not other.queue.mine()
+    assert other.queue.waiting() == []
+    for now in (True, False):
+        with pytest.raises(StudioError, match="queue-elsewhere"):
+            other.add(now=now)
+    # Nothing was prepared, and nothing of the first one's has changed.
+    assert sorted(path.name for path in desk.workspace.checkpoints.glob("run-*")) == [first, second]
+    assert (desk.queue.waiting(), desk.status(first), desk.status(second)) == ([second], "running", "queued")
+    desk.end.release()
+    desk.queue.close(10)
+    desk.folder(second).update(process={})
+    assert other.queue.mine()
+    assert (other.queue.waiting(), other.queue.held) == ([second], True)
+    with pytest.raises(StudioError, match="queue-elsewhere"):
+        desk.add()
+    other.queue.close(10)
+
+
+def test_a_program_that_is_killed_lets_go_of_the_queue(tmp_path):
+    words = (
+        "import sys, pathlib; from glmstudio.run_queue import RunQueue; from glmstudio.workspace import Workspace;"
+        "queue = RunQueue(Workspace(pathlib.Path(sys.argv[1])).ensure(), None);"
+        "print(queue.mine(), flush=True); input()"
+    )
+    program = subprocess.Popen(
+        [sys.executable, "-c", words, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert program.stdout.readline() == "True\n"
+    desk = Desk(tmp_path)
+    assert not desk.queue.mine()
+    program.kill()
+    program.communicate()
+    assert desk.queue.mine()
+    desk.queue.close(1)
