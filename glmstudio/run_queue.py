@@ -100,9 +100,9 @@ class RunQueue:
         return self._thread.active_id
 
     @property
-    def held(self) -> bool:
-        """Whether runs wait for a person to start the queue."""
-        return self._held and bool(self._order)
+    def held(self) -> int:
+        """How many runs wait for a person to start the queue."""
+        return len(self._order) if self._held else 0
 
     def waiting(self) -> list[str]:
         """The ids of the runs that wait, the next one first."""

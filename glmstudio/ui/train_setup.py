@@ -71,7 +71,9 @@ class Setup:
                 label("train.queue"), variant="primary", size="sm", visible=False, elem_id="train-queue"
             )
             self.pause = gr.Button(label("train.pause"), size="sm", visible=False, elem_id="train-pause")
-            self.go_on = gr.Button(label("train.continue"), size="sm", visible=False, elem_id="train-continue")
+            self.go_on = gr.Button(
+                label("train.continue"), variant="primary", size="sm", visible=False, elem_id="train-continue"
+            )
             self.stop = gr.Button(label("train.stop"), size="sm", interactive=False, elem_id="train-stop")
         self.situation = gr.State("")
         self.recommended = gr.State(self._usual("standard", "lora"))
@@ -140,7 +142,7 @@ class Setup:
     def _situation(self, dataset: str | None) -> str:
         active, queue = self._studio.active_run(), self._studio.queue
         run = f"{active.id} {active.status} {queue.pausing} {queue.stopping}" if active else queue.mine()
-        return f"{dataset} {self._studio.base_status().state} {run}"
+        return f"{dataset} {self._studio.base_status().state} {run} {queue.held}"
 
     def on_method(self, method: str) -> list[Any]:
         """Shows the fields of the method, hides those of the other."""
@@ -187,7 +189,7 @@ class Setup:
             situation,
             *self._running(active),
             facts_html(summary, plan, lang),
-            check_html(bool(dataset), problems, findings, active, lang),
+            check_html(bool(dataset), problems, findings, active, lang, self._studio.queue.held),
             needs_html(status.memory_bytes, *self._time(plan, settings), lang),
             gr.update(interactive=clear and active is None),
             gr.update(interactive=clear, visible=active is not None),

@@ -116,7 +116,7 @@ def runs_html(
     place in the queue, arrows that change it and a cross that takes them out."""
     if not runs:
         return ""
-    columns = ("overlay", "run", "status", "data", "steps", "best", "started")
+    columns = ("overlay", "run", "status", "data", "steps", "best", "created")
     header = "".join(f"<th>{t(f'train.column.{name}', lang)}</th>" for name in columns)
     orders = {run_id: _order(place, len(waiting), lang) for place, run_id in enumerate(waiting)}
     rows = "".join(_run_row(run, run.id == chosen, run.id in overlaid, lang, orders.get(run.id, "")) for run in runs)
@@ -179,10 +179,13 @@ def check_html(
     findings: Sequence["Finding"],
     active: "Run | None",
     lang: str,
+    held: int = 0,
 ) -> str:
-    """Everything that stands in the way of a start (✗), is worth knowing (⚠) or is well (✓), worst first."""
+    """Everything that stands in the way of a start (✗), is worth knowing (⚠) or is well (✓), worst first. `held` runs
+    wait for a person to start the queue."""
     lines = [] if has_data else [("error", t("train.no-data", lang))]
     lines += [("error", field_text(problem, lang)) for problem in problems]
+    lines += [("info", t("train.held", lang, count=held))] if held else []
     lines += [(found.severity, finding_text(found, lang)) for found in findings if found.code != "plan"]
     if active is not None:
         state = "busy-paused" if active.status == "paused" else "busy"

@@ -98,7 +98,7 @@ class View:
             ),
             runs_html(runs, shown.id if shown else "", overlaid, lang, waiting),
             shown is not None and shown.status in RESUMABLE,
-            queue.held,
+            queue.held > 0,
         )
         marks = dict(zip(("chart", "status", "runs", "resume", "go"), map(hash, values), strict=True))
         if marks == sent:
