@@ -23,6 +23,7 @@ from glmstudio.data import snapshot
 from glmstudio.errors import StudioError
 from glmstudio.settings import PROMPT_STYLES, TRACKERS, LoraSettings, TrainingSettings
 from glmstudio.training.disk_space import full_disk_told, keep_room
+from glmstudio.training.metrics import read_from
 from glmstudio.training.row_ids import ROW_IDS, with_row_ids
 
 if TYPE_CHECKING:
@@ -245,10 +246,13 @@ class RunFolder:
         shutil.rmtree(self.aside, ignore_errors=True)
 
     def mark_interrupted(self) -> Run:
-        """For a run whose process died: it ended when something of it was written last."""
+        """For a run whose process died: it ended when something of it was written last, behind the last step that was
+        recorded."""
         self.discard_half_written()
+        records, _ = read_from(self.metrics_path)
+        step = max(self.read().step, records[-1].step if records else 0)
         files = (path for path in (self._run_path, self.metrics_path) if path.exists())
-        return self.update(status="interrupted", finished_at=max(path.stat().st_mtime for path in files))
+        return self.update(status="interrupted", step=step, finished_at=max(path.stat().st_mtime for path in files))
 
     def _move_aside(self, name: str) -> Path:
         old = self.aside / f"{name}{_OLD}"

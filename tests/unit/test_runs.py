@@ -16,6 +16,7 @@ from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training.row_ids import keep_row_ids, row_ids
+from glmstudio.training.metrics import MetricWriter
 from glmstudio.training.runs import (
     AdapterPrompt,
     RunFolder,
@@ -178,6 +179,7 @@ def test_runs_of_dead_processes_become_interrupted(tmp_path: Path) -> None:
     # The number of a dead process was given to another one, here to this one.
     create(tmp_path / "run-0004")
     RunFolder(tmp_path / "run-0004").update(process={"pid": os.getpid(), "started": 5.0})
+    MetricWriter(tmp_path / "run-0004" / "metrics.jsonl").write("train", step=9, epoch=1.0, loss=0.5)
     assert sorted(run.id for run in mark_interrupted(tmp_path)) == ["run-0002", "run-0004"]
     assert [run.status for run in sorted(list_runs(tmp_path), key=lambda run: run.id)] == [
         "queued",
@@ -185,7 +187,7 @@ def test_runs_of_dead_processes_become_interrupted(tmp_path: Path) -> None:
         "finished",
         "interrupted",
     ]
-    assert RunFolder(tmp_path / "run-0002").read().step == 7
+    assert [RunFolder(tmp_path / name).read().step for name in ("run-0002", "run-0004")] == [7, 9]
     assert mark_interrupted(tmp_path) == []
     assert is_alive(RunFolder(tmp_path / "run-0001").read())
 

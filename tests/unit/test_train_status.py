@@ -97,7 +97,7 @@ def test_the_check_says_the_worst_first_and_names_fields_by_their_labels():
 
 def test_the_check_is_ready_only_with_data_and_no_active_run():
     assert t("train.ready", "en") in train_status.check_html(True, [], [], None, "en")
-    assert "2 queued runs wait" in train_status.check_html(True, [], [], None, "en", held=2)
+    assert "wait since the program was restarted (2)" in train_status.check_html(True, [], [], None, "en", held=2)
     assert t("train.no-data", "en") in train_status.check_html(False, [], [], None, "en")
     assert "run 3 is training" in train_status.check_html(True, [], [], RUN, "en")
     assert "run 3 is paused" in train_status.check_html(True, [], [], replace(RUN, status="paused"), "en")
