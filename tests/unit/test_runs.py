@@ -15,8 +15,8 @@ from glmstudio.data import snapshot
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
-from glmstudio.training.row_ids import keep_row_ids, row_ids
 from glmstudio.training.metrics import MetricWriter
+from glmstudio.training.row_ids import keep_row_ids, row_ids
 from glmstudio.training.runs import (
     AdapterPrompt,
     RunFolder,
