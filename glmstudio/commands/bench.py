@@ -29,6 +29,8 @@ def add_bench(commands: Any) -> None:
     _shared(compare, "512x12", "fp32")
     compare.add_argument("--prompts", type=_numbers, default=(1, 16), help="numbers of prompts [1,16]")
     compare.add_argument("--new-tokens", type=int, default=64, help="tokens of each answer [64]")
+    compare.add_argument("--dev-rows", type=int, default=0, help="rows of a set with answers of uneven lengths [none]")
+    compare.add_argument("--set-tokens", type=int, default=128, help="the most tokens of an answer in that set [128]")
     compare.set_defaults(command=bench_compare_command)
 
 

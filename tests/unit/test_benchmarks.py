@@ -86,11 +86,17 @@ def test_ways_to_answer_say_the_same(family: str) -> None:
         return result
 
     records = bench_comparing(
-        ComparingBench(("64x2",), ("fp32",), (family,), (2,), new_tokens=6, rounds=1, device="cpu"), measure=measure
+        ComparingBench(("64x2",), ("fp32",), (family,), (2,), 36, new_tokens=6, set_tokens=20, rounds=1, device="cpu"),
+        measure=measure,
     )
     assert {record["way"]: record["same_tokens"] for record in records} == dict.fromkeys(said, True)
     assert said["one-batch"][:2] != said["one-batch"][2:], "the adapter changes nothing"
-    assert len(comparing_table(records).splitlines()) == 2 + 3
+    assert len(said["refilled"]) == 72
+    assert len(set(map(len, said["refilled"]))) > 5, "the answers are all of one length"
+    shares = {record["way"]: record["bandwidth_share"] for record in records}
+    assert all(0 < shares[way] < 1 for way in ("one-batch", "two-calls", "adapter-names"))
+    assert shares["refilled"] is None
+    assert len(comparing_table(records).splitlines()) == 2 + 6
 
 
 def test_other_tokens_in_fp32_are_an_error() -> None:
