@@ -55,7 +55,8 @@ class SlottedRows:
         """Runs the prompts of new rows, (number, row) each; gives numbers and the logits (n, vocabulary) of their first
         tokens, which `take` is to be called with in the same order."""
         prompts = {number: row.ids for number, row in rows}
-        new = [_Running(number, row.adapter) for number, row in rows]
+        # Neighbours of like length, see `slots.NEIGHBOURS`.
+        new = [_Running(number, row.adapter) for number, row in sorted(rows, key=lambda pair: -len(pair[1].ids))]
         self._order += dict.fromkeys(row.adapter for row in new if row.adapter not in self._order)
         self._arrange(self._rows + new)
         new.sort(key=lambda row: row.place)

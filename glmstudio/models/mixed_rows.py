@@ -18,9 +18,12 @@ from peft.utils import AuxiliaryTrainingWrapper
 from torch import nn
 from torch.nn import functional as F
 
-# From so many rows on, and with so many weights, oneDNN's float32 product beats torch's own on CPUs with AVX512: an
-# answer's step of 2 rows takes 0.7 times as long with torch's, one of 16 rows 1.2 times (2.3 on AMD's cores).
-FEWEST_ROWS = 8
+from glmstudio.models.packed_weights import PackedWeights
+
+# From so many rows on, and with so many weights, oneDNN's product beats torch's own on CPUs with these instructions. In
+# float32 a step of 2 rows takes 0.7 times as long with torch's, one of 16 rows 1.2 times (2.3 on AMD's cores).
+FEWEST_ROWS = {torch.float32: 8, torch.bfloat16: 1}
+NEEDED = {torch.float32: ("avx512_f",), torch.bfloat16: ("avx512_bf16", "amx_bf16")}
 FEWEST_WEIGHTS = 2**16
 
 
@@ -34,9 +37,13 @@ class _Part(NamedTuple):
 
 
 class MixedRows:
-    """What is known of the adapters on `model` at one time; make it anew after one came or went."""
+    """What is known of the adapters on `model` at one time; make it anew after one came or went.
 
-    def __init__(self, model: nn.Module) -> None:
+    `packed` None: no memory may be taken for copies of weights.
+    """
+
+    def __init__(self, model: nn.Module, packed: PackedWeights | None) -> None:
+        self._packed = packed
         modules = list(model.modules())
         self._layers = [module for module in modules if isinstance(module, LoraLayer)]
         self._own = all(map(_is_linear, self._layers)) and not any(
@@ -84,9 +91,11 @@ class MixedRows:
         return self._last[1]
 
     def _made(self, runs: list[tuple[str, int, int]], rows: int) -> list[tuple[nn.Module, Any]]:
-        forwards: list[tuple[nn.Module, Any]] = []
-        if rows >= FEWEST_ROWS:
-            forwards += [(layer, partial(_onednn, layer)) for layer in self._linear]
+        forwards: list[tuple[nn.Module, Any]] = [
+            (layer, partial(_onednn, layer, layer.weight if self._packed is None else self._packed.of(layer.weight)))
+            for layer in self._linear
+            if rows >= FEWEST_ROWS[layer.weight.dtype]
+        ]
         for number, layer in enumerate(self._layers):
             parts = []
             for name, start, stop in runs:
@@ -122,23 +131,23 @@ def _mixed(base: nn.Module, parts: list[_Part], inputs: torch.Tensor, *rest: Any
     return result
 
 
-def _onednn(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
+def _onednn(layer: nn.Linear, weight: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+    """`weight` is the layer's own or its copy."""
     rows = inputs.flatten(0, -2)
-    if len(rows) < FEWEST_ROWS:
+    # The head sees fewer rows than the pass has.
+    if len(rows) < FEWEST_ROWS[inputs.dtype]:
         return F.linear(inputs, layer.weight, layer.bias)
-    result = torch.ops.mkldnn._linear_pointwise(rows, layer.weight, layer.bias, "none", [], "")
+    result = torch.ops.mkldnn._linear_pointwise(rows, weight, layer.bias, "none", [], "")
     return result.view(*inputs.shape[:-1], -1)
 
 
 def _gains(module: nn.Module) -> bool:
-    """Whether oneDNN computes this layer faster where there are many rows."""
-    return (
-        isinstance(module, nn.Linear)
-        and module.weight.dtype == torch.float32
-        and module.weight.device.type == "cpu"
-        and module.weight.numel() >= FEWEST_WEIGHTS
-        and bool(torch.cpu.get_capabilities().get("avx512_f"))
-    )
+    """Whether oneDNN computes this layer faster where there are enough rows."""
+    if not isinstance(module, nn.Linear):
+        return False
+    able, weight = torch.cpu.get_capabilities(), module.weight
+    fits = weight.device.type == "cpu" and weight.numel() >= FEWEST_WEIGHTS
+    return fits and any(able.get(name) for name in NEEDED.get(weight.dtype, ()))
 
 
 def _is_linear(layer: LoraLayer) -> bool:

@@ -22,6 +22,7 @@ from glmstudio.models.adapters.prefix import PrefixEncoder, PrefixModel, PrefixS
 from glmstudio.models.adapters.prefix_files import read_prefix
 from glmstudio.models.gate import Gate
 from glmstudio.models.mixed_rows import MixedRows
+from glmstudio.models.packed_weights import PackedWeights
 from glmstudio.models.quantisation.quantised import parameter_count, weight_bytes
 from glmstudio.models.quantisation.quantising import prefer_answers
 from glmstudio.models.slots import Entering, Step
@@ -86,6 +87,8 @@ class Resident:
         prefer_answers(self.base.model, True)
         self._peft: PeftModel | None = None
         self._mixed: MixedRows | None = None
+        # None while a run trains: the memory is the run's then.
+        self._packed: PackedWeights | None = PackedWeights()
         self._mixable = frozenset({BASE_NAME})
         # Finished adapters, the least recently used first, with what their files looked like when they were read.
         self._stamps: dict[str, _Stamp] = {}
@@ -120,6 +123,7 @@ class Resident:
         `ptuning-family` where it has no plain cache.
         """
         prefer_answers(self.base.model, False)
+        self._mixed = self._packed = None
         if settings.method == "ptuning":
             shape = PrefixShape.of(self.base.model.config, self.base.source)
             encoder = PrefixEncoder(shape, settings.pre_seq_len, settings.prefix_projection)
@@ -139,6 +143,7 @@ class Resident:
     def end_training(self) -> None:
         """Drops the adapter in training, if there is one; for the holder of the turn. Finished adapters stay."""
         self._drop(IN_TRAINING)
+        self._packed = PackedWeights()
         self._model.eval()
         prefer_answers(self.base.model, True)
 
@@ -225,7 +230,7 @@ class Resident:
     @property
     def _rows(self) -> MixedRows:
         if self._mixed is None:
-            self._mixed = MixedRows(self.base.model)
+            self._mixed = MixedRows(self.base.model, self._packed)
         return self._mixed
 
     def _lora_names(self, adapter_names: Sequence[str]) -> list[str]:

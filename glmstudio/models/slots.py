@@ -15,6 +15,9 @@ from torch.nn import functional as F
 from glmstudio.models import varlen
 
 SPARE_TOKENS = 64
+# So many neighbours share a product in a step, as wide as the longest of them: with all in one, most of what is read
+# may be hidden.
+NEIGHBOURS = 8
 
 
 class Slots:
@@ -176,8 +179,23 @@ class Step:
         rows, heads, _, size = query.shape
         shared = query.reshape(rows, key.shape[1], -1, size)
         bias = self._bias(window, query.dtype)
-        attended = F.scaled_dot_product_attention(shared, key, value, attn_mask=bias, scale=scaling)
-        return attended.reshape(rows, 1, heads, size)
+        if self._even or rows <= NEIGHBOURS:
+            attended = F.scaled_dot_product_attention(shared, key, value, attn_mask=bias, scale=scaling)
+            return attended.reshape(rows, 1, heads, size)
+        outputs = []
+        for start in range(0, rows, NEIGHBOURS):
+            some = slice(start, start + NEIGHBOURS)
+            columns = max(self.lengths[some]) + 1
+            outputs.append(
+                F.scaled_dot_product_attention(
+                    shared[some],
+                    key[some, :, :columns],
+                    value[some, :, :columns],
+                    attn_mask=bias[some, ..., :columns],
+                    scale=scaling,
+                )
+            )
+        return torch.cat(outputs).view(rows, 1, heads, size)
 
     def _bias(self, window: int | None, dtype: torch.dtype) -> torch.Tensor | None:
         """0 or -inf, (b, 1, 1, columns); None where every row sees every column."""

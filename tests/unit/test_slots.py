@@ -11,8 +11,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from glmstudio.inference import engine
 from glmstudio.inference.engine import Finished, answers
 from glmstudio.inference.rows import Row
-from glmstudio.models import mixed_rows
+from glmstudio.inference.slotted import SlottedRows
+from glmstudio.models import mixed_rows, packed_weights
 from glmstudio.models.loading import Base, load_base
+from glmstudio.models.packed_weights import PackedWeights
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.models.slots import Slots, arranged
 from glmstudio.settings import GenerationSettings, LoraSettings
@@ -80,11 +82,13 @@ def test_every_family_answers_as_generate_does_while_rows_come_and_go(family: st
     resident = Resident(base())
     resident.load("run", saved)
     names = (BASE_NAME, "run")
-    found = answered(resident, [Row(prompt, name) for prompt in PROMPTS for name in names], 5)
+    rows = [Row(prompt, name) for prompt in PROMPTS for name in names]
     expected = [generated(model, prompt) for prompt in PROMPTS for model in (plain, tuned)]
     assert expected[0] != expected[1]
-    assert [answer.ids for answer in found] == expected
-    assert {answer.finish_reason for answer in found} == {"length"}
+    for places in (5, len(rows)):
+        found = answered(resident, rows, places)
+        assert [answer.ids for answer in found] == expected
+        assert {answer.finish_reason for answer in found} == {"length"}
 
 
 def test_a_model_with_an_attention_of_its_own_answers_in_padded_batches(
@@ -167,12 +171,52 @@ def test_an_adapter_in_training_is_not_heard_and_its_layers_are_left_as_they_wer
     assert model.training
 
 
-def test_many_rows_go_through_onednn_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_go_through_onednn_to_the_same_numbers() -> None:
     linear = torch.nn.Linear(256, 256)
     inputs = torch.randn(3, 5, 256)
     with torch.no_grad():
-        torch.testing.assert_close(mixed_rows._onednn(linear, inputs), linear(inputs))
-        assert torch.equal(mixed_rows._onednn(linear, inputs[:, :2]), linear(inputs[:, :2]))
+        torch.testing.assert_close(mixed_rows._onednn(linear, linear.weight, inputs), linear(inputs))
+        few = inputs[:, :2]
+        assert torch.equal(mixed_rows._onednn(linear, linear.weight, few), linear(few))
+
+
+def test_answers_in_bfloat16_read_copies_of_the_weights_except_while_a_run_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mixed_rows, "FEWEST_WEIGHTS", 1)
+    folder = native_folder("qwen2", tmp_path / "base")
+    saved = adapter(endless(folder).model, tmp_path / "a", 1, r=4, target_modules=["q_proj", "v_proj"])
+    resident = Resident(load_base(folder, device="cpu", dtype="bfloat16"))
+    resident.load("run", saved)
+    able = torch.cpu.get_capabilities()
+    gains = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+    def first_logits() -> torch.Tensor:
+        work = SlottedRows(resident, 2)
+        numbers, entered = work.enter([(0, Row(PROMPTS[0], BASE_NAME)), (1, Row(PROMPTS[1], "run"))])
+        work.take([30] * len(numbers))
+        return torch.cat((entered, work.step()))
+
+    copied = first_logits()
+    layers = [module for module in resident.base.model.modules() if mixed_rows._gains(module)]
+    weights = [layer.weight for layer in layers if layer.weight.dtype == torch.bfloat16]
+    assert bool(weights) is gains
+    assert all(resident._packed.of(weight) is not weight for weight in weights)
+    with resident.gate.turn():
+        resident.begin_training(LoraSettings(r=4))
+    assert resident._packed is None
+    torch.testing.assert_close(first_logits(), copied, atol=0.02 * copied.abs().max().item(), rtol=0)
+    with resident.gate.turn():
+        resident.end_training()
+    assert torch.equal(first_logits(), copied)
+
+
+def test_no_copy_of_a_weight_is_made_in_float32_or_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.ones(64, 64)
+    assert PackedWeights().of(weight) is weight
+    monkeypatch.setattr(packed_weights, "free_memory", lambda device: 64 * 64 * 2)
+    half = weight.bfloat16()
+    assert PackedWeights().of(half) is half
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+"""Copies of frozen bfloat16 weights as oneDNN reads them fastest, for answers on CPUs with instructions for them.
+
+Knows weights and memory: no adapter, no row and no pass.
+"""
+
+import torch
+
+from glmstudio.models.devices import free_memory
+
+# Of the free memory, what the copies may take.
+SHARE_OF_FREE = 0.25
+
+
+class PackedWeights:
+    """The copies, made when they are first asked for and kept as long as this is."""
+
+    def __init__(self) -> None:
+        self._packed: dict[torch.Tensor, torch.Tensor] = {}
+        self._left: float | None = None
+
+    def of(self, weight: torch.Tensor) -> torch.Tensor:
+        """What oneDNN takes for `weight` (out, in): its copy, or itself in float32 and where no memory is left.
+
+        A product of 1 to 32 rows, whose time is that of reading the weights, is 1.3 to 1.7 times as fast with a copy in
+        bfloat16; an answer's step in float32 gained 2 % with 32 rows and nothing with 2.
+        """
+        if weight not in self._packed and weight.dtype == torch.bfloat16 and self._spends(weight.nbytes):
+            self._packed[weight] = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+        return self._packed.get(weight, weight)
+
+    def _spends(self, needed: int) -> bool:
+        if self._left is None:
+            self._left = free_memory(torch.device("cpu")) * SHARE_OF_FREE
+        fits = needed <= self._left
+        self._left -= needed if fits else 0
+        return fits
