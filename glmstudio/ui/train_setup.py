@@ -161,10 +161,10 @@ class Setup:
         return [usual, *usual]
 
     def on_recommend(self, preset: str, method: str, before: tuple[float, ...], *typed: float) -> list[Any]:
-        """Another base or method has other usual values: what a person has typed stays."""
+        """Another base or method has other usual values: what a person has typed stays, or is typing meanwhile."""
         usual = self._usual(preset, method)
-        kept = (value if value != former else new for value, former, new in zip(typed, before, usual, strict=True))
-        return [usual, *kept]
+        fields = zip(typed, before, usual, strict=True)
+        return [usual, *(new if value == former != new else gr.skip() for value, former, new in fields)]
 
     def _usual(self, preset: str, method: str) -> tuple[float, ...]:
         settings = self._studio.default_settings(preset, method)
