@@ -17,6 +17,7 @@ from glmstudio.data.store import DatasetSummary, Page, Query, Store
 from glmstudio.errors import StudioError
 from glmstudio.exports import Exports
 from glmstudio.model_shelf import ModelShelf
+from glmstudio.probing import Probing
 from glmstudio.run_queue import RunQueue, Waiting
 from glmstudio.scoreboards import Scoreboards
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings, recommended
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from glmstudio.inference.compare import Comparison
     from glmstudio.models.prompts.preview import Preview
     from glmstudio.models.resident import Resident
+    from glmstudio.training.estimate import Estimate
     from glmstudio.training.train import Progress
 
 DEMO_DATASET = "demo"
@@ -61,6 +63,7 @@ class Studio:
         self.store = Store(workspace.database_url)
         self._base = BaseSlot(base or BaseWish())
         self.queue = RunQueue(self.workspace, lambda: self.resident(wait=True))
+        self._probing = Probing(lambda: bool(self.queue.active_id))
         self.shelf = ModelShelf(self.workspace.root, self._base, self._refuse_switch)
         self.scoreboards = Scoreboards(self.workspace.checkpoints, self.evaluate)
         self.exports = Exports(self.workspace.checkpoints)
@@ -80,6 +83,7 @@ class Studio:
     def close(self) -> None:
         for work in (self.shelf, self.scoreboards, self.exports):
             work.close(seconds=5)
+        self._probing.close(seconds=10)
         self.queue.close(seconds=30)
         self.store.close()
 
@@ -168,12 +172,34 @@ class Studio:
         )
         return train, dev
 
-    def check_run(self, dataset: str, lora: LoraSettings, settings: TrainingSettings) -> list[quality.Finding]:
-        """Everything that is wrong or worth knowing before a start, at once."""
+    def plan_run(
+        self, dataset: str, lora: LoraSettings, settings: TrainingSettings
+    ) -> "tuple[list[quality.Finding], Estimate | None]":
+        """(everything that is wrong or worth knowing before a start, at once, what the run would take); None of that
+        where something is wrong, and while the base is loading or being measured."""
         from glmstudio.training.check import check
 
-        resident = self._base.peek()
-        return check(resident.base if resident else None, *self.training_rows(dataset), lora, settings)
+        resident, rows = self._base.peek(), self.training_rows(dataset)
+        findings = check(resident.base if resident else None, *rows, lora, settings)
+        if resident is None or any(finding.severity == "error" for finding in findings):
+            return findings, None
+        probe = self._probing.ask(resident, lora, settings)
+        if probe is None:
+            return findings, None
+        from glmstudio.training.estimate import planned
+
+        short, estimate = planned(resident, probe, *rows, settings)
+        return [*short, *findings], estimate
+
+    @property
+    def probing(self) -> bool:
+        """Whether the base is being measured for `plan_run`."""
+        return self._probing.active
+
+    @property
+    def probed(self) -> int:
+        """Changes when `plan_run` knows more than before."""
+        return self._probing.count
 
     def start_run(
         self, dataset: str, lora: LoraSettings, settings: TrainingSettings, *, queue: bool = False
@@ -185,9 +211,9 @@ class Studio:
         without `queue`, `run-active`.
         """
         resident = self.resident()
-        findings = [found for found in self.check_run(dataset, lora, settings) if found.severity == "error"]
-        if findings:
-            raise StudioError("run-refused", findings=findings)
+        findings, chosen = self.plan_run(dataset, lora, settings)
+        if errors := [found for found in findings if found.severity == "error"]:
+            raise StudioError("run-refused", findings=errors)
 
         def prepare() -> Waiting:
             frozen = snapshot.freeze(*self.training_rows(dataset), self.workspace.snapshots)
@@ -197,6 +223,8 @@ class Studio:
                 snapshot_id=frozen.id, dataset=dataset, base=resident.base, lora=lora, settings=settings,
                 total=optimizer_steps(len(frozen.train), settings),
             )  # fmt: skip
+            if chosen:
+                folder.update(token_budget=chosen.token_budget, checkpointing=chosen.gradient_checkpointing)
             write_yaml(folder.path, self._asked(dataset) | {"snapshot_id": frozen.id}, lora, settings)
             keep_row_ids(folder.path, frozen.train)
             return Waiting(run_id)

@@ -13,6 +13,7 @@ from glmstudio.ui.language import error_text, finding_text, t
 if TYPE_CHECKING:
     from glmstudio.data.quality import Finding
     from glmstudio.inference.compare import Comparison
+    from glmstudio.training.estimate import Estimate
     from glmstudio.training.runs import Run, RunFolder
     from glmstudio.training.train import Progress
 
@@ -74,6 +75,11 @@ def clock(seconds: float | None) -> str:
         return "--:--:--"
     whole = round(seconds)
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def print_estimate(found: "Estimate") -> None:
+    need, room = (f"{size / 2**30:.3g}" for size in (found.total, found.room))
+    print(f"estimate: {need} of {room} GB, {clock(found.seconds)}", flush=True)
 
 
 def print_finding(finding: "Finding") -> None:

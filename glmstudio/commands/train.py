@@ -11,6 +11,7 @@ from glmstudio.commands.flags import add_settings, base_flags, chosen, root_flag
 from glmstudio.commands.rows import training_rows
 from glmstudio.commands.together import Begun, adopted, all_processes, follow, tell
 from glmstudio.data import snapshot
+from glmstudio.data.example import Example
 from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
 from glmstudio.settings import METHODS, LoraSettings, TrainingSettings, recommended
@@ -19,6 +20,8 @@ from glmstudio.training.row_ids import keep_row_ids
 from glmstudio.training.run_config import USUAL_BASE, write_yaml
 
 if TYPE_CHECKING:
+    from glmstudio.models.loading import Base
+    from glmstudio.training.estimate import Estimate
     from glmstudio.training.ranks import Ranks
 
 
@@ -109,7 +112,10 @@ def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
         source, device=own_device(asked["device"]), dtype=asked["dtype"], quantization=asked["quantization"],
         on_download=terminal.DownloadPrinter(),
     )  # fmt: skip
-    findings = check(base, train_rows, dev_rows, lora, settings)
+    findings, needed = check(base, train_rows, dev_rows, lora, settings), None
+    if all(finding.severity != "error" for finding in findings):
+        more, needed = _estimated(base, train_rows, dev_rows, lora, settings)
+        findings += more
     for finding in findings:
         terminal.print_finding(finding)
     if any(finding.severity == "error" for finding in findings):
@@ -124,9 +130,23 @@ def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
             snapshot_id=frozen.id, dataset=args.dataset or args.train_path.stem, base=base, lora=lora,
             settings=settings, overwrite=args.overwrite_output_dir,
         )  # fmt: skip
+        folder.update(token_budget=needed.token_budget, checkpointing=needed.gradient_checkpointing)
         keep_row_ids(folder.path, frozen.train)
         write_yaml(folder.path, asked | _data(args) | {"snapshot_id": frozen.id}, lora, settings)
+    terminal.print_estimate(needed)
     return Begun(base, folder, frozen, go_on=False)
+
+
+def _estimated(
+    base: "Base", train: list[Example], dev: list[Example], lora: LoraSettings, settings: TrainingSettings
+) -> "tuple[list[Finding], Estimate]":
+    """What is wrong with the memory, and what the run takes."""
+    from glmstudio.models.resident import Resident
+    from glmstudio.training.estimate import planned
+    from glmstudio.training.probe import probe
+
+    resident = Resident(base)
+    return planned(resident, probe(resident, lora, settings), train, dev, settings)
 
 
 def _data(args: argparse.Namespace) -> dict[str, str]:

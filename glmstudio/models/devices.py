@@ -50,5 +50,7 @@ def chosen_dtype(wish: str, device: torch.device) -> torch.dtype:
 def free_memory(device: torch.device) -> int:
     """Bytes that a new model may take: the graphics card's free memory, or what the machine can give without paging."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # What torch holds and nobody uses is free, too.
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
     return psutil.virtual_memory().available

@@ -58,6 +58,11 @@ def optimizer_steps(rows: int, settings: TrainingSettings) -> int:
     return math.ceil(settings.num_train_epochs * math.ceil(rows / settings.rows_in_step))
 
 
+def row_sizes(base: "Base", examples: Sequence[Example], settings: TrainingSettings) -> list[tuple[int, int]]:
+    """(tokens, target tokens) of each row as it will be trained on, as long as the lengths allow."""
+    return [(size.row, size.target - size.cut_target + 1) for size in _sizes(base, examples, settings)]
+
+
 def _of_error(error: StudioError) -> Finding:
     return Finding(error.code, "error", params=dict(error.params))
 

@@ -61,17 +61,17 @@ class FrozenLinear(nn.Linear):
         return _onednn(gradient, self.back, None)
 
 
-def use_frozen_linears(resident: Resident) -> int:
+def use_frozen_linears(resident: Resident, share: float = SHARE_OF_FREE) -> int:
     """Makes the base's frozen layers `FrozenLinear`, its head too, and gives the bytes of the packed copies.
 
-    Layers are packed in their order as long as a quarter of the free memory lasts; the others go through oneDNN
+    Layers are packed in their order as long as that `share` of the free memory lasts; the others go through oneDNN
     unpacked, which keeps most of the gain in float32. Nothing is done on other devices, number types and processors.
     """
     base = resident.base
     able = torch.cpu.get_capabilities()
     if base.device.type != "cpu" or not able.get(NEEDED.get(base.dtype)) or able.get(FAST_ALREADY):
         return 0
-    allowance, packed = free_memory(base.device) * SHARE_OF_FREE, 0
+    allowance, packed = free_memory(base.device) * share, 0
     for layer in base.model.modules():
         if not _fits(layer, base.dtype):
             continue

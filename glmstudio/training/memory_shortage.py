@@ -3,7 +3,9 @@
 Knows numbers of tokens; knows no model and no Trainer.
 """
 
+import ctypes
 import gc
+import platform
 from collections.abc import Callable, Sequence
 
 import torch
@@ -24,6 +26,9 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    # Other C libraries give the holes of their heap back by themselves.
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class TokenBudget:

@@ -142,7 +142,7 @@ class Setup:
     def _situation(self, dataset: str | None) -> str:
         active, queue = self._studio.active_run(), self._studio.queue
         run = f"{active.id} {active.status} {queue.pausing} {queue.stopping}" if active else queue.mine()
-        return f"{dataset} {self._studio.base_status().state} {run} {queue.held}"
+        return f"{dataset} {self._studio.base_status().state} {self._studio.probed} {run} {queue.held}"
 
     def on_method(self, method: str) -> list[Any]:
         """Shows the fields of the method, hides those of the other."""
@@ -175,7 +175,7 @@ class Setup:
         # As of now: where this look arrives behind a later one, the next tick finds that it is of old.
         lang, situation = language_of(request), self._situation(dataset)
         (lora, settings), problems = self.form.read(typed)
-        findings = self._studio.check_run(dataset, lora, settings) if dataset else []
+        findings, estimate = self._studio.plan_run(dataset, lora, settings) if dataset else ([], None)
         status, active = self._studio.base_status(), self._studio.active_run()
         if elsewhere := self._studio.queue.elsewhere():
             problems.append(elsewhere)
@@ -185,12 +185,13 @@ class Setup:
         clear = bool(dataset) and not problems and all(found.severity != "error" for found in findings)
         summary = next((found for found in self._studio.datasets() if found.name == dataset), None)
         plan = next((found.params for found in findings if found.code == "plan"), {})
+        measuring = clear and self._studio.probing
         return [
             situation,
             *self._running(active),
             facts_html(summary, plan, lang),
             check_html(bool(dataset), problems, findings, active, lang, self._studio.queue.held),
-            needs_html(status.memory_bytes, *self._time(plan, settings), lang),
+            needs_html(status.memory_bytes, *self._time(plan, settings), lang, estimate, measuring=measuring),
             gr.update(interactive=clear and active is None),
             gr.update(interactive=clear, visible=active is not None),
             self._studio.command_line(dataset, lora, settings) if dataset else "",

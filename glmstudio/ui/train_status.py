@@ -13,10 +13,12 @@ from glmstudio.ui.language import error_text, field_text, finding_text, t
 if TYPE_CHECKING:
     from glmstudio.data.quality import Finding
     from glmstudio.data.store import DatasetSummary
+    from glmstudio.training.estimate import Estimate
     from glmstudio.training.metrics import MetricRecord
     from glmstudio.training.runs import Run
     from glmstudio.training.train import Progress
 
+_PARTS = ("weights", "process", "packed", "adapter", "activations", "logits", "cache")
 _MARKS = {"error": "✗", "warning": "⚠", "info": "✓"}
 
 
@@ -165,11 +167,29 @@ def facts_html(summary: "DatasetSummary | None", plan: Mapping[str, object], lan
     return f"<p>{' · '.join(facts)}</p>"
 
 
-def needs_html(memory_bytes: int, seconds: float | None, like: "Run | None", lang: str) -> str:
-    """What the base holds in memory, and how long the run takes at the speed of an earlier one."""
+def needs_html(
+    memory_bytes: int,
+    seconds: float | None,
+    like: "Run | None",
+    lang: str,
+    estimate: "Estimate | None" = None,
+    *,
+    measuring: bool = False,
+) -> str:
+    """What the run takes in memory and time, its parts in a tooltip. Until that is estimated: what the base holds, and
+    how long the run takes at the speed of an earlier one."""
+    if estimate is not None:
+        parts = ((part, getattr(estimate, part)) for part in _PARTS)
+        hint = " · ".join(t(f"train.part.{part}", lang, memory=gigabytes(size)) for part, size in parts if size)
+        sizes = {"need": gigabytes(estimate.total), "room": gigabytes(estimate.room)}
+        facts = [t("train.estimate", lang, **sizes), t("train.estimate-time", lang, time=clock(estimate.seconds))]
+        facts += [t("train.budget", lang, tokens=f"{estimate.token_budget:,}")] if estimate.token_budget else []
+        facts += [t("train.checkpointing", lang)] if estimate.gradient_checkpointing else []
+        return f'<p title="{escape(hint)}">{escape(" · ".join(facts))}</p>'
     facts = [t("train.memory", lang, memory=gigabytes(memory_bytes))] if memory_bytes else []
     if seconds is not None and like is not None:
         facts.append(t("train.about", lang, time=clock(seconds), run=run_name(like, lang)))
+    facts += [t("train.measuring", lang)] if measuring else []
     return f"<p>{escape(' · '.join(facts))}</p>"
 
 

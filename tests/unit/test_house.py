@@ -14,7 +14,17 @@ FLOORS = (
     {"settings", "workspace", "errors", "environment"},
     {"models", "data"},
     {"training", "inference", "evaluation", "embedded"},
-    {"studio", "run_queue", "run_thread", "base_slot", "model_shelf", "scoreboards", "exports", "benchmarks"},
+    {
+        "studio",
+        "run_queue",
+        "run_thread",
+        "base_slot",
+        "probing",
+        "model_shelf",
+        "scoreboards",
+        "exports",
+        "benchmarks",
+    },
     {"ui", "cli", "commands", "terminal", "__main__"},
 )
 SOURCES = sorted(PACKAGE.rglob("*.py"))

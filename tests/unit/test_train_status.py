@@ -8,6 +8,7 @@ from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training.callbacks import Progress
+from glmstudio.training.estimate import Estimate
 from glmstudio.training.metrics import MetricRecord
 from glmstudio.training.runs import BaseFacts, Run
 from glmstudio.ui import train_status
@@ -103,3 +104,21 @@ def test_the_check_is_ready_only_with_data_and_no_active_run():
     assert "run 3 is paused" in train_status.check_html(True, [], [], replace(RUN, status="paused"), "en")
     several = replace(RUN, settings=TrainingSettings(num_processes=2))
     assert "cannot pause" in train_status.check_html(True, [], [], several, "en")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_needs_of_a_run_are_one_line_with_its_parts_in_a_tooltip(language):
+    estimate = Estimate(
+        weights=2**30, process=2**29, packed=0, adapter=2**20, activations=2**29, logits=2**26, cache=2**26,
+        room=22 * 2**30, seconds=100.0, token_budget=4096, gradient_checkpointing=True,
+    )  # fmt: skip
+    shown = train_status.needs_html(2**30, 5.0, RUN, language, estimate)
+    for fact in ("2.1 GB", "22.0 GB", "01:40", "4,096", t("train.checkpointing", language)):
+        assert fact in shown
+    assert t("train.measuring", language) in train_status.needs_html(2**30, None, None, language, measuring=True)
+    hint = shown.partition('title="')[2].partition('"')[0]
+    assert t("train.part.weights", language, memory="1.0 GB") in hint
+    assert t("train.part.packed", language, memory="") not in hint
+    assert t("train.budget", language, tokens="0") not in train_status.needs_html(
+        2**30, None, None, language, replace(estimate, token_budget=0)
+    )

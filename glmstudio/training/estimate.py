@@ -1,0 +1,210 @@
+"""What a run will take: memory in its parts and seconds, from a probe and the rows' real lengths, before it starts.
+
+Also what to change where it does not fit. Knows no model and no words.
+"""
+
+import dataclasses
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from glmstudio.data.example import Example
+from glmstudio.data.quality import Finding
+from glmstudio.models.devices import free_memory
+from glmstudio.models.inspection.memory_needs import BYTES_PER_ADAPTER_NUMBER, BYTES_PER_NUMBER, ROWS_ANSWERED
+from glmstudio.settings import GenerationSettings, TrainingSettings
+from glmstudio.training.batches import split_step
+from glmstudio.training.check import optimizer_steps, row_sizes
+
+if TYPE_CHECKING:
+    from glmstudio.models.resident import Resident
+    from glmstudio.training.probe import Probe
+
+# (tokens, target tokens) of a row.
+Size = tuple[int, int]
+# Factor on what tensors need, without and with gradient checkpointing: the heap has holes between blocks, more of them
+# where blocks come and go. Measured in a dozen runs on a CPU; of graphics cards it is a guess.
+HOLES = {"cpu": (1.3, 2.3), "cuda": (1.1, 1.1)}
+# What oneDNN comes to keep, a program for every new size of a product, by device and bytes of a number.
+PROGRAMS = {("cpu", 2): 80 * 2**20}
+# Lengths that advice is given in.
+ROUND_TOKENS = 16
+PARTS = ("weights", "process", "packed", "adapter", "activations", "logits", "cache")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes of each part, of all (`total`) and of what the run may take (`room`); `seconds` with its evaluations.
+
+    `process` is what the process holds beside the weights; `logits` what the head adds to the highest point of the
+    decoder, which is in `activations`; `cache` is for answers meanwhile. `token_budget` (0: a batch) and
+    `gradient_checkpointing` are what to train with.
+    """
+
+    weights: int
+    process: int
+    packed: int
+    adapter: int
+    activations: int
+    logits: int
+    cache: int
+    room: int
+    seconds: float
+    token_budget: int
+    gradient_checkpointing: bool
+
+    @property
+    def total(self) -> int:
+        return sum(getattr(self, name) for name in PARTS)
+
+    @property
+    def fits(self) -> bool:
+        return self.total <= self.room
+
+
+def planned(
+    resident: "Resident", probe: "Probe", train: Sequence[Example], dev: Sequence[Example], settings: TrainingSettings
+) -> tuple[list[Finding], Estimate]:
+    """(`shortage`, `estimate`) for these rows on this base and the memory of this moment."""
+    sizes = [row_sizes(resident.base, rows, settings) for rows in (train, dev)]
+    free = free_memory(resident.base.device) + resident.memory_bytes - probe.held
+    if probe.device == "cpu":
+        # The processes of a run share the machine's memory.
+        free //= settings.num_processes
+    found = estimate(probe, *sizes, settings, free=free)
+    return shortage(found, probe, *sizes, settings, free=free), found
+
+
+def estimate(
+    probe: "Probe", train: Sequence[Size], dev: Sequence[Size], settings: TrainingSettings, *, free: int
+) -> Estimate:
+    """For rows of these sizes, in each of the run's processes; `free` bytes are there beside what is held.
+
+    Gradient checkpointing that is "auto" is on where not even the longest row would fit without. A token budget of 0
+    stays where a batch fits, else it is the largest that does. What does not fit at all has the least that it needs.
+    """
+    batch, share = settings.per_device_train_batch_size, settings.rows_in_step // settings.num_processes
+    longest = sorted(train, reverse=True)[:share]
+    row, most = longest[0][0], batch * longest[0][0]
+    for checkpointing in {"auto": (False, True), "on": (True,), "off": (False,)}[settings.gradient_checkpointing]:
+
+        def needs(budget: int, checkpointing: bool = checkpointing) -> Estimate:
+            return _needs(probe, _micro_batch(probe, longest, batch, budget), settings, free, checkpointing, budget)
+
+        found = needs(settings.token_budget)
+        if not found.fits and not settings.token_budget:
+            # To a sixteenth of the longest row.
+            budgets = range(row, most, max(1, row // 16))
+            fitting = bisect_left(budgets, True, key=lambda budget: not needs(budget).fits)
+            found = needs(budgets[max(0, fitting - 1)])
+        if found.fits:
+            break
+    return dataclasses.replace(found, seconds=_seconds(probe, train, dev, settings, found))
+
+
+def shortage(
+    found: Estimate,
+    probe: "Probe",
+    train: Sequence[Size],
+    dev: Sequence[Size],
+    settings: TrainingSettings,
+    *,
+    free: int,
+) -> list[Finding]:
+    """Nothing where the run fits; else the error `memory-short` and, as infos, every way that would fit, or
+    `memory-nothing`."""
+    if found.fits:
+        return []
+
+    def least(probe: "Probe", longest: int, free: int) -> Estimate:
+        shorter = [[(min(row, longest), min(goal, longest)) for row, goal in rows] for rows in (train, dev)]
+        free_choice = dataclasses.replace(settings, gradient_checkpointing="auto", token_budget=0)
+        return estimate(probe, *shorter, free_choice, free=free)
+
+    short = Finding("memory-short", "error", params={"need": _gigabytes(found.total), "room": _gigabytes(found.room)})
+    ways = [*_ways(probe, max(row for row, _ in train), free, least)]
+    return [short, *(ways or [Finding("memory-nothing", "info")])]
+
+
+def _ways(probe: "Probe", longest: int, free: int, least: Callable[["Probe", int, int], Estimate]) -> Iterator[Finding]:
+    """Every way that would fit, with what it needs."""
+
+    def way(code: str, found: Estimate, **params: object) -> Iterator[Finding]:
+        if found.fits:
+            yield Finding(code, "info", params={"need": _gigabytes(found.total), **params})
+
+    free_choice = least(probe, longest, free)
+    yield from way("memory-automatic", free_choice)
+    if not free_choice.fits:
+        lengths = range(ROUND_TOKENS, longest, ROUND_TOKENS)
+        fitting = bisect_left(lengths, True, key=lambda tokens: not least(probe, tokens, free).fits)
+        for tokens in lengths[:fitting][-1:]:
+            yield from way("memory-lengths", least(probe, tokens, free), tokens=tokens)
+    if probe.quantization == "none":
+        for kind, size in BYTES_PER_NUMBER.items():
+            freed = round(probe.linear * (probe.number_bytes - size))
+            # Quantised layers are not packed.
+            smaller = dataclasses.replace(probe, weights=probe.weights - freed, held=probe.held - freed, packed=0)
+            yield from way("memory-quantised", least(smaller, longest, free + freed), quantization=kind)
+
+
+def _needs(
+    probe: "Probe", rows: Sequence[Size], settings: TrainingSettings, free: int, checkpointing: bool, budget: int
+) -> Estimate:
+    """What a run takes whose largest micro-batch has these rows, the longest first."""
+    factor = HOLES[probe.device][checkpointing]
+    activations, logits = _tensors(probe, rows, checkpointing)
+    answered = settings.max_source_length + GenerationSettings().max_new_tokens
+    return Estimate(
+        weights=probe.weights,
+        process=max(0, probe.held - probe.weights) + PROGRAMS.get((probe.device, probe.number_bytes), 0),
+        packed=probe.packed,
+        adapter=BYTES_PER_ADAPTER_NUMBER * probe.adapter,
+        activations=round(factor * activations),
+        logits=round(factor * logits),
+        cache=ROWS_ANSWERED * answered * probe.cached,
+        room=probe.held + free,
+        seconds=0.0,
+        token_budget=budget,
+        gradient_checkpointing=checkpointing,
+    )
+
+
+def _micro_batch(probe: "Probe", longest: Sequence[Size], batch: int, budget: int) -> list[Size]:
+    """The largest micro-batch of all: the first of a step that had the longest rows."""
+    lengths = [row for row, _ in longest]
+    first, *_ = split_step(range(len(longest)), lengths, token_budget=budget, batch_size=batch, padded=probe.padded)
+    return [longest[row] for row in first]
+
+
+def _tensors(probe: "Probe", rows: Sequence[Size], checkpointing: bool) -> tuple[float, float]:
+    """(the most that the decoder needs, what the head adds to it), in bytes."""
+    foot = probe.checkpointed if checkpointing else probe.plain
+    # Prefixes lie before padded rows: every row is as long as the longest.
+    lengths = [rows[0][0]] * len(rows) if probe.padded else [row for row, _ in rows]
+    squares = sum(length**2 for length in lengths if length <= probe.longest_square)
+    targets = sum(goal for _, goal in rows)
+    most = foot.most.at(sum(lengths), squares)
+    head = foot.saved.at(sum(lengths), squares) + probe.target * min(targets, probe.chunk) + probe.slope * targets
+    look = probe.look * rows[0][0]
+    return most, max(0.0, head - most, look - most)
+
+
+def _seconds(
+    probe: "Probe", train: Sequence[Size], dev: Sequence[Size], settings: TrainingSettings, found: Estimate
+) -> float:
+    steps = optimizer_steps(len(train), settings)
+    tokens, of_dev = (sum(row for row, _ in rows) / settings.num_processes for rows in (train, dev))
+    at_once = found.token_budget or settings.per_device_train_batch_size * sum(row for row, _ in train) / len(train)
+    epochs, recomputed = settings.num_train_epochs, probe.forward.token if found.gradient_checkpointing else 0.0
+    trained = epochs * tokens * (probe.both.token + recomputed)
+    trained += max(steps, epochs * tokens / at_once) * probe.both.fixed + steps * probe.step
+    evaluation = of_dev * probe.forward.token + math.ceil(of_dev / at_once) * probe.forward.fixed
+    evaluations = steps // settings.eval_steps if settings.eval_steps else math.ceil(epochs)
+    return trained + evaluations * evaluation
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 2**30:.3g}"

@@ -1,0 +1,285 @@
+"""A few passes of the real loss on small made-up rows: what a run will hold in memory and how fast it will go.
+
+Memory of a micro-batch is a fixed part, a part for each token and a part for each row's tokens squared, so three small
+passes tell it for every size. Knows no rows of a person, no settings of the optimizer and no page.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from glmstudio.errors import StudioError
+from glmstudio.models.adapters.prefix import PrefixShape
+from glmstudio.models.chat_format import Rendered
+from glmstudio.models.resident import Resident
+from glmstudio.models.varlen import HALF, SHORT_TOKENS
+from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.training.frozen_linears import SHARE_OF_FREE, drop_frozen_linears, use_frozen_linears
+from glmstudio.training.held import held
+from glmstudio.training.loss import LARGEST_CHUNK, batch_form, ready, target_loss
+from glmstudio.training.memory_shortage import free_memory
+from glmstudio.training.thin import drop_thin_products, use_thin_products
+
+if TYPE_CHECKING:
+    from glmstudio.models.loading import Base
+
+TOKENS = 64
+# (rows, tokens of each) of the passes that tell what a token takes, and its row's tokens squared.
+SHAPES = ((1, TOKENS), (2, TOKENS), (1, 2 * TOKENS))
+# Two passes of so many rows tell the pace; the larger one is left out where the smaller one takes longer than this.
+PACED_ROWS = (2, 12)
+PATIENCE_SECONDS = 1.5
+# The first pass of all is slower than those behind it.
+TRIES = 2
+# Begins a turn with a model in training.
+Trained = Callable[..., AbstractContextManager[tuple[torch.nn.Module, int]]]
+
+
+class _Stopped(Exception):
+    """Whoever asked for the probe does not wait for it any more."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Bytes (or seconds) of a micro-batch: `fixed`, for each token, for each row's tokens squared."""
+
+    fixed: float
+    token: float
+    square: float = 0.0
+
+    def at(self, tokens: int, squares: int = 0) -> float:
+        return self.fixed + self.token * tokens + self.square * squares
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of a micro-batch: `saved` for the way back, and at most in the decoder, there and `back`."""
+
+    saved: Growth
+    most: Growth
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one kind of adapter costs on one base. Bytes and seconds.
+
+    `held` is what process or card holds without a run, `weights` of it the base; `linear` are the numbers in its linear
+    layers, where they are not quantised. `target` is the head's need for each of at most `chunk` targets at a time,
+    `slope` what stays of each. `look` is what the first look at a row takes for each token; `cached` a token of an
+    answer's cache. Rows longer than `longest_square` have no part for their tokens squared; `padded` ones are as long
+    as the longest.
+    """
+
+    device: str
+    number_bytes: int
+    held: int
+    weights: int
+    linear: int
+    quantization: str
+    packed: int
+    adapter: int
+    plain: Footprint
+    checkpointed: Footprint
+    target: float
+    slope: int
+    chunk: int
+    look: int
+    cached: int
+    longest_square: int
+    padded: bool
+    forward: Growth
+    both: Growth
+    step: float
+
+
+def probe(
+    resident: Resident,
+    lora: LoraSettings,
+    settings: TrainingSettings,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Probe | None:
+    """Measures with throw-away adapters. Each pass has its turn, those that tell the pace have one together: others get
+    theirs in between, and random numbers, finished adapters and modes stay as they were. None where it was stopped.
+
+    Raises StudioError as `Resident.begin_training` does.
+    """
+    base = resident.base
+    trained = partial(_thrown_away, resident, lora, settings, should_stop)
+    held_by = partial(_held_by, trained, base)
+    try:
+        plain, checkpointed = ([held_by(*shape, 1, on) for shape in SHAPES] for on in (False, True))
+        with_head = held_by(1, TOKENS, TOKENS - 1, False)
+        paces = _paces(trained, base.device, should_stop)
+    except _Stopped:
+        return None
+    free_memory()
+    head = base.model.get_output_embeddings().weight
+    number_bytes = base.dtype.itemsize
+    return Probe(
+        device=base.device.type,
+        number_bytes=number_bytes,
+        held=resident.memory_bytes,
+        weights=resident.weight_bytes,
+        linear=_linear_numbers(base.model, head),
+        quantization=base.quantization,
+        plain=_footprint(plain),
+        checkpointed=_footprint(checkpointed),
+        target=max(0.0, (with_head[1] - plain[0][1]) / (TOKENS - 1)),
+        slope=2 * head.shape[1] * number_bytes,
+        chunk=max(1, LARGEST_CHUNK // head.shape[0]),
+        look=2 * head.shape[0] * number_bytes,
+        cached=_cached_bytes(resident),
+        longest_square=SHORT_TOKENS if base.dtype in HALF and settings.method == "lora" else 2**31,
+        **paces,
+    )
+
+
+@contextmanager
+def _thrown_away(
+    resident: Resident,
+    lora: LoraSettings,
+    settings: TrainingSettings,
+    should_stop: Callable[[], bool],
+    share: float = 0.0,
+) -> Iterator[tuple[torch.nn.Module, int]]:
+    """(a model in training, the bytes of its packed copies) in a turn of its own; afterwards everything is as before.
+
+    Of the free memory, `share` may be taken for packed copies."""
+    if should_stop():
+        raise _Stopped
+    base = resident.base
+    on_card = base.device.type == "cuda"
+    with (
+        resident.gate.turn(),
+        torch.cuda.device(base.device) if on_card else nullcontext(),
+        torch.random.fork_rng(devices=[base.device] if on_card else []),
+    ):
+        try:
+            model = resident.begin_training(lora, settings)
+            if not on_card:
+                use_thin_products(model)
+            packed = use_frozen_linears(resident, share)
+            model.train()
+            yield model, packed
+        finally:
+            drop_frozen_linears(resident)
+            drop_thin_products(base.model)
+            resident.end_training()
+
+
+def _held_by(
+    trained: Trained, base: "Base", rows: int, tokens: int, targets: int, checkpointing: bool
+) -> tuple[int, int, int]:
+    """(bytes saved for the way back, most on the way there, most on the way back) of one pass."""
+    with trained() as (model, _):
+        batch = _batch(model, rows, tokens, targets, base.device)
+        try:
+            if checkpointing:
+                model.activation_checkpointing_enable()
+            with ready(model), held([model, base.model], base.device) as found:
+                loss = target_loss(model, batch)
+                saved, there = found.now, found.most
+                found.mark()
+                loss.backward()
+                back = found.most
+        finally:
+            base.model.activation_checkpointing_disable()
+    return saved, there, back
+
+
+def _paces(trained: Trained, device: torch.device, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Seconds of passes without and with the way back, and of an optimizer's step; what else is seen meanwhile."""
+    timed = []
+    with trained(share=SHARE_OF_FREE) as (model, packed):
+        parts = [part for part in model.parameters() if part.requires_grad]
+        for rows in PACED_ROWS:
+            # Each of a new length, as a run's micro-batches nearly always are: that costs, too.
+            batches = [_batch(model, rows, TOKENS + 8 + number, 8, device) for number in range(TRIES)]
+            passes = [_timed(model, batch, device) for batch in batches]
+            timed.append((batches[0]["tokens"], *map(min, zip(*passes, strict=True))))
+            if should_stop():
+                raise _Stopped
+            if timed[-1][2] > PATIENCE_SECONDS:
+                break
+        optimizer = torch.optim.AdamW(parts, lr=0.0)
+        optimizer.step()
+        began = _now(device)
+        optimizer.step()
+        step = _now(device) - began
+        return {
+            "packed": packed,
+            "adapter": sum(part.numel() for part in parts),
+            "padded": "attention_mask" in batches[0],
+            "forward": _pace(timed, 1),
+            "both": _pace(timed, 2),
+            "step": step,
+        }
+
+
+def _timed(model: Any, batch: dict[str, Any], device: torch.device) -> tuple[float, float]:
+    """Seconds of the pass without and with the way back."""
+    began = _now(device)
+    with ready(model):
+        loss = target_loss(model, batch)
+        between = _now(device)
+        loss.backward()
+    return between - began, _now(device) - began
+
+
+def _pace(timed: list[tuple[int, float, float]], place: int) -> Growth:
+    """A line through the passes; the first of all of them is slower than those that come after it."""
+    *_, (tokens, *rest) = timed
+    seconds = rest[place - 1]
+    if len(timed) == 1:
+        return Growth(0.0, seconds / tokens)
+    fewer, before = timed[0][0], timed[0][place]
+    token = min(max((seconds - before) / (tokens - fewer), 0.5 * seconds / tokens), seconds / tokens)
+    return Growth(seconds - token * tokens, token)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+    # Not the time in which other programs have the processor: that says nothing about the run.
+    return time.thread_time()
+
+
+def _batch(model: Any, rows: int, tokens: int, targets: int, device: torch.device) -> dict[str, Any]:
+    # No two rows begin alike: what they shared would be computed once.
+    first = int(model.get_base_model().config.vocab_size) // 2
+    bears = [place >= tokens - targets for place in range(tokens)]
+    batch = batch_form(model)([Rendered([first + row] * tokens, bears, tokens - targets) for row in range(rows)])
+    return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+
+
+def _footprint(points: list[tuple[int, int, int]]) -> Footprint:
+    saved = _grown(*(saved for saved, _, _ in points))
+    return Footprint(saved, _grown(*(max(there, back) for _, there, back in points)))
+
+
+def _grown(one: int, two: int, longer: int) -> Growth:
+    """From a row, two rows and a row of twice the tokens."""
+    square = max(0.0, (longer - two) / (2 * TOKENS**2))
+    token = (two - one) / TOKENS - square * TOKENS
+    return Growth(2 * one - two, token, square)
+
+
+def _linear_numbers(model: torch.nn.Module, head: torch.Tensor) -> int:
+    layers = (layer for layer in model.modules() if type(layer) is torch.nn.Linear)
+    return sum(layer.weight.numel() for layer in layers if layer.weight is not head)
+
+
+def _cached_bytes(resident: Resident) -> int:
+    try:
+        shape = PrefixShape.of(resident.base.model.config, resident.base.source)
+    except StudioError:
+        # A family without a plain cache; what it keeps of an answer is not known here.
+        return 0
+    return shape.width * resident.base.dtype.itemsize

@@ -1,0 +1,62 @@
+"""Run as a program: short runs on random bases, each in a process of its own; prints the estimated and the measured
+peak of each one's memory, in bytes, as a line of JSON."""
+
+import json
+import multiprocessing
+import random
+import sys
+from pathlib import Path
+
+from glmstudio.environment import prepare
+
+prepare()
+
+from glmstudio.benchmarks.random_base import LORA, Shape, random_base  # noqa: E402
+from glmstudio.data.example import Example  # noqa: E402
+from glmstudio.models.resident import Resident  # noqa: E402
+from glmstudio.settings import TrainingSettings  # noqa: E402
+from glmstudio.training.estimate import planned  # noqa: E402
+from glmstudio.training.probe import probe  # noqa: E402
+from glmstudio.training.runs import RunFolder  # noqa: E402
+from glmstudio.training.train import train  # noqa: E402
+
+
+def main(folder: Path, shape: Shape, rows: int, tokens: int, steps: int, checkpointing: str) -> None:
+    base = random_base(shape, "cpu")
+    resident, numbers = Resident(base), random.Random(1)
+
+    def words(count: float) -> str:
+        return " ".join(str(numbers.randrange(100, 16000)) for _ in range(max(1, int(count))))
+
+    # A whole batch of the longest rows, then rows of every length.
+    lengths = [tokens] * rows + [tokens * numbers.random() for _ in range((steps - 1) * rows)]
+    examples = [Example(words(length * 7 / 8), "", words(length / 8)) for length in lengths]
+    settings = TrainingSettings(
+        num_train_epochs=1,
+        per_device_train_batch_size=rows,
+        max_source_length=tokens,
+        gradient_checkpointing=checkpointing,
+    )
+    lora = LORA[shape.family]
+    _, found = planned(resident, probe(resident, lora, settings), examples, [], settings)
+    # The peak begins anew: what the probe took does not count.
+    Path("/proc/self/clear_refs").write_text("5")
+    place = RunFolder(folder)
+    place.create(snapshot_id="abc", dataset="numbers", base=base, lora=lora, settings=settings)
+    place.update(token_budget=found.token_budget, checkpointing=found.gradient_checkpointing)
+    train(resident, place, examples, [], lora, settings)
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    print(json.dumps({"estimated": found.total, "measured": int(peak.split()[1]) * 1024}), flush=True)
+
+
+if __name__ == "__main__":
+    apart = multiprocessing.get_context("fork")
+    for number, case in enumerate(sys.argv[2:]):
+        family, size, dtype, rows, tokens, steps, checkpointing = case.split()
+        measures = (int(rows), int(tokens), int(steps), checkpointing)
+        shape = Shape(family, size, dtype)
+        process = apart.Process(target=main, args=(Path(sys.argv[1], f"run-{number + 1:04d}"), shape, *measures))
+        process.start()
+        process.join()
+        if process.exitcode:
+            sys.exit(process.exitcode)

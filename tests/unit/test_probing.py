@@ -1,0 +1,76 @@
+"""Probes in the background: once for each kind of adapter, none while a run trains, none of a base that is gone."""
+
+import dataclasses
+import threading
+
+import pytest
+
+from glmstudio.models.resident import Resident
+from glmstudio.probing import Probing
+from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.training import probe as probe_module
+from tests.tiny_base import tiny_base
+
+LORA, SETTINGS = LoraSettings(r=4), TrainingSettings()
+
+
+@pytest.fixture
+def probes(monkeypatch):
+    """What was probed, and the leave to end each probe."""
+    made, leave = [], threading.Semaphore(0)
+
+    def probe(resident, lora, settings, *, should_stop):
+        leave.acquire()
+        if should_stop():
+            return None
+        made.append(lora.r)
+        return f"probe of {lora.r}"
+
+    monkeypatch.setattr(probe_module, "probe", probe)
+    return made, leave
+
+
+def settle(probing: Probing) -> None:
+    if (thread := probing._thread) is not None:
+        thread.join(10)
+
+
+def test_a_kind_is_measured_once_and_other_settings_do_not_matter(probes):
+    made, leave = probes
+    probing, resident = Probing(lambda: False), Resident(tiny_base())
+    assert probing.ask(resident, LORA, SETTINGS) is None
+    leave.release()
+    settle(probing)
+    other = dataclasses.replace(SETTINGS, learning_rate=1e-3, num_train_epochs=9)
+    assert probing.ask(resident, LORA, other) == "probe of 4"
+    assert (made, probing.count) == ([4], 1)
+
+
+def test_the_newest_wish_counts_and_a_new_base_begins_anew(probes):
+    made, leave = probes
+    probing, resident = Probing(lambda: False), Resident(tiny_base())
+    probing.ask(resident, LORA, SETTINGS)
+    probing.ask(resident, LoraSettings(r=8), SETTINGS)
+    leave.release(2)
+    settle(probing)
+    assert probing.ask(resident, LoraSettings(r=8), SETTINGS) == "probe of 8"
+    assert made[-1] == 8
+    leave.release(2)
+    assert probing.ask(Resident(tiny_base()), LoraSettings(r=8), SETTINGS) is None
+    settle(probing)
+
+
+def test_nothing_is_measured_while_a_run_trains(probes):
+    made, leave = probes
+    trains = threading.Event()
+    probing, resident = Probing(trains.is_set), Resident(tiny_base())
+    trains.set()
+    assert probing.ask(resident, LORA, SETTINGS) is None
+    assert probing._thread is None
+    trains.clear()
+    probing.ask(resident, LORA, SETTINGS)
+    trains.set()
+    leave.release()
+    settle(probing)
+    assert made == []
+    assert probing.count == 0
