@@ -1,8 +1,9 @@
 """The training benchmark: every way on the same model and rows, as records and as a table. Knows no tensor."""
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from statistics import median
 from typing import Any
 
@@ -45,13 +46,38 @@ def bench_training(
     Speeds are real tokens (no padding) and rows per second of processor time; on CUDA per second.
     """
     ways = [way for way in bench.rivals if way != "llama-factory" or importlib.util.find_spec("llamafactory")]
-    records: list[dict[str, Any]] = []
-    for family in bench.families:
-        for size in bench.sizes:
-            for dtype in bench.dtypes:
-                shape = {"family": family, "size": size, "dtype": dtype, "quantization": bench.quantization}
-                records += _of_shape(bench, ways, shape, measure, tell)
+    return [record for shape in _shapes(bench) for record in _of_shape(bench, ways, shape, measure, tell)]
+
+
+def _shapes(bench: TrainingBench) -> Iterator[dict[str, str]]:
+    for family, size, dtype in product(bench.families, bench.sizes, bench.dtypes):
+        yield {"family": family, "size": size, "dtype": dtype, "quantization": bench.quantization}
+
+
+def bench_profile(
+    bench: TrainingBench,
+    *,
+    measure: Callable[[Job], dict[str, Any]] = measured,
+    tell: Callable[[str], None] = lambda text: None,
+) -> list[dict[str, Any]]:
+    """For each family, size and dtype: seconds of every kind of operation in our own steps, medians of the rounds."""
+    records = []
+    for shape in _shapes(bench):
+        job = {"way": "profile", "shape": shape, "rows": bench.rows, "updates": bench.updates}
+        tell(" ".join((*shape.values(), job["way"])))
+        rounds = [measure(job | {"threads": bench.threads, "device": bench.device}) for _ in range(bench.rounds)]
+        records.append(shape | {kind: median(found[kind] for found in rounds) for kind in rounds[0]})
     return records
+
+
+def profile_table(records: Sequence[dict[str, Any]]) -> str:
+    """The shares of the kinds, in percent of the sum, as a Markdown table."""
+    kinds = [name for name in records[0] if name not in ("family", "size", "dtype", "quantization")]
+    rows = []
+    for record in records:
+        total = sum(record[kind] for kind in kinds)
+        rows.append((_name(record), _dtype(record), *(f"{record[kind] / total:.0%}" for kind in kinds)))
+    return table(("model", "dtype", *kinds), rows)
 
 
 def _of_shape(
@@ -102,8 +128,8 @@ def training_table(records: Sequence[dict[str, Any]]) -> str:
         own, difference = ours.get(_model(record)), record["loss_difference"]
         rows.append(
             (
-                f"{record['family']} {record['size']}",
-                record["dtype"] if record["quantization"] == "none" else record["quantization"],
+                _name(record),
+                _dtype(record),
                 record["way"],
                 f"{record['tokens_per_second']:,.0f}",
                 f"{record['samples_per_second']:.2f}",
@@ -116,6 +142,14 @@ def training_table(records: Sequence[dict[str, Any]]) -> str:
         )
     rates = {(record["device"], record["dtype"]): f"{record['matmul_gflops']:,.0f} GFLOP/s" for record in records}
     return "\n".join((table(head, rows), "", *(f"{' '.join(where)} {rate}" for where, rate in rates.items())))
+
+
+def _name(record: dict[str, Any]) -> str:
+    return f"{record['family']} {record['size']}"
+
+
+def _dtype(record: dict[str, Any]) -> str:
+    return record["dtype"] if record["quantization"] == "none" else record["quantization"]
 
 
 def _model(record: dict[str, Any]) -> tuple[str, ...]:

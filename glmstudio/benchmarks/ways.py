@@ -63,8 +63,10 @@ def rendered(base: Base, rows: Sequence[Example]) -> list[Rendered]:
     ]
 
 
-def ours(base: Base, rows: Sequence[Example], epochs: int) -> Outcome:
-    """`train()` itself, with its records; without dev rows."""
+def ours(
+    base: Base, rows: Sequence[Example], epochs: int, *, at_step: Callable[[int, int], None] = lambda step, total: None
+) -> Outcome:
+    """`train()` itself, with its records; without dev rows. `at_step` hears each (step done, steps)."""
     lora, settings = LORA[base.family.name], replace(SETTINGS, num_train_epochs=float(epochs))
     clocks: list[Clock] = []
     seconds = [0.0]
@@ -72,6 +74,7 @@ def ours(base: Base, rows: Sequence[Example], epochs: int) -> Outcome:
     def hear(progress: Progress) -> None:
         if progress.phase == "training":
             clocks or clocks.append(Clock(base.device))
+            at_step(progress.step, progress.total)
             if progress.step == progress.total:
                 seconds[0] = seconds[0] or clocks[0].seconds()
 

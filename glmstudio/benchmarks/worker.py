@@ -14,22 +14,25 @@ import transformers
 from glmstudio.benchmarks.answering import ANSWERING, answering_job
 from glmstudio.benchmarks.clock import device_name, peak_mib
 from glmstudio.benchmarks.limit import matmul_rate, training_flop
+from glmstudio.benchmarks.profiling import profiled
 from glmstudio.benchmarks.random_base import LORA, Shape, random_base
 from glmstudio.benchmarks.rows import bench_rows
 from glmstudio.benchmarks.ways import ROWS, WAYS, rendered
 from glmstudio.environment import prepare
 
-MATMUL = "matmul"
+MATMUL, PROFILE = "matmul", "profile"
 
 
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
-    """The result of a job: `kind` "train" or "compare", its `way` and what that needs."""
+    """The result of a job: a way to train or to answer, `MATMUL` or `PROFILE`, with what that needs."""
     torch.set_num_threads(job["threads"])
     base = random_base(Shape(**job["shape"]), job["device"])
     if job["way"] in ANSWERING:
         return answering_job(base, job)
     if job["way"] == MATMUL:
         return _limit(base, job)
+    if job["way"] == PROFILE:
+        return profiled(base, bench_rows(job["rows"], ROWS * job["updates"], base.model.config.vocab_size))
     return _training(base, job)
 
 

@@ -14,7 +14,7 @@ FAMILIES = ("glm", "chatglm")
 
 def add_bench(commands: Any) -> None:
     parser = commands.add_parser("bench", help="time the store, training beside other trainers, or answering")
-    what = parser.add_subparsers(required=True, metavar="store|train|compare")
+    what = parser.add_subparsers(required=True, metavar="store|train|profile|compare")
     store = what.add_parser("store", help="time the store at 100,000 rows")
     store.add_argument("--rows", type=int, default=100_000)
     store.set_defaults(command=bench_store_command)
@@ -25,6 +25,10 @@ def add_bench(commands: Any) -> None:
     train.add_argument("--updates", type=int, default=20, help="timed optimizer steps of eight rows [20]")
     train.add_argument("--loss-updates", type=int, default=20, help="steps whose losses are compared [20]")
     train.set_defaults(command=bench_train_command)
+    profile = what.add_parser("profile", help="show where the time of our own training goes")
+    _shared(profile, "512x12,1024x16", "bf16,fp32")
+    profile.add_argument("--updates", type=int, default=4, help="optimizer steps of eight rows, at least three [4]")
+    profile.set_defaults(command=bench_profile_command, rivals=(), loss_updates=0)
     compare = what.add_parser("compare", help="answer with base and adapter in one batch, and in transformers' ways")
     _shared(compare, "512x12", "fp32")
     compare.add_argument("--prompts", type=_numbers, default=(1, 16), help="numbers of prompts [1,16]")
@@ -46,6 +50,13 @@ def bench_train_command(args: argparse.Namespace) -> int:
 
     records = bench_training(_filled(TrainingBench, args), tell=_tell)
     return _give(records, training_table(records), args.output)
+
+
+def bench_profile_command(args: argparse.Namespace) -> int:
+    from glmstudio.benchmarks.training import TrainingBench, bench_profile, profile_table
+
+    records = bench_profile(_filled(TrainingBench, args), tell=_tell)
+    return _give(records, profile_table(records), args.output)
 
 
 def bench_compare_command(args: argparse.Namespace) -> int:

@@ -8,9 +8,10 @@ import torch
 from glmstudio.benchmarks.clock import device_name
 from glmstudio.benchmarks.comparing import ComparingBench, bench_comparing, comparing_table
 from glmstudio.benchmarks.limit import training_flop
+from glmstudio.benchmarks.profiling import KINDS, REST, by_kind
 from glmstudio.benchmarks.random_base import LORA, Shape, random_base
 from glmstudio.benchmarks.rows import bench_rows, synthetic_rows
-from glmstudio.benchmarks.training import TrainingBench, bench_training, training_table
+from glmstudio.benchmarks.training import TrainingBench, bench_profile, bench_training, profile_table, training_table
 from glmstudio.benchmarks.ways import rendered
 from glmstudio.benchmarks.worker import run_job
 from glmstudio.cli import main
@@ -74,6 +75,21 @@ def test_ways_to_train_start_and_go_on_alike(family: str) -> None:
     assert place.startswith(device_name(torch.device("cpu")))
     assert place.endswith("GFLOP/s")
     assert all(cell.strip() for line in lines for cell in line.strip("|").split("|"))
+
+
+def test_the_profile_tells_products_from_attention_and_adds_up() -> None:
+    bench = TrainingBench(("64x2",), ("fp32",), updates=3, rounds=1, device="cpu")
+    (record,) = bench_profile(bench, measure=run_job)
+    kinds = [record[kind] for kind in (*KINDS, REST)]
+    assert all(seconds > 0 for seconds in kinds)
+    *_, shares = profile_table([record]).splitlines()
+    assert sum(float(cell.strip(" %")) for cell in shares.split("|")[3:-1]) == pytest.approx(100, abs=3)
+
+
+def test_an_operation_is_of_one_kind() -> None:
+    times = [("aten::mm", 1.0), ("aten::bmm", 2.0), ("aten::_softmax", 4.0), ("aten::_log_softmax", 8.0),
+             ("aten::mul", 16.0), ("aten::copy_", 32.0), ("ThinProductBackward", 64.0)]  # fmt: skip
+    assert list(by_kind(times).values()) == [6.0, 1.0, 8.0, 32.0, 16.0, 64.0]
 
 
 @pytest.mark.parametrize("family", ["glm", "chatglm"])
