@@ -6,15 +6,16 @@ Knows numbers and the ids of rows; knows no model and no Trainer.
 import math
 from collections import deque
 from collections.abc import Sequence
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 from glmstudio.errors import StudioError
 
-# Losses of a run that only scatter, in whatever order, have five in a row above all of ten or more before them in one
-# of 800 runs of any length (the sum of 1/C(n, 5) for n ≥ 15), and hardly ever at twice the median besides.
-LEAST_HISTORY, IN_A_ROW, TIMES_MEDIAN = 10, 5, 2.0
-RECENT = 256
+# Ten losses in a row that are all among the highest tenth are no scatter: of independent ones that happens once in
+# 10 ** 10 steps, behind only ten others once in 17,000.
+IN_A_ROW, LEAST_HISTORY, RECENT = 10, 10, 64
+# And so far above the usual one that it is worth ending a run: twice the loss and e² = 7 times the perplexity.
+TIMES_USUAL, ABOVE_USUAL = 2.0, 2.0
 # What a learning rate that was too high is divided by.
 LOWER = 10
 
@@ -22,26 +23,26 @@ LOWER = 10
 class LossGuard:
     """Tells losses that run away from losses that scatter.
 
-    A loss is suspect that is higher than every one before and than twice the median of the last ones. Five suspects in
-    a row, behind at least ten losses, are a run that diverges; a spike that goes down again counts as scatter.
+    A loss is suspect that is among the highest tenth of the last ones, above twice their median and above it by 2. Ten
+    suspects in a row, behind at least ten losses, are a run that diverges; a spike that goes down again is scatter.
     """
 
     def __init__(self) -> None:
-        self._highest = -math.inf
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._suspects: list[float] = []
 
     def diverges(self, loss: float) -> bool:
         """Takes the loss of one more step."""
-        enough = len(self._recent) >= LEAST_HISTORY
-        if enough and loss > self._highest and loss > TIMES_MEDIAN * median(self._recent):
+        if len(self._recent) >= LEAST_HISTORY and loss > self._bound():
             self._suspects.append(loss)
             return len(self._suspects) >= IN_A_ROW
-        usual = [*self._suspects, loss]
-        self._recent.extend(usual)
-        self._highest = max(self._highest, *usual)
+        self._recent.extend([*self._suspects, loss])
         self._suspects.clear()
         return False
+
+    def _bound(self) -> float:
+        highest_tenth = quantiles(self._recent, n=10)[-1]
+        return max(highest_tenth, TIMES_USUAL * self.level, self.level + ABOVE_USUAL)
 
     @property
     def level(self) -> float:
@@ -49,13 +50,12 @@ class LossGuard:
         return median(self._recent)
 
     @property
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, list[float]]:
         """What JSON can hold, for `restore`."""
-        return {"highest": self._highest, "recent": list(self._recent), "suspects": list(self._suspects)}
+        return {"recent": list(self._recent), "suspects": list(self._suspects)}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        self._highest, self._suspects = state["highest"], list(state["suspects"])
-        self._recent = deque(state["recent"], maxlen=RECENT)
+    def restore(self, state: dict[str, list[float]]) -> None:
+        self._recent, self._suspects = deque(state["recent"], maxlen=RECENT), list(state["suspects"])
 
 
 class StepGuard:

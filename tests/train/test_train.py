@@ -215,15 +215,15 @@ def test_losses_that_run_away_end_the_run_also_where_it_went_on_in_between(tmp_p
         return plain(model, batch) * (5 if sum(steps) > 13 else 1)
 
     monkeypatch.setattr(trainer, "target_loss", runs_away)
-    settings = dataclasses.replace(FAST, num_train_epochs=4, save_steps=16, learning_rate=1e-4)
+    settings = dataclasses.replace(FAST, num_train_epochs=5, save_steps=16, learning_rate=1e-4)
     asked = []
     run = run_in(tmp_path / "run", settings, dev_rows=[], on_progress=asked.append, should_stop=lambda: sum(steps) > 15)
     assert (run.status, run.step) == ("stopped", 16)
     with pytest.raises(StudioError, match="loss-diverged"):
         resume_in(tmp_path / "run", dev_rows=[])
     run = RunFolder(tmp_path / "run").read()
-    assert (run.status, run.error["params"]["step"], run.error["params"]["count"]) == ("failed", 18, 5)
-    assert [record.step for record in records(tmp_path / "run", "train")] == list(range(1, 18))
+    assert (run.status, run.error["params"]["step"], run.error["params"]["count"]) == ("failed", 23, 10)
+    assert [record.step for record in records(tmp_path / "run", "train")] == list(range(1, 23))
     assert bytes_of(tmp_path / "run" / "checkpoint-16")
 
 
