@@ -79,7 +79,9 @@ def clock(seconds: float | None) -> str:
 
 def print_estimate(found: "Estimate") -> None:
     need, room = (f"{size / 2**30:.3g}" for size in (found.total, found.room))
-    print(f"estimate: {need} of {room} GB, {clock(found.seconds)}", flush=True)
+    budget = f", {found.token_budget:,} tokens at a time" if found.token_budget else ""
+    checkpointing = ", gradient checkpointing" if found.gradient_checkpointing else ""
+    print(f"estimate: {need} of {room} GB, about {clock(found.seconds)}{budget}{checkpointing}", flush=True)
 
 
 def print_finding(finding: "Finding") -> None:

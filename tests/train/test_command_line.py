@@ -1,6 +1,7 @@
 """The command line from end to end on a tiny base: train, evaluate, compare, import and export."""
 
 import argparse
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from glmstudio.commands.flags import add_settings, chosen, normalised
 from glmstudio.data import formats
 from glmstudio.inference.compare import Answer, Comparison
 from glmstudio.settings import TrainingSettings
+from glmstudio.training import estimate
 from tests.tiny_base import rows, tiny_model, tiny_tokenizer
 from tests.train.runs import bytes_of
 
@@ -64,6 +66,32 @@ def test_run_yaml_gives_the_same_run(folder, capsys):
         assert bytes_of(folder / "again" / name) == bytes_of(folder / "run" / name)
     assert (folder / "again" / "run.yaml").read_bytes() == config.read_bytes()
     assert "no longer" not in capsys.readouterr().err
+
+
+def test_what_the_memory_is_not_enough_for_is_refused(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(estimate, "free_memory", lambda device: -(2**30))
+    words = ["train", "--config", str(folder / "run" / "run.yaml"), "--output-dir", str(tmp_path / "run")]
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert "error: The run needs" in said
+    assert "choose a smaller base" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_trains_as_its_estimate_chose(folder, tmp_path, capsys, monkeypatch):
+    planned = estimate.planned
+
+    def tight(*asked):
+        findings, found = planned(*asked)
+        return findings, dataclasses.replace(found, token_budget=90, gradient_checkpointing=True, seconds=61)
+
+    monkeypatch.setattr(estimate, "planned", tight)
+    words = ["train", "--config", str(folder / "run" / "run.yaml"), "--output-dir", str(tmp_path / "run")]
+    assert cli.main([*words, "--num-train-epochs", "0.2"]) == 0
+    assert "estimate: " in (said := capsys.readouterr().out)
+    assert "00:01:01" in said
+    run = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert (run["token_budget"], run["checkpointing"], run["status"]) == (90, True, "finished")
 
 
 def test_other_rows_than_those_of_the_file_are_told(folder, tmp_path, capsys):
