@@ -178,7 +178,7 @@ def _held_by(
 ) -> tuple[int, int, int]:
     """(bytes saved for the way back, most on the way there, most on the way back) of one pass."""
     with trained() as (model, _):
-        batch = _batch(model, rows, tokens, targets, base.device)
+        batch = _batch(model, [tokens] * rows, targets, base.device)
         try:
             if checkpointing:
                 model.activation_checkpointing_enable()
@@ -199,10 +199,12 @@ def _paces(trained: Trained, device: torch.device, should_stop: Callable[[], boo
     with trained(share=SHARE_OF_FREE) as (model, packed):
         parts = [part for part in model.parameters() if part.requires_grad]
         for rows in PACED_ROWS:
-            # Each of a new length, as a run's micro-batches nearly always are: that costs, too.
-            batches = [_batch(model, rows, TOKENS + 8 + number, 8, device) for number in range(TRIES)]
-            passes = [_timed(model, batch, device) for batch in batches]
-            timed.append((batches[0]["tokens"], *map(min, zip(*passes, strict=True))))
+            for number in range(TRIES):
+                # Rows of new lengths, as a run's nearly always are: that costs, too.
+                lengths = [TOKENS + number + TRIES * row for row in range(rows)]
+                batch = _batch(model, lengths, 8, device)
+                passed = (batch["tokens"], *_timed(model, batch, device))
+            timed.append(passed)
             if should_stop():
                 raise _Stopped
             if timed[-1][2] > PATIENCE_SECONDS:
@@ -215,7 +217,7 @@ def _paces(trained: Trained, device: torch.device, should_stop: Callable[[], boo
         return {
             "packed": packed,
             "adapter": sum(part.numel() for part in parts),
-            "padded": "attention_mask" in batches[0],
+            "padded": "attention_mask" in batch,
             "forward": _pace(timed, 1),
             "both": _pace(timed, 2),
             "step": step,
@@ -251,11 +253,14 @@ def _now(device: torch.device) -> float:
     return time.thread_time()
 
 
-def _batch(model: Any, rows: int, tokens: int, targets: int, device: torch.device) -> dict[str, Any]:
+def _batch(model: Any, lengths: list[int], targets: int, device: torch.device) -> dict[str, Any]:
     # No two rows begin alike: what they shared would be computed once.
     first = int(model.get_base_model().config.vocab_size) // 2
-    bears = [place >= tokens - targets for place in range(tokens)]
-    batch = batch_form(model)([Rendered([first + row] * tokens, bears, tokens - targets) for row in range(rows)])
+    rows = [
+        Rendered([first + row] * length, [place >= length - targets for place in range(length)], length - targets)
+        for row, length in enumerate(lengths)
+    ]
+    batch = batch_form(model)(rows)
     return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
 
 
