@@ -1,4 +1,4 @@
-"""Examples → token ids, once → steps of like length → micro-batches → tensors, packed or padded. Knows no model."""
+"""Examples → token ids, once → optimizer steps → micro-batches → tensors, packed or padded. Knows no model."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,8 @@ from glmstudio.settings import TrainingSettings
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
 
-# Rows of that many optimizer steps are drawn at random, then sorted by length: enough to leave little padding, few
-# enough that the rows of a step still change from epoch to epoch.
+# Where rows are padded, those of that many optimizer steps are drawn at random, then sorted by length: enough to leave
+# little padding, few enough that the rows of a step still change from epoch to epoch.
 STEPS_IN_POOL = 16
 # Rows that begin alike with fewer tokens gain less than their attention over two sections costs.
 LEAST_SHARED = 16
@@ -37,17 +37,20 @@ def render_rows(base: "Base", examples: Sequence[Example], settings: TrainingSet
     ]
 
 
-class LikeLengths(Sampler[list[int]]):
-    """Row numbers of whole optimizer steps, rows of like length together, longest first; every row once an epoch.
+class StepSampler(Sampler[list[int]]):
+    """Row numbers of whole optimizer steps, every row once an epoch, the longest rows of a step first.
 
-    They depend on the size of a step, `seed` and the epoch only, never on how a step is cut. The last step takes what
-    is left. Global random numbers are not touched.
+    The rows of a step are drawn at random; with `alike` they are of like length, which leaves little padding but makes
+    steps unlike each other: where lengths tell tasks apart, each step has one task. They depend on the size of a step,
+    `seed` and the epoch only, never on how a step is cut. The last step takes what is left. Global random numbers are
+    not touched.
     """
 
     drop_last = False
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, *, alike: bool) -> None:
         self.batch_size = batch_size
+        self._in_pool = batch_size * (STEPS_IN_POOL if alike else 1)
         self._lengths = lengths
         self._seed = seed
         self._epoch = 0
@@ -62,10 +65,9 @@ class LikeLengths(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
         shuffled = torch.randperm(len(self._lengths), generator=generator).tolist()
-        in_pool = self.batch_size * STEPS_IN_POOL
         ordered: list[int] = []
-        for start in range(0, len(shuffled), in_pool):
-            ordered += sorted(shuffled[start : start + in_pool], key=self._lengths.__getitem__, reverse=True)
+        for start in range(0, len(shuffled), self._in_pool):
+            ordered += sorted(shuffled[start : start + self._in_pool], key=self._lengths.__getitem__, reverse=True)
         steps = [ordered[start : start + self.batch_size] for start in range(0, len(ordered), self.batch_size)]
         whole = len(ordered) // self.batch_size
         for place in [*torch.randperm(whole, generator=generator).tolist(), *range(whole, len(steps))]:

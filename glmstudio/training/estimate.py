@@ -8,6 +8,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import TYPE_CHECKING
 
 from glmstudio.data.example import Example
@@ -15,7 +16,7 @@ from glmstudio.data.quality import Finding
 from glmstudio.models.devices import free_memory
 from glmstudio.models.inspection.memory_needs import BYTES_PER_ADAPTER_NUMBER, BYTES_PER_NUMBER, ROWS_ANSWERED
 from glmstudio.settings import GenerationSettings, TrainingSettings
-from glmstudio.training.batches import split_step
+from glmstudio.training.batches import StepSampler, split_step
 from glmstudio.training.check import optimizer_steps, row_sizes
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ Size = tuple[int, int]
 HOLES = {"cpu": (1.3, 2.3), "cuda": (1.1, 1.1)}
 # What oneDNN comes to keep, a program for every new size of a product, by device and bytes of a number.
 PROGRAMS = {("cpu", 2): 80 * 2**20}
+# Of that many steps the micro-batches are looked at: those with the most tokens have the largest, or nearly.
+HEAVY_STEPS = 16
 # Lengths that advice is given in.
 ROUND_TOKENS = 16
 PARTS = ("weights", "process", "packed", "adapter", "activations", "logits", "cache")
@@ -85,13 +88,13 @@ def estimate(
     Gradient checkpointing that is "auto" is on where not even the longest row would fit without. A token budget of 0
     stays where a batch fits, else it is the largest that does. What does not fit at all has the least that it needs.
     """
-    batch, share = settings.per_device_train_batch_size, settings.rows_in_step // settings.num_processes
-    longest = sorted(train, reverse=True)[:share]
-    row, most = longest[0][0], batch * longest[0][0]
+    batch, steps = settings.per_device_train_batch_size, _heaviest(train, settings, padded=probe.padded)
+    row = max(tokens for tokens, _ in train)
+    most = batch * row
     for checkpointing in {"auto": (False, True), "on": (True,), "off": (False,)}[settings.gradient_checkpointing]:
 
         def needs(budget: int, checkpointing: bool = checkpointing) -> Estimate:
-            return _needs(probe, _micro_batch(probe, longest, batch, budget), settings, free, checkpointing, budget)
+            return _needs(probe, _micro_batch(probe, steps, batch, budget), settings, free, checkpointing, budget)
 
         found = needs(settings.token_budget)
         if not found.fits and not settings.token_budget:
@@ -172,11 +175,26 @@ def _needs(
     )
 
 
-def _micro_batch(probe: "Probe", longest: Sequence[Size], batch: int, budget: int) -> list[Size]:
-    """The largest micro-batch of all: the first of a step that had the longest rows."""
-    lengths = [row for row, _ in longest]
-    first, *_ = split_step(range(len(longest)), lengths, token_budget=budget, batch_size=batch, padded=probe.padded)
-    return [longest[row] for row in first]
+def _heaviest(train: Sequence[Size], settings: TrainingSettings, *, padded: bool) -> list[list[Size]]:
+    """The steps of the run with the most tokens, the first process's part of each."""
+    lengths = [tokens for tokens, _ in train]
+    sampler, steps = StepSampler(lengths, settings.rows_in_step, settings.seed, alike=padded), []
+    for epoch in range(math.ceil(settings.num_train_epochs)):
+        sampler.set_epoch(epoch)
+        steps += sampler
+    heavy = nlargest(HEAVY_STEPS, steps, key=lambda step: sum(lengths[row] for row in step))
+    return [[train[row] for row in step[:: settings.num_processes]] for step in heavy]
+
+
+def _micro_batch(probe: "Probe", steps: Sequence[Sequence[Size]], batch: int, budget: int) -> list[Size]:
+    """The largest of all micro-batches that these steps begin with, where their longest rows are."""
+
+    def first(step: Sequence[Size]) -> list[Size]:
+        lengths = [row for row, _ in step]
+        rows, *_ = split_step(range(len(step)), lengths, token_budget=budget, batch_size=batch, padded=probe.padded)
+        return [step[row] for row in rows]
+
+    return max(map(first, steps), key=lambda rows: sum(tokens for tokens, _ in rows))
 
 
 def _tensors(probe: "Probe", rows: Sequence[Size], checkpointing: bool) -> tuple[float, float]:

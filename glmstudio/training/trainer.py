@@ -19,7 +19,7 @@ from glmstudio.models.adapters.prefix import PrefixModel
 from glmstudio.models.adapters.prefix_files import refill, write_prefix
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.resident import IN_TRAINING
-from glmstudio.training.batches import LikeLengths, by_length, collate, split_step
+from glmstudio.training.batches import StepSampler, by_length, collate, split_step
 from glmstudio.training.callbacks import StepStart
 from glmstudio.training.guards import StepGuard
 from glmstudio.training.loss import batch_form, ready, target_loss
@@ -69,13 +69,13 @@ class AdapterTrainer(Trainer):
         self.add_callback(StepStart(self._remember, self._forget))
         self._before_step: RandomNumbers | None = None
         self._lengths = [len(row.ids) for row in train]
-        padded = form is collate
-        self._split = partial(split_step, batch_size=batch_size, padded=padded)
+        self._padded = form is collate
+        self._split = partial(split_step, batch_size=batch_size, padded=self._padded)
         most_rows = -(-arguments.train_batch_size // here.count) if run.token_budget else batch_size
         self._budget = TokenBudget(
             run.token_budget,
             run.halved_from,
-            largest=largest_batch(self._lengths, most_rows, padded=padded),
+            largest=largest_batch(self._lengths, most_rows, padded=self._padded),
             longest=max(self._lengths),
             on_halved=on_halved,
         )
@@ -90,7 +90,7 @@ class AdapterTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Whole optimizer steps as lists of row numbers. Their order does not come from global random numbers."""
-        sampler = LikeLengths(self._lengths, self.args.train_batch_size, self.args.seed)
+        sampler = StepSampler(self._lengths, self.args.train_batch_size, self.args.seed, alike=self._padded)
         # Its own generator: making an iterator draws a number, which would shift dropout's stream.
         loader = DataLoader(
             range(len(self._lengths)), batch_sampler=sampler, collate_fn=list, generator=torch.Generator()

@@ -6,7 +6,7 @@ import pytest
 
 from glmstudio.benchmarks import random_base, ways
 from glmstudio.benchmarks.rows import synthetic_rows
-from glmstudio.training.batches import LikeLengths
+from glmstudio.training.batches import StepSampler
 
 # Four updates an epoch. At this rate the losses fall, and nearly every gradient is longer than the clipping allows.
 VOCABULARY, ROWS, EPOCHS, UPDATES = 256, 32, 5, 20
@@ -29,7 +29,7 @@ def theirs(shape: random_base.Shape, batch: int) -> list[float]:
     """The Trainer's losses on the rows in the order that ours takes them in, padded, in micro-batches of `batch`."""
     base = random_base.random_base(shape, "cpu")
     rows = ways.rendered(base, synthetic_rows(ROWS, VOCABULARY))
-    steps, ordered = LikeLengths([len(row.ids) for row in rows], ways.ROWS, SETTINGS.seed), []
+    steps, ordered = StepSampler([len(row.ids) for row in rows], ways.ROWS, SETTINGS.seed, alike=False), []
     for epoch in range(EPOCHS):
         steps.set_epoch(epoch)
         ordered += [rows[number] for step in steps for number in step]

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import statistics
 from collections.abc import Iterable
 from itertools import chain
 
@@ -10,7 +11,7 @@ import torch
 
 from glmstudio.models.chat_format import render_example, render_prompt
 from glmstudio.settings import PROMPT_STYLES, TrainingSettings
-from glmstudio.training.batches import LikeLengths, by_length, collate, computed_tokens, pack, render_rows, split_step
+from glmstudio.training.batches import StepSampler, by_length, collate, computed_tokens, pack, render_rows, split_step
 from tests.tiny_base import rows, tiny_base
 
 
@@ -23,16 +24,17 @@ def lengths(count: int) -> list[int]:
     return [source.randint(20, 450) for _ in range(count)]
 
 
-def steps_of(size: int, *, count: int = 203, epoch: int = 0, seed: int = 1) -> list[list[int]]:
-    sampler = LikeLengths(lengths(count), size, seed)
+def steps_of(size: int, *, count: int = 203, epoch: int = 0, seed: int = 1, alike: bool = True) -> list[list[int]]:
+    sampler = StepSampler(lengths(count), size, seed, alike=alike)
     sampler.set_epoch(epoch)
     steps = list(sampler)
     assert len(steps) == len(sampler)
     return steps
 
 
-def test_every_row_comes_once_an_epoch_and_the_rest_comes_last() -> None:
-    steps = steps_of(8)
+@pytest.mark.parametrize("alike", [False, True])
+def test_every_row_comes_once_an_epoch_and_the_rest_comes_last(alike: bool) -> None:
+    steps = steps_of(8, alike=alike)
     assert sorted(flat(steps)) == list(range(203))
     assert [len(step) for step in steps] == [8] * 25 + [3]
 
@@ -68,9 +70,22 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
     assert len(together[0] & together[1]) <= 1
 
 
+def test_without_padding_steps_are_like_each_other_and_begin_with_their_longest_row() -> None:
+    size = lengths(400)
+
+    def means(alike: bool) -> list[float]:
+        return [sum(size[row] for row in step) / len(step) for step in StepSampler(size, 8, 42, alike=alike)]
+
+    # Means of eight numbers drawn at random spread by a sqrt(8)th of what the numbers do.
+    assert statistics.stdev(means(False)) < 1.25 * statistics.stdev(size) / 8**0.5
+    assert statistics.stdev(means(True)) > 0.9 * statistics.stdev(size)
+    for step in StepSampler(size, 8, 42, alike=False):
+        assert [size[row] for row in step] == sorted((size[row] for row in step), reverse=True)
+
+
 def test_little_is_padded_and_the_length_does_not_fall_within_an_epoch() -> None:
     size = lengths(400)
-    steps = list(LikeLengths(size, 8, 42))
+    steps = list(StepSampler(size, 8, 42, alike=True))
     padded = sum(len(step) * max(size[row] for row in step) for step in steps)
     assert 1 - sum(size) / padded < 0.08
     means = [sum(size[row] for row in step) / len(step) for step in steps]

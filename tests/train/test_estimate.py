@@ -12,6 +12,7 @@ import torch
 
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.training.batches import StepSampler
 from glmstudio.training.estimate import PARTS, estimate, shortage
 from glmstudio.training.probe import Footprint, Growth, Probe, probe
 from tests.tiny_base import tiny_base
@@ -26,7 +27,7 @@ MADE = Probe(
     checkpointed=Footprint(Growth(0, 1e5), Growth(0, 1e5)), target=0.0, slope=0, chunk=100, look=0, cached=0,
     longest_square=512, padded=False, forward=Growth(0.01, 1e-4), both=Growth(0.02, 3e-4), step=0.001,
 )  # fmt: skip
-ROWS = [(1000, 100)] * 20 + [(200, 20)] * 20
+ROWS = [(1000, 100)] * 40
 SETTINGS = TrainingSettings(num_train_epochs=1)
 
 
@@ -50,9 +51,17 @@ def test_parts_add_up_and_time_follows_tokens_and_passes():
     assert found.total == sum(getattr(found, name) for name in PARTS)
     assert found.activations == round(1.1 * 8 * 1000 * 1e6)
     assert found.adapter == 16 * 10**6
-    # 24,000 tokens, 5 micro-batches of the mean length of 8 rows, 5 steps of the optimizer.
-    assert found.seconds == pytest.approx(24_000 * 3e-4 + 5 * 0.02 + 5 * 0.001)
+    # 40,000 tokens, 5 micro-batches of 8 rows, 5 steps of the optimizer.
+    assert found.seconds == pytest.approx(40_000 * 3e-4 + 5 * 0.02 + 5 * 0.001)
     assert made(20, dataclasses.replace(SETTINGS, gradient_checkpointing="on")).seconds > found.seconds
+
+
+def test_the_largest_step_counts_not_the_longest_rows():
+    found = made(20, rows=[(1000, 100)] * 20 + [(200, 20)] * 20)
+    steps = StepSampler([1000] * 20 + [200] * 20, 8, SETTINGS.seed, alike=False)
+    largest = max(sum(1000 if row < 20 else 200 for row in step) for step in steps)
+    assert found.activations == round(1.1 * largest * 1e6)
+    assert largest < 8000
 
 
 def test_memory_decides_about_budget_and_checkpointing():

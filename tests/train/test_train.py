@@ -12,7 +12,7 @@ from peft import PeftModel
 from glmstudio.errors import StudioError
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings
-from glmstudio.training.batches import LikeLengths, collate, render_rows
+from glmstudio.training.batches import StepSampler, collate, render_rows
 from glmstudio.training.runs import RunFolder
 from tests.tiny_base import rows, tiny_base, tiny_model
 from tests.train.runs import DEV, FAST, TRAIN, bytes_of, records, resume_in, run_in, weights
@@ -194,7 +194,7 @@ def test_a_run_that_diverges_keeps_its_checkpoints_and_leaves_the_base_usable(tm
     told = run.error["params"]
     assert (run.error["code"], told["step"], told["rate"], told["lower"]) == ("loss-not-finite", 8, "0.02", "0.002")
     # The second step of the second epoch: the rows are told by their places, which begin at 1.
-    steps = LikeLengths([len(row.ids) for row in render_rows(resident.base, TRAIN, FAST)], 4, FAST.seed)
+    steps = StepSampler([len(row.ids) for row in render_rows(resident.base, TRAIN, FAST)], 4, FAST.seed, alike=False)
     steps.set_epoch(1)
     assert told["rows"] == [row + 1 for row in list(steps)[1]]
     assert "StudioError" in RunFolder(tmp_path / "run").log_path.read_text()
