@@ -1,6 +1,7 @@
 """Memory runs out inside a step: the budget is halved once, the step is made again, and nothing tells it afterwards."""
 
 import dataclasses
+import os
 import shutil
 import subprocess
 import sys
@@ -124,7 +125,9 @@ def test_what_half_a_budget_is(tokens: int, halved_from: int, after: int | None)
 @pytest.mark.slow
 def test_memory_that_really_runs_out(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.train.short_of_memory", str(tmp_path / "run")]
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    # Threads and their heaps would take address space of their own, as many as there are cores.
+    alone = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    ended = subprocess.run(command, cwd=REPOSITORY, env=alone, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     run = RunFolder(tmp_path / "run").read()
     assert (run.status, run.step) == ("finished", 2)
