@@ -82,6 +82,7 @@ class Answering:
             **QUIET,
         )
         page.on_load(self.on_open, shown)
+        tab.run.change(self.on_checkpoint, self.asked, tab.tuned, **QUIET)
         prompting.opened.then(self.on_look, looking, buttons, **QUIET)
         begun = tab.generate.click(
             self.on_begin, [tab.view, *tab.form.inputs], [*buttons, *shown, *verdict, self.asked], **QUIET
@@ -98,11 +99,17 @@ class Answering:
     def on_open(self, request: gr.Request) -> list[str]:
         """Empty panes that say what to do first."""
         lang = language_of(request)
-        hint = t("compare.tuned-empty" if self._studio.adapters() else "compare.no-run", lang)
         return [
             head(t("compare.base", lang), None, lang), pane("", t("compare.base-empty", lang)),
-            head(t("compare.tuned-title", lang), None, lang), pane("", hint),
+            head(t("compare.tuned-title", lang), None, lang), self._empty_tuned(lang),
         ]  # fmt: skip
+
+    def on_checkpoint(self, request: gr.Request, asked: Any) -> Any:
+        """The empty pane says something else once there is a checkpoint."""
+        return gr.skip() if asked is not None else self._empty_tuned(language_of(request))
+
+    def _empty_tuned(self, lang: str) -> str:
+        return pane("", t("compare.tuned-empty" if self._studio.adapters() else "compare.no-run", lang))
 
     def on_look(self, request: gr.Request, instruction: str, input: str, shown: str) -> list[Any]:
         """Generate is on when the base is there and there is something to ask; else the line says what is missing.

@@ -67,9 +67,7 @@ class Setup:
             self.start = gr.Button(
                 label("train.start"), variant="primary", size="sm", interactive=False, elem_id="train-start"
             )
-            self.queue = gr.Button(
-                label("train.queue"), variant="primary", size="sm", visible=False, elem_id="train-queue"
-            )
+            self.queue = gr.Button(label("train.queue"), size="sm", visible=False, elem_id="train-queue")
             self.pause = gr.Button(label("train.pause"), size="sm", visible=False, elem_id="train-pause")
             self.go_on = gr.Button(
                 label("train.continue"), variant="primary", size="sm", visible=False, elem_id="train-continue"
