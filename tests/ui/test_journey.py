@@ -61,7 +61,7 @@ def refresh_keeps_the_run(page: Page) -> None:
 def compare_and_correct(page: Page) -> None:
     page.locator("#tab-compare-button").click()
     # The page was opened before there was a checkpoint.
-    expect(page.locator("#compare-tuned")).to_contain_text("训练后的回答会显示在这里")
+    expect(page.locator("#compare-tuned .answer")).to_have_attribute("data-hint", "训练后的回答会显示在这里。")
     box(page, "compare-instruction").fill(INSTRUCTION)
     box(page, "compare-input").fill(INPUT)
     page.locator("#compare-generate").click()
