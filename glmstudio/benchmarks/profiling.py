@@ -5,8 +5,10 @@ Knows the names of torch's operations, no model and no other way to train.
 
 from collections.abc import Iterable, Sequence
 
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from glmstudio.benchmarks.clock import Clock
 from glmstudio.benchmarks.ways import ours
 from glmstudio.data.example import Example
 from glmstudio.models.loading import Base
@@ -15,28 +17,39 @@ from glmstudio.models.loading import Base
 # autograd and the calls themselves.
 KINDS = {
     "attention": ("bmm", "attention", "aten::_softmax", "ShortSample"),
-    "linear layers": ("::mm", "addmm", "linear", "gemm"),
+    "linear layers": ("::mm", "addmm", "linear", "gemm", "4bit"),
     "cross entropy": ("log_softmax", "gather", "scatter_add", "exp_"),
-    "copies": ("copy_", "::cat", "fill_", "zero_", "clone", "index", "embedding"),
+    "copies": ("copy_", "::cat", "fill_", "zero_", "clone", "index", "embedding", "Memcpy", "Memset"),
     "element by element": ("aten::",),
 }
 REST = "python, autograd, calls"
+# Of a graphics card, the time in which it waits for the processor to call the next kernel.
+IDLE = "card idle"
 
 
 def profiled(base: Base, rows: Sequence[Example]) -> dict[str, float]:
-    """Seconds of each of `KINDS` and of the rest over the steps of one epoch, the first step left out."""
+    """Seconds of each of `KINDS` and of the rest over the steps of one epoch, the first step left out; of a graphics
+    card with `IDLE`, too, which the profiler itself makes longer."""
     on_card = base.device.type == "cuda"
     watch = profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_card else [])])
+    clocks: list[Clock] = []
+    whole = 0.0
 
     def at_step(step: int, total: int) -> None:
+        nonlocal whole
         if step == 1:
+            clocks.append(Clock(base.device))
             watch.start()
         elif step == total:
+            whole = clocks[0].seconds()
             watch.stop()
 
     ours(base, rows, 1, at_step=at_step)
+    # Each kernel is there twice: by itself, and in the time that its operation took on the card.
+    found = [event for event in watch.key_averages() if event.device_type == DeviceType.CPU]
     time = "self_device_time_total" if on_card else "self_cpu_time_total"
-    return by_kind((event.key, getattr(event, time) / 1e6) for event in watch.key_averages())
+    sums = by_kind((event.key, getattr(event, time) / 1e6) for event in found)
+    return sums | ({IDLE: max(0.0, whole - sum(sums.values()))} if on_card else {})
 
 
 def by_kind(times: Iterable[tuple[str, float]]) -> dict[str, float]:

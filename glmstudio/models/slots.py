@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from glmstudio.models import varlen
 
 SPARE_TOKENS = 64
-# So many neighbours share a product in a step, as wide as the longest of them: with all in one, most of what is read
-# may be hidden.
+# On a CPU so many neighbours share a product in a step, as wide as the longest of them: with all in one, most of what
+# is read may be hidden. On a card more calls cost more than that.
 NEIGHBOURS = 8
 
 
@@ -179,7 +179,7 @@ class Step:
         rows, heads, _, size = query.shape
         shared = query.reshape(rows, key.shape[1], -1, size)
         bias = self._bias(window, query.dtype)
-        if self._even or rows <= NEIGHBOURS:
+        if self._even or rows <= NEIGHBOURS or query.is_cuda:
             attended = F.scaled_dot_product_attention(shared, key, value, attn_mask=bias, scale=scaling)
             return attended.reshape(rows, 1, heads, size)
         outputs = []

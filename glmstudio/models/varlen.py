@@ -5,10 +5,9 @@ pass brings as `packing` attends: `Packing` here, those of `models.slots` for ro
 Knows lengths and tensors: no batch, no loss, no adapter.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,12 +17,12 @@ from transformers import AttentionInterface, PreTrainedConfig
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.positions import position_ids_for
 from glmstudio.models.families import FAMILIES
+from glmstudio.models.flash import HALF, attend_all, can_flash
 
 if TYPE_CHECKING:
     from glmstudio.models.slots import Entering, Step
 
 NAME = "glmstudio_varlen"
-HALF = (torch.bfloat16, torch.float16)
 # Up to here `ShortSample` beats the CPU's own attention in half numbers: 23 to 81 ms, forward and backward, for 8
 # samples of 141 tokens and 16 heads; beyond, its n² scores cost more. In float32 torch's own is never clearly slower.
 SHORT_TOKENS = 512
@@ -38,15 +37,19 @@ class Packing:
     lengths: tuple[int, ...]
     contexts: tuple[int, ...]
     continues: tuple[int | None, ...] = ()
-    _biases: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
+    _kept: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def kept(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """What `make` gave when `key` was first asked for: all layers of a pass need the same."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def bias(self, number: int, window: int | None, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """What is added to the scores of sample `number`: (n, past + n), 0 or -inf. Kept for the other layers."""
+        """What is added to the scores of sample `number`: (n, past + n), 0 or -inf."""
         length, context, past = self.lengths[number], self.contexts[number], self.past(number)
         key = (length, context, past, window, dtype)
-        if key not in self._biases:
-            self._biases[key] = causal_bias(length, context, window, dtype, device, past=past)
-        return self._biases[key]
+        return self.kept(key, lambda: causal_bias(length, context, window, dtype, device, past=past))
 
     def front(self, number: int) -> int | None:
         """The sample that sample `number` goes on from."""
@@ -67,8 +70,8 @@ class Packing:
         dropout: float,
     ) -> torch.Tensor:
         """`query` (1, heads, total, d), `key` and `value` (1, key heads, total, d) → (1, total, heads, d)."""
-        if query.is_cuda and query.dtype in HALF and not dropout:
-            return _on_cuda(query, key, value, self, scaling, window)[None]
+        if can_flash(query) and not dropout:
+            return attend_all(query, key, value, self, scaling, window)
         outputs = []
         queries, keys, values = (states.split(self.lengths, 2) for states in (query, key, value))
         for number, (q, k, v) in enumerate(zip(queries, keys, values, strict=True)):
@@ -185,40 +188,6 @@ class ShortSample(torch.autograd.Function):
         of_query = (of_scores @ key[0]).view(query.shape)
         of_key = of_scores.transpose(1, 2) @ query.reshape(shared, -1, size)
         return of_query, of_key[None], (weights.transpose(1, 2) @ slope)[None], None, None
-
-
-def _on_cuda(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scaling: float, window: int | None
-) -> torch.Tensor:
-    """All samples in one call of the flash kernel, (total, heads, d); with contexts in two: the context's tokens see
-    each other, then the others see what lies before them. The kernel lines up the last query with the last key."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
-
-    def flash(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, queries: Any, keys: Any, window: Any) -> torch.Tensor:
-        ends = [torch.tensor([0, *accumulate(sizes)], dtype=torch.int32, device=q.device) for sizes in (queries, keys)]
-        options = {"scale": scaling, "window_size": window, "enable_gqa": q.shape[1] != k.shape[1]}
-        return varlen_attn(q, k, v, *ends, max(queries), max(keys), **options)
-
-    lengths, contexts = packing.lengths, packing.contexts
-    if not any(contexts):
-        past = [packing.past(number) for number in range(len(lengths))]
-        if any(past):
-            sections = torch.arange(len(k), device=k.device).split(lengths)
-            fronts = [packing.front(number) for number in range(len(lengths))]
-            seen = [part for front, own in zip(fronts, sections, strict=True)
-                    for part in ([own] if front is None else [sections[front], own])]  # fmt: skip
-            k, v = k[torch.cat(seen)], v[torch.cat(seen)]
-        sizes = [before + length for before, length in zip(past, lengths, strict=True)]
-        return flash(q, k, v, lengths, sizes, (-1 if window is None else window - 1, 0))
-    in_context = [part for c, n in zip(contexts, lengths, strict=True) for part in ([True] * c + [False] * (n - c))]
-    of_context = torch.tensor(in_context, device=q.device).nonzero()[:, 0]
-    of_rest = torch.tensor(in_context, device=q.device).logical_not().nonzero()[:, 0]
-    rest = [n - c for c, n in zip(contexts, lengths, strict=True)]
-    first = flash(q[of_context], k[of_context], v[of_context], contexts, contexts, (-1, -1))
-    second = flash(q[of_rest], k, v, rest, lengths, (-1, 0))
-    return torch.empty_like(q).index_copy(0, of_context, first).index_copy(0, of_rest, second)
 
 
 AttentionInterface.register(NAME, attend)

@@ -16,12 +16,14 @@ import torch
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.prefix import PrefixShape
 from glmstudio.models.chat_format import Rendered
+from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
+from glmstudio.models.flash import HALF
 from glmstudio.models.resident import Resident
-from glmstudio.models.varlen import HALF, SHORT_TOKENS
+from glmstudio.models.varlen import SHORT_TOKENS
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training.frozen_linears import SHARE_OF_FREE, drop_frozen_linears, use_frozen_linears
 from glmstudio.training.held import held
-from glmstudio.training.loss import LARGEST_CHUNK, batch_form, ready, target_loss
+from glmstudio.training.loss import LARGEST_CHUNK, FrozenHeadLoss, batch_form, ready, target_loss
 from glmstudio.training.memory_shortage import free_memory
 from glmstudio.training.thin import drop_thin_products, use_thin_products
 
@@ -112,9 +114,14 @@ def probe(
     base = resident.base
     trained = partial(_thrown_away, resident, lora, settings, should_stop)
     held_by = partial(_held_by, trained, base)
+    # What is let go of meanwhile would count as if a pass had needed less.
+    free_memory()
     try:
-        plain, checkpointed = ([held_by(*shape, 1, on) for shape in SHAPES] for on in (False, True))
-        with_head = held_by(1, TOKENS, TOKENS - 1, False)
+        if base.device.type == "cuda":
+            # The first products of each thread take workspaces, which stay.
+            held_by(*SHAPES[0], False)
+        plain, checkpointed = ([held_by(*shape, on) for shape in SHAPES] for on in (False, True))
+        target = _held_for_target(trained, base)
         paces = _paces(trained, base.device, should_stop)
     except _Stopped:
         return None
@@ -130,7 +137,7 @@ def probe(
         quantization=base.quantization,
         plain=_footprint(plain),
         checkpointed=_footprint(checkpointed),
-        target=max(0.0, (with_head[1] - plain[0][1]) / (TOKENS - 1)),
+        target=target,
         slope=2 * head.shape[1] * number_bytes,
         chunk=max(1, LARGEST_CHUNK // head.shape[0]),
         look=2 * head.shape[0] * number_bytes,
@@ -162,8 +169,7 @@ def _thrown_away(
     ):
         try:
             model = resident.begin_training(lora, settings)
-            if not on_card:
-                use_thin_products(model)
+            use_thin_products(model)
             packed = use_frozen_linears(resident, share)
             model.train()
             yield model, packed
@@ -173,12 +179,10 @@ def _thrown_away(
             resident.end_training()
 
 
-def _held_by(
-    trained: Trained, base: "Base", rows: int, tokens: int, targets: int, checkpointing: bool
-) -> tuple[int, int, int]:
+def _held_by(trained: Trained, base: "Base", rows: int, tokens: int, checkpointing: bool) -> tuple[int, int, int]:
     """(bytes saved for the way back, most on the way there, most on the way back) of one pass."""
     with trained() as (model, _):
-        batch = _batch(model, [tokens] * rows, targets, base.device)
+        batch = _batch(model, [tokens] * rows, 1, base.device)
         try:
             if checkpointing:
                 model.activation_checkpointing_enable()
@@ -191,6 +195,20 @@ def _held_by(
         finally:
             base.model.activation_checkpointing_disable()
     return saved, there, back
+
+
+def _held_for_target(trained: Trained, base: "Base") -> float:
+    """Bytes that head and loss need for each target of a chunk. In a pass, what the decoder needs could hide them."""
+    peaks = []
+    with trained() as (model, _):
+        head = base.model.get_output_embeddings()
+        for targets in (TOKENS, 2 * TOKENS):
+            hidden = torch.zeros(targets, head.weight.shape[1], dtype=base.dtype, device=base.device)
+            goals = torch.zeros(targets, dtype=torch.long, device=base.device)
+            with held([model, base.model], base.device) as found:
+                FrozenHeadLoss.apply(hidden.requires_grad_(), head, goals)
+                peaks.append(found.most)
+    return (peaks[1] - peaks[0]) / TOKENS
 
 
 def _paces(trained: Trained, device: torch.device, should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -254,12 +272,15 @@ def _now(device: torch.device) -> float:
 
 
 def _batch(model: Any, lengths: list[int], targets: int, device: torch.device) -> dict[str, Any]:
+    config = model.get_base_model().config
     # No two rows begin alike: what they shared would be computed once.
-    first = int(model.get_base_model().config.vocab_size) // 2
-    rows = [
-        Rendered([first + row] * length, [place >= length - targets for place in range(length)], length - targets)
-        for row, length in enumerate(lengths)
-    ]
+    first, rows = int(config.vocab_size) // 2, []
+    for row, length in enumerate(lengths):
+        ids = [first + row] * length
+        if isinstance(config, ChatGLMConfig):
+            # Half of it context, in which every token sees every other.
+            ids[length // 2 : length // 2 + 2] = [config.gmask_token_id, config.bos_token_id]
+        rows.append(Rendered(ids, [place >= length - targets for place in range(length)], length - targets))
     batch = batch_form(model)(rows)
     return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
 

@@ -185,8 +185,7 @@ def _fresh_adapter(
     # The adapter starts from torch's global random numbers.
     set_seed(settings.seed)
     model = resident.begin_training(lora, settings)
-    if base.device.type == "cpu":
-        use_thin_products(model)
+    use_thin_products(model)
     use_frozen_linears(resident)
     batch = {name: _on(value, base.device) for name, value in batch_form(model)(some_rows).items()}
     if not agrees_with_model(model, batch):

@@ -49,7 +49,7 @@ def test_the_estimate_is_within_a_tenth_of_the_measured_peak(tmp_path):
 def test_parts_add_up_and_time_follows_tokens_and_passes():
     found = made(20)
     assert found.total == sum(getattr(found, name) for name in PARTS)
-    assert found.activations == round(1.1 * 8 * 1000 * 1e6)
+    assert found.activations == round(1.05 * 8 * 1000 * 1e6)
     assert found.adapter == 16 * 10**6
     # 40,000 tokens, 5 micro-batches of 8 rows, 5 steps of the optimizer.
     assert found.seconds == pytest.approx(40_000 * 3e-4 + 5 * 0.02 + 5 * 0.001)
@@ -60,7 +60,7 @@ def test_the_largest_step_counts_not_the_longest_rows():
     found = made(20, rows=[(1000, 100)] * 20 + [(200, 20)] * 20)
     steps = StepSampler([1000] * 20 + [200] * 20, 8, SETTINGS.seed, alike=False)
     largest = max(sum(1000 if row < 20 else 200 for row in step) for step in steps)
-    assert found.activations == round(1.1 * largest * 1e6)
+    assert found.activations == round(1.05 * largest * 1e6)
     assert largest < 8000
 
 
@@ -68,7 +68,7 @@ def test_memory_decides_about_budget_and_checkpointing():
     assert (made(20).token_budget, made(20).gradient_checkpointing) == (0, False)
     tighter = made(5)
     assert tighter.fits
-    assert 4000 <= tighter.token_budget < 5000
+    assert 5000 <= tighter.token_budget < 6000
     assert not tighter.gradient_checkpointing
     least = made(0.9)
     assert least.fits
