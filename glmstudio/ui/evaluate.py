@@ -112,7 +112,7 @@ class Evaluating:
         board = _chosen(boards, chosen)
         names = {run.id: run_name(run, lang) for run in self._studio.runs()}
         return [
-            scores_html(board, lang),
+            scores_html(board, lang, has_runs=bool(self._studio.adapters())),
             boards_html(boards, board.name if board else "", names, lang),
             rows_html(board, wanted, place, lang),
             row_html(board, place, lang),

@@ -40,10 +40,10 @@ def progress_html(now: "Evaluation", lang: str) -> str:
     return bar_html(now.done / now.total, counted, left)
 
 
-def scores_html(board: "Scoreboard | None", lang: str) -> str:
-    """Base beside tuned, a line a metric, with the rows that it counts."""
+def scores_html(board: "Scoreboard | None", lang: str, *, has_runs: bool) -> str:
+    """Base beside tuned, a line a metric, with the rows that it counts; without a scoreboard what to do first."""
     if board is None:
-        return f'<p class="empty-hint">{t("evaluate.empty", lang)}</p>'
+        return f'<p class="empty-hint">{t("evaluate.empty" if has_runs else "evaluate.no-run", lang)}</p>'
     base, tuned = board.scores["base"], board.scores["tuned"]
     lines = [_line(name, rows, base, tuned, lang) for name, rows in METRICS if tuned[rows]]
     lines += [_reasons(base, tuned, lang)]
@@ -100,7 +100,7 @@ def rows_of(board: "Scoreboard", wanted: str) -> list[tuple[int, dict[str, Any],
 def rows_html(board: "Scoreboard | None", wanted: str, chosen: int, lang: str) -> str:
     """The rows with both verdicts; a click shows one whole."""
     if board is None:
-        return ""
+        return f'<div class="glm-empty">{t("evaluate.rows-empty", lang)}</div>'
     rows = rows_of(board, wanted)
     if not rows:
         return f'<div class="glm-empty">{t("evaluate.no-rows", lang)}</div>'

@@ -66,7 +66,7 @@ class Models:
         gr.on([self.look.click, self.source.submit], self.on_look, asked, looked, **QUIET)
         self.use.click(spoken(self.on_use), [*asked, self.quantization], [self.state, self.stop, self.use], **QUEUED)
         self.stop.click(self.on_stop, None, self.stop, **QUIET)
-        page.tabs.select(self.on_open, self.source, self.bases, **QUIET)
+        page.tabs.select(self.on_open, self.source, looked, **QUIET)
         self.exporting.wire(page)
         shown = [self.seen, self.state, self.stop, self.use, self.bases]
 
@@ -78,10 +78,12 @@ class Models:
 
     # Handlers
 
-    def on_open(self, request: gr.Request, source: str, event: gr.SelectData) -> Any:
+    def on_open(self, request: gr.Request, source: str, event: gr.SelectData) -> list[Any]:
         """The list anew whenever the tab is opened: folders come and go."""
-        chosen = getattr(event, "target_id", None) or event.value
-        return self._list(request, source) if chosen == t("tab.models", language_of(request)) else gr.skip()
+        lang = language_of(request)
+        if (getattr(event, "target_id", None) or event.value) != t("tab.models", lang):
+            return [gr.skip(), gr.skip()]
+        return [gr.skip() if source.strip() else _nothing_found(lang), self._list(request, source)]
 
     def on_tick(self, request: gr.Request, seen: str, source: str) -> list[Any]:
         """State and buttons; the list when another base has come."""
@@ -104,7 +106,7 @@ class Models:
         """What the base is and needs, without loading it."""
         lang = language_of(request)
         if not source.strip():
-            return [f'<p class="empty-hint">{t("models.found-empty", lang)}</p>', gr.skip()]
+            return [_nothing_found(lang), gr.skip()]
         try:
             found = diagnosis_html(self._studio.shelf.examine(self._named(source, hub)), lang)
         except StudioError as error:
@@ -130,3 +132,7 @@ class Models:
     def _list(self, request: gr.Request, source: str) -> str:
         lang = language_of(request)
         return bases_html(self._studio.shelf.bases(), self._studio.base_status().source, source.strip(), lang)
+
+
+def _nothing_found(lang: str) -> str:
+    return f'<p class="empty-hint">{t("models.found-empty", lang)}</p>'

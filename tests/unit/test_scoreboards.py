@@ -104,7 +104,7 @@ def test_the_words_of_a_scoreboard(folder):
     boards.start("d", ROWS, REF, None)
     ended(boards)
     (board,) = boards.all()
-    table = scores_html(board, "en")
+    table = scores_html(board, "en", has_runs=True)
     assert "<td>Valid JSON</td><td>0.500</td>" in table
     assert "Triple" not in table
     assert [place for place, *_ in rows_of(board, "wrong")] == [2, 3]
@@ -115,7 +115,8 @@ def test_the_words_of_a_scoreboard(folder):
     assert "&lt;" in whole
     assert "<b>" not in whole
     assert "class=chosen" in boards_html([board], board.name, {"run-0001": "run 1"}, "en")
-    assert "还没有评测" in scores_html(None, "zh")
+    assert "还没有评测" in scores_html(None, "zh", has_runs=True)
+    assert "请先到“训练”" in scores_html(None, "zh", has_runs=False)
     running = progress_html(Evaluation("running", "x", 1, 4, 30.0), "en")
     assert "1 / 4 rows" in running
     assert "00:30" in running
