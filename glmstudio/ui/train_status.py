@@ -176,7 +176,7 @@ def needs_html(
     *,
     measuring: bool = False,
 ) -> str:
-    """What the run takes in memory and time, its parts in a tooltip. Until that is estimated: what the base holds, and
+    """What the run takes in memory and time, its parts in a tooltip. Until that is estimated: what is held now, and
     how long the run takes at the speed of an earlier one."""
     if estimate is not None:
         parts = ((part, getattr(estimate, part)) for part in _PARTS)
