@@ -114,11 +114,11 @@ def probe(
     base = resident.base
     trained = partial(_thrown_away, resident, lora, settings, should_stop)
     held_by = partial(_held_by, trained, base)
-    # What is let go of meanwhile would count as if a pass had needed less.
-    free_memory()
     try:
         if base.device.type == "cuda":
-            # The first products of each thread take workspaces, which stay.
+            # The card's counters see all that is there: what is let go of meanwhile would count as if a pass had needed
+            # less, and the first products of each thread take workspaces, which stay.
+            free_memory()
             held_by(*SHAPES[0], False)
         plain, checkpointed = ([held_by(*shape, on) for shape in SHAPES] for on in (False, True))
         target = _held_for_target(trained, base)
