@@ -213,7 +213,11 @@ class AdapterTrainer(Trainer):
     def keep_state(self) -> None:
         """Sees to it that the last whole step has a checkpoint to go on from, also from inside the next one."""
         step = self.state.global_step
-        if not step or self._here.same(step in self._folder.numbered()):
+        if not step:
+            return
+        if self._here.same(step in self._folder.numbered()):
+            # A process that died right behind it may have left one too many.
+            self._folder.keep_newest(self._save_total_limit)
             return
         now = self._random_numbers()
         _use_random_numbers(self._before_step or now)
