@@ -16,9 +16,9 @@ from glmstudio.models.loading import Base
 # By the words that an operation's name has; the first that fits counts. What is no operation of torch's own is Python,
 # autograd and the calls themselves.
 KINDS = {
-    "attention": ("bmm", "attention", "aten::_softmax", "ShortSample"),
+    # The softmax of the loss bears the same name.
+    "attention, softmax": ("bmm", "attention", "aten::_softmax", "ShortSample", "Flash"),
     "linear layers": ("::mm", "addmm", "linear", "gemm", "4bit"),
-    "cross entropy": ("log_softmax", "gather", "scatter_add", "exp_"),
     "copies": ("copy_", "::cat", "fill_", "zero_", "clone", "index", "embedding", "Memcpy", "Memset"),
     "element by element": ("aten::",),
 }

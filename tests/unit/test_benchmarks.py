@@ -87,9 +87,9 @@ def test_the_profile_tells_products_from_attention_and_adds_up() -> None:
 
 
 def test_an_operation_is_of_one_kind() -> None:
-    times = [("aten::mm", 1.0), ("aten::bmm", 2.0), ("aten::_softmax", 4.0), ("aten::_log_softmax", 8.0),
-             ("aten::mul", 16.0), ("aten::copy_", 32.0), ("ThinProductBackward", 64.0)]  # fmt: skip
-    assert list(by_kind(times).values()) == [6.0, 1.0, 8.0, 32.0, 16.0, 64.0]
+    times = [("aten::mm", 1.0), ("aten::bmm", 2.0), ("aten::_softmax", 4.0), ("aten::mul", 16.0),
+             ("aten::copy_", 32.0), ("ThinProductBackward", 64.0)]  # fmt: skip
+    assert list(by_kind(times).values()) == [6.0, 1.0, 32.0, 16.0, 64.0]
 
 
 @pytest.mark.parametrize("family", ["glm", "chatglm"])
