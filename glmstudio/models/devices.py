@@ -54,3 +54,13 @@ def free_memory(device: torch.device) -> int:
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     return psutil.virtual_memory().available
+
+
+def multiplies_well() -> bool:
+    """Whether torch's own products on this CPU are about as fast as oneDNN's, with packed weights or without.
+
+    So it was on Intel's processors with AMX: in training within 5 % for 512 × 512 weights and more, within 12 % for
+    128 × 512. On AMD's a product of 2 rows in float32 takes 0.7 times as long with oneDNN, one of 16 rows half with a
+    copy.
+    """
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))

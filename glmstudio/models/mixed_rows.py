@@ -18,11 +18,12 @@ from peft.utils import AuxiliaryTrainingWrapper
 from torch import nn
 from torch.nn import functional as F
 
+from glmstudio.models.devices import multiplies_well
 from glmstudio.models.packed_weights import PackedWeights
 
 # From so many rows on, and with so many weights, oneDNN's product beats torch's own on CPUs with these instructions. In
-# float32 a step of 2 rows takes 0.7 times as long with torch's, one of 16 rows 1.2 times (2.3 on AMD's cores).
-FEWEST_ROWS = {torch.float32: 8, torch.bfloat16: 1}
+# float32, where torch multiplies well, a step of 2 rows takes 0.7 times as long with torch's, one of 16 rows 1.2 times.
+FEWEST_ROWS_MULTIPLIED_WELL = 8
 NEEDED = {torch.float32: ("avx512_f",), torch.bfloat16: ("avx512_bf16", "amx_bf16")}
 FEWEST_WEIGHTS = 2**16
 
@@ -94,7 +95,7 @@ class MixedRows:
         forwards: list[tuple[nn.Module, Any]] = [
             (layer, partial(_onednn, layer, layer.weight if self._packed is None else self._packed.of(layer.weight)))
             for layer in self._linear
-            if rows >= FEWEST_ROWS[layer.weight.dtype]
+            if rows >= _fewest_rows(layer.weight.dtype)
         ]
         for number, layer in enumerate(self._layers):
             parts = []
@@ -135,10 +136,14 @@ def _onednn(layer: nn.Linear, weight: torch.Tensor, inputs: torch.Tensor) -> tor
     """`weight` is the layer's own or its copy."""
     rows = inputs.flatten(0, -2)
     # The head sees fewer rows than the pass has.
-    if len(rows) < FEWEST_ROWS[inputs.dtype]:
+    if len(rows) < _fewest_rows(inputs.dtype):
         return F.linear(inputs, layer.weight, layer.bias)
     result = torch.ops.mkldnn._linear_pointwise(rows, weight, layer.bias, "none", [], "")
     return result.view(*inputs.shape[:-1], -1)
+
+
+def _fewest_rows(dtype: torch.dtype) -> int:
+    return FEWEST_ROWS_MULTIPLIED_WELL if dtype == torch.float32 and multiplies_well() else 1
 
 
 def _gains(module: nn.Module) -> bool:
