@@ -1,5 +1,6 @@
 """The Annotate tab: the list at the left, the form or a file panel at the right. Layout and wiring only."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -8,7 +9,7 @@ from glmstudio.ui import annotate_list as rows
 from glmstudio.ui.annotate_files import FilePanels
 from glmstudio.ui.annotate_form import RowForm
 from glmstudio.ui.language import language_of, t
-from glmstudio.ui.page import QUEUED, QUIET, Page, spoken
+from glmstudio.ui.page import QUEUED, QUIET, Page, signal_field, spoken
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -34,36 +35,30 @@ def build(studio: "Studio", page: Page) -> None:
 
 
 def _wire_list(studio: "Studio", page: Page, filters: list[Any], table: gr.HTML, pager: gr.HTML, form: RowForm) -> None:
-    number = gr.State(0)
+    place, wanted = gr.State(rows.Place()), signal_field()
 
-    def show(request: gr.Request, number: int, editing: Any, *filters: str) -> tuple[Any, ...]:
+    def show(request: gr.Request, place: rows.Place, wanted: str, editing: Any, *filters: str) -> tuple[Any, ...]:
         language, query = language_of(request), rows.query_of(*filters)
-        found = studio.page(query, number * rows.ROWS, rows.ROWS)
-        if number >= rows.page_count(found.total):
-            number = rows.page_count(found.total) - 1
-            found = studio.page(query, number * rows.ROWS, rows.ROWS)
+        place = place.moved(query, wanted)
+        found = studio.page(query, place.number * rows.ROWS, rows.ROWS)
+        if place.number >= rows.page_count(found.total):
+            place = replace(place, number=rows.page_count(found.total) - 1)
+            found = studio.page(query, place.number * rows.ROWS, rows.ROWS)
         selected = editing.id if editing is not None else None
         body = rows.table_html(found.rows, query, selected, studio.count_tokens, language)
-        return body, rows.pager_html(number, found.total, language), number
-
-    def first(request: gr.Request, editing: Any, *filters: str) -> tuple[Any, ...]:
-        return show(request, 0, editing, *filters)
-
-    def turn(event: gr.EventData, request: gr.Request, editing: Any, *filters: str) -> tuple[Any, ...]:
-        return show(request, event.page, editing, *filters)
+        return body, rows.pager_html(place.number, found.total, language), place
 
     def name_datasets(request: gr.Request, chosen: str | None) -> tuple[Any, Any]:
         names = [summary.name for summary in studio.datasets()]
         choices = [(t("annotate.all-datasets", language_of(request)), ""), *((name, name) for name in names)]
         return gr.update(choices=choices, value=chosen if chosen in names else ""), gr.update(choices=names)
 
-    shown = [table, pager, number]
-    everything = [number, form.editing, *filters]
-    page.on_load(spoken(show), shown, inputs=everything)
     page.on_load(spoken(name_datasets), [filters[0], form.dataset], inputs=[filters[0]])
-    gr.on([item.change for item in filters], spoken(first), [form.editing, *filters], shown, **_LATEST)
-    pager.select(spoken(turn), [form.editing, *filters], shown, **QUEUED)
-    gr.on([page.refresh_examples.change, page.base_state.change], spoken(show), everything, shown, **_LATEST)
+    # All that redraws the list is one event: a second one's late answer would put rows back that nobody asks for.
+    causes = [page.refresh_examples.change, page.base_state.change, wanted.change, *(item.change for item in filters)]
+    asked = [place, wanted, form.editing, *filters]
+    gr.on([page.blocks.load, *causes], spoken(show), asked, [table, pager, place], **_LATEST)
+    pager.select(rows.wanted_page, None, wanted, **QUIET)
     changes = [page.refresh_datasets.change, page.unseen_changes.change]
     gr.on(changes, spoken(name_datasets), [filters[0]], [filters[0], form.dataset], **QUEUED)
     table.clear(lambda: ("", "", "", ""), None, filters, **QUIET)

@@ -2,6 +2,7 @@
 Knows no form; a click hands over a row's id."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from glmstudio.data.example import SPLITS, STATUSES, Example
 from glmstudio.data.quality import json_state
 from glmstudio.data.store import Query
 from glmstudio.ui.language import label, t
+from glmstudio.ui.page import signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +87,28 @@ def filter_components() -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown, gr.Textb
 
 def _with_any(group: str, values: Sequence[str]) -> list[tuple[object, str]]:
     return [(label("annotate.any"), ""), *((label(f"{group}.{value}"), value) for value in values)]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the list shows: the page `number` (from 0) of a query, and the last click in the pager that it followed."""
+
+    number: int = 0
+    query: Query = Query()
+    wanted: str = ""
+
+    def moved(self, query: Query, wanted: str) -> "Place":
+        """Where to go: another query begins at its first page, a new click (of `wanted_page`) leads to its page."""
+        if query != self.query:
+            return Place(0, query, wanted)
+        if wanted != self.wanted:
+            return Place(int(wanted.split()[0]), query, wanted)
+        return self
+
+
+def wanted_page(event: gr.EventData) -> str:
+    """A click in the pager as a signal: the page, and a value that differs at every click."""
+    return f"{event.page} {signal()}"
 
 
 def query_of(dataset: str | None, split: str | None, status: str | None, search: str | None) -> Query:

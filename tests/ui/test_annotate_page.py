@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import APIResponse, Browser, Locator, Page, Route, expect
 
 from tests.ui.program import Program, box, opened, running
 from tests.ui.small_workspace import DATASET, DEV_ROWS, prepare
@@ -82,6 +82,30 @@ def test_search_finds_a_part_of_a_target_and_marks_it(page):
     expect(page.locator("#annotate-table")).to_contain_text("没有符合条件的行")
     page.locator("[data-clear]").click()
     expect(page.locator(ROWS)).to_have_count(20)
+
+
+def test_a_late_answer_does_not_undo_a_search(page):
+    """The list is drawn anew after a save. The network holds that answer while a search is typed."""
+    held: list[tuple[Route, APIResponse]] = []
+
+    def hold(route: Route) -> None:
+        answer = route.fetch()
+        if not held and "glm-count" in answer.text():
+            held.append((route, answer))
+        else:
+            route.fulfill(response=answer)
+
+    write(page, "只有一行有这句话", "x")
+    expect(page.locator("#annotate-target-gauge")).to_contain_text(re.compile(r"\d+ / 300 词元"))  # The base is there.
+    page.route("**/gradio_api/run/**", hold)
+    page.locator("#annotate-save").click()
+    saved(page)
+    box(page, "annotate-search").fill("只有一行有这句话")
+    page.wait_for_timeout(500)  # Time for a search that does not wait to be answered first.
+    ((route, answer),) = held
+    route.fulfill(response=answer)
+    page.wait_for_timeout(500)
+    expect(page.locator("#annotate-pager .glm-count")).to_have_text("1 行")
 
 
 def test_a_clicked_row_is_edited_and_both_undone(page):
