@@ -2,7 +2,7 @@
 Knows no form; a click hands over a row's id."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -94,7 +94,7 @@ class Place:
     """What the list shows: the page `number` (from 0) of a query, and the last click in the pager that it followed."""
 
     number: int = 0
-    query: Query = Query()
+    query: Query = field(default_factory=Query)
     wanted: str = ""
 
     def moved(self, query: Query, wanted: str) -> "Place":
