@@ -23,7 +23,8 @@ class Sampler:
     def pick(self, logits: torch.Tensor, rows: Sequence[int]) -> list[int]:
         """The next token of each of the b rows numbered `rows`; `logits` (b, vocabulary) of any floating dtype."""
         if not self._generators:
-            return logits.argmax(dim=-1).tolist()
+            # torch's own takes 15 times as long on a CPU.
+            return (logits.float().numpy() if logits.device.type == "cpu" else logits).argmax(-1).tolist()
         points = torch.cat([torch.rand(1, generator=self._generators[row]) for row in rows])
         return draw(logits, points.to(logits.device), self._temperature, self._top_p).tolist()
 

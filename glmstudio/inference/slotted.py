@@ -1,4 +1,5 @@
-"""Rows that are being answered, each in a place of its own: new ones enter while others go on.
+"""Rows that are being answered, each in a place of its own: new ones enter while others go on, and what they begin with
+as another one does is not computed again.
 
 Token ids and tensors: knows no sampling and no end of an answer.
 """
@@ -11,7 +12,7 @@ import torch
 
 from glmstudio.inference.rows import Row
 from glmstudio.models.slots import Entering, Slots, Step, arranged, part_length
-from glmstudio.models.varlen import packed_inputs
+from glmstudio.models.varlen import LEAST_SHARED, is_causal, packed_inputs
 
 if TYPE_CHECKING:
     from glmstudio.models.resident import Resident
@@ -23,8 +24,14 @@ PASS_TOKENS = 2048
 @dataclass(eq=False)
 class _Running:
     number: int
+    prompt: list[int]
     adapter: str
     place: int | None = None
+    # In which of the passes of `enter` it comes in; 0 for one that did so before.
+    entry: int = 1
+    # The row whose first states it takes over, and of how many tokens.
+    front: "_Running | None" = None
+    shared: int = 0
     # The token that is to be run next and its position, for ChatGLM-6B one in each of its two rows.
     token: int = 0
     position: list[int] | None = None
@@ -41,6 +48,8 @@ class SlottedRows:
         self._slots = Slots(places)
         self._rows: list[_Running] = []
         self._order: list[str] = []
+        # On a card what this saves is less than the passes with a past cost, which take row by row.
+        self._shares = resident.base.device.type == "cpu" and is_causal(resident.base.model.config)
 
     @property
     def numbers(self) -> list[int]:
@@ -54,17 +63,21 @@ class SlottedRows:
     def enter(self, rows: Sequence[tuple[int, Row]]) -> tuple[list[int], torch.Tensor]:
         """Runs the prompts of new rows, (number, row) each; gives numbers and the logits (n, vocabulary) of their first
         tokens, which `take` is to be called with in the same order."""
-        prompts = {number: row.ids for number, row in rows}
         # Neighbours of like length, see `slots.NEIGHBOURS`.
-        new = [_Running(number, row.adapter) for number, row in sorted(rows, key=lambda pair: -len(pair[1].ids))]
+        ordered = sorted(rows, key=lambda pair: -len(pair[1].ids))
+        new = [_Running(number, row.ids, row.adapter) for number, row in ordered]
         self._order += dict.fromkeys(row.adapter for row in new if row.adapter not in self._order)
         self._arrange(self._rows + new)
-        new.sort(key=lambda row: row.place)
+        if self._shares:
+            _find_fronts(new, [row for row in self._rows if row not in new])
+        new.sort(key=lambda row: (row.entry, row.place))
         for row, prefix in zip(new, self._resident.prefixes([row.adapter for row in new]), strict=True):
             if prefix is not None:
                 self._slots.put(row.place, prefix)
                 self._slots.lengths[row.place] = part_length(prefix)
-        logits = [self._entered(group, prompts) for group in self._groups(new, prompts)]
+        logits = [self._entered(group) for group in self._groups(new)]
+        for row in new:
+            row.entry, row.front = 0, None
         self._taking = new
         return [row.number for row in new], torch.cat(logits)
 
@@ -109,26 +122,33 @@ class SlottedRows:
         self._slots.lengths = lengths
         self._rows = sorted(rows, key=lambda row: row.place)
 
-    def _groups(self, new: list[_Running], prompts: dict[int, list[int]]) -> Iterator[list[_Running]]:
+    def _groups(self, new: list[_Running]) -> Iterator[list[_Running]]:
         """Rows that enter in one pass."""
         mixed = self._resident.mixes([row.adapter for row in new])
         group: list[_Running] = []
         tokens = 0
         for row in new:
-            length = len(prompts[row.number])
-            if group and (not mixed or tokens + length > PASS_TOKENS):
+            length = len(row.prompt) - row.shared
+            if group and (not mixed or row.entry != group[-1].entry or tokens + length > PASS_TOKENS):
                 yield group
                 group, tokens = [], 0
             group.append(row)
             tokens += length
         yield group
 
-    def _entered(self, group: list[_Running], prompts: dict[int, list[int]]) -> torch.Tensor:
+    def _entered(self, group: list[_Running]) -> torch.Tensor:
         base = self._resident.base
-        lengths = [len(prompts[row.number]) for row in group]
-        ids = torch.tensor([[token for row in group for token in prompts[row.number]]], device=base.device)
+        for row in group:
+            if row.front is not None:
+                columns = self._slots.lengths[row.place] + row.shared
+                self._slots.copy([(row.front.place, row.place)], columns)
+                self._slots.lengths[row.place] = columns
+        lengths = [len(row.prompt) - row.shared for row in group]
+        ids = torch.tensor([[token for row in group for token in row.prompt[row.shared :]]], device=base.device)
         inputs = packed_inputs(base.model.config, ids, lengths)
         contexts = inputs.pop("packing").contexts
+        shared = torch.tensor([row.shared for row in group], device=base.device)
+        inputs["position_ids"] += shared.repeat_interleave(torch.tensor(lengths, device=base.device))
         packing = Entering(self._slots, [row.place for row in group], lengths, contexts)
         ends = packing.ends
         for row, position in zip(group, inputs["position_ids"][..., ends].movedim(-1, 0).tolist(), strict=True):
@@ -137,3 +157,28 @@ class SlottedRows:
             [row.adapter for row in group], packing, logits_to_keep=torch.tensor(ends, device=base.device), **inputs
         )
         return output.logits[0]
+
+
+def _find_fronts(new: Sequence[_Running], running: Sequence[_Running]) -> None:
+    """Sets `front`, `shared` and `entry` of new rows that begin as others of their adapter do, running or new.
+
+    Another pass must save `LEAST_SHARED` tokens more. A row's last token is always its own.
+    """
+    known = list(running)
+    for row in new:
+        best = 0
+        for other in known:
+            if other.adapter != row.adapter:
+                continue
+            shared = _alike(row.prompt[:-1], other.prompt)
+            saved = shared - LEAST_SHARED * max(1, other.entry)
+            if saved >= best:
+                best = saved + 1
+                row.front, row.shared, row.entry = other, shared, other.entry + 1
+        known.append(row)
+
+
+def _alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))

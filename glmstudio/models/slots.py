@@ -18,6 +18,9 @@ SPARE_TOKENS = 64
 # On a CPU so many neighbours share a product in a step, as wide as the longest of them: with all in one, most of what
 # is read may be hidden. On a card more calls cost more than that.
 NEIGHBOURS = 8
+# On a CPU, half-precision products of one query with keys of its own take 2 to 3 times as long as copies of keys and
+# values in float32 and the products of those, as long as so many elements of a copy stay in the processor's cache.
+COPIED_ELEMENTS = 2**17
 
 
 class Slots:
@@ -52,10 +55,12 @@ class Slots:
 
     def move(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Copies the states of places: (from, to) each, as if all at once."""
-        if not pairs:
-            return
+        if pairs:
+            self.copy(pairs, max(self.lengths[source] for source, _ in pairs))
+
+    def copy(self, pairs: Sequence[tuple[int, int]], columns: int) -> None:
+        """As `move`, but the first `columns` only."""
         sources, targets = ([pair[end] for pair in pairs] for end in (0, 1))
-        columns = max(self.lengths[source] for source in sources)
         for rooms in self._rooms:
             for room in rooms:
                 room[targets, :, :columns] = room[sources, :, :columns]
@@ -149,6 +154,7 @@ class Step:
         self._ends = torch.tensor(self.lengths, device=device)
         self._biases: dict[Any, torch.Tensor | None] = {}
         self._targets: dict[tuple[int, int], torch.Tensor] = {}
+        self._copies = torch.empty(2, 0)
 
     def done(self) -> None:
         """The new tokens count from now on."""
@@ -178,30 +184,44 @@ class Step:
         The heads that share a key head stand where the queries of a sequence do: nothing is repeated for them."""
         rows, heads, _, size = query.shape
         shared = query.reshape(rows, key.shape[1], -1, size)
-        bias = self._bias(window, query.dtype)
-        if self._even or rows <= NEIGHBOURS or query.is_cuda:
-            attended = F.scaled_dot_product_attention(shared, key, value, attn_mask=bias, scale=scaling)
-            return attended.reshape(rows, 1, heads, size)
+        copied = query.device.type == "cpu" and query.dtype != torch.float32 and heads == key.shape[1]
+        if copied:
+            together = max(1, COPIED_ELEMENTS // (key.shape[1] * self._columns * size))
+            attend = self._in_float32
+        else:
+            together = rows if self._even or query.is_cuda else NEIGHBOURS
+            attend = F.scaled_dot_product_attention
+        bias = self._bias(window, torch.float32 if copied else query.dtype)
         outputs = []
-        for start in range(0, rows, NEIGHBOURS):
-            some = slice(start, start + NEIGHBOURS)
+        for start in range(0, rows, together):
+            some = slice(start, start + together)
             columns = max(self.lengths[some]) + 1
             outputs.append(
-                F.scaled_dot_product_attention(
+                attend(
                     shared[some],
                     key[some, :, :columns],
                     value[some, :, :columns],
-                    attn_mask=bias[some, ..., :columns],
+                    attn_mask=None if bias is None else bias[some, ..., :columns],
                     scale=scaling,
                 )
             )
         return torch.cat(outputs).view(rows, 1, heads, size)
 
+    def _in_float32(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **more: Any) -> torch.Tensor:
+        """`scaled_dot_product_attention` of float32 copies; what it gives has the type of `query`."""
+        if self._copies.shape[1] < key.numel():
+            self._copies = torch.empty(2, max(COPIED_ELEMENTS, key.numel()))
+        keys, values = (
+            copy[: states.numel()].view(states.shape).copy_(states)
+            for copy, states in zip(self._copies, (key, value), strict=True)
+        )
+        return F.scaled_dot_product_attention(query.float(), keys, values, **more).to(query.dtype)
+
     def _bias(self, window: int | None, dtype: torch.dtype) -> torch.Tensor | None:
         """0 or -inf, (b, 1, 1, columns); None where every row sees every column."""
         if window is not None and self._columns <= window:
             window = None
-        if window not in self._biases:
+        if (window, dtype) not in self._biases:
             hidden = None
             column = torch.arange(self._columns, device=self._device)
             if not self._even:
@@ -209,8 +229,8 @@ class Step:
             if window is not None:
                 gone = column <= self._ends[:, None] - window
                 hidden = gone if hidden is None else hidden | gone
-            self._biases[window] = hidden if hidden is None else _bias_of(hidden, dtype)
-        return self._biases[window]
+            self._biases[window, dtype] = None if hidden is None else _bias_of(hidden, dtype)
+        return self._biases[window, dtype]
 
     def _target(self, heads: int, width: int) -> torch.Tensor:
         """The places of the new column among the rows of a room (places * heads * width, head_dim)."""

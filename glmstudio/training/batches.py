@@ -8,6 +8,7 @@ from torch.utils.data import Sampler
 
 from glmstudio.data.example import Example
 from glmstudio.models.chat_format import Rendered, render_example
+from glmstudio.models.varlen import LEAST_SHARED
 from glmstudio.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 # Where rows are padded, those of that many optimizer steps are drawn at random, then sorted by length: enough to leave
 # little padding, few enough that the rows of a step still change from epoch to epoch.
 STEPS_IN_POOL = 16
-# Rows that begin alike with fewer tokens gain less than their attention over two sections costs.
-LEAST_SHARED = 16
 
 
 def render_rows(base: "Base", examples: Sequence[Example], settings: TrainingSettings) -> list[Rendered]:

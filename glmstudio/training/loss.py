@@ -9,9 +9,8 @@ import torch
 
 from glmstudio.models.adapters.prefix import PrefixModel
 from glmstudio.models.chat_format import Rendered
-from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.resident import IN_TRAINING
-from glmstudio.models.varlen import can_pack, inside_samples, packed_inputs
+from glmstudio.models.varlen import can_pack, inside_samples, is_causal, packed_inputs
 from glmstudio.training.batches import collate, pack
 from glmstudio.training.frozen_linears import products
 
@@ -97,7 +96,7 @@ def batch_form(model: Any) -> Callable[[Sequence[Rendered]], dict[str, Any]]:
     """
     if not _packs(model):
         return collate
-    causal = not isinstance(_decoder(model).config, ChatGLMConfig)
+    causal = is_causal(_decoder(model).config)
     return partial(pack, shares=causal and not model.peft_config[IN_TRAINING].lora_dropout)
 
 

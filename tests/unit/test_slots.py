@@ -12,11 +12,11 @@ from glmstudio.inference import engine
 from glmstudio.inference.engine import Finished, answers
 from glmstudio.inference.rows import Row
 from glmstudio.inference.slotted import SlottedRows
-from glmstudio.models import mixed_rows, packed_weights
+from glmstudio.models import mixed_rows, packed_weights, slots
 from glmstudio.models.loading import Base, load_base
 from glmstudio.models.packed_weights import PackedWeights
 from glmstudio.models.resident import BASE_NAME, Resident
-from glmstudio.models.slots import Slots, arranged
+from glmstudio.models.slots import Slots, Step, arranged
 from glmstudio.settings import GenerationSettings, LoraSettings
 from tests.tiny_families import QUIRKS, native_folder
 from tests.unit.golden_cases import CHATGLM, CHATGLM3
@@ -148,6 +148,66 @@ def test_adapters_of_every_form_answer_beside_a_plain_one(config: dict[str, obje
     assert [answer.ids for answer in answered(resident, rows, 4)] == expected
 
 
+class Passes(Resident):
+    """Keeps how many tokens of each row every pass of the prompts had."""
+
+    def __init__(self, base: Base) -> None:
+        super().__init__(base)
+        self.lengths: list[tuple[int, ...]] = []
+
+    def forward_slots(self, adapter_names: list[str], packing: slots.Entering | Step, **inputs: object) -> object:
+        if isinstance(packing, slots.Entering):
+            self.lengths.append(packing.lengths)
+        return super().forward_slots(adapter_names, packing, **inputs)
+
+
+def test_what_rows_of_an_adapter_begin_with_alike_is_computed_once() -> None:
+    resident = Passes(load_base(CHATGLM3, device="cpu", dtype="float32"))
+    for name, folder in (("lora", "lora_adapter"), ("prefix", "ptuning")):
+        resident.load(name, CHATGLM3 / folder)
+    task, other_task = [*range(20, 40)], [*range(60, 100)]
+    prompts = [[*task, 50, 51], [*task, 52], [*other_task, 53], [*task, *other_task, 54], [*task, *other_task, 55, 56]]
+    rows = [Row(prompt, name) for prompt in prompts for name in (BASE_NAME, "lora", "prefix")]
+    expected = [answered(resident, [row], 1)[0].ids for row in rows]
+    resident.lengths.clear()
+    assert [answer.ids for answer in answered(resident, rows, len(rows))] == expected
+    # The longest of each adapter and the one that begins like no other; what begins as the longest one does.
+    assert resident.lengths == [(62, 40 + 1) * 3, (1, 2, 1) * 3]
+    resident.lengths.clear()
+    # One place for each: what comes later finds those that are at work or nobody.
+    assert [answer.ids for answer in answered(resident, rows[:6], 4)] == expected[:6]
+    assert sum(map(sum, resident.lengths)) < sum(len(row.ids) for row in rows[:6])
+
+
+def test_where_tokens_see_later_ones_nothing_is_shared() -> None:
+    resident = Passes(load_base(CHATGLM, device="cpu", dtype="float32"))
+    rows = [Row([*range(30, 60), last, 381, 384], BASE_NAME) for last in (70, 71)]
+    answered(resident, rows, 2)
+    assert resident.lengths == [(33, 33)]
+
+
+@pytest.mark.parametrize("lengths", [[5, 5, 5, 5], [9, 7, 2, 3]])
+@pytest.mark.parametrize("window", [None, 4])
+def test_half_numbers_with_keys_of_their_own_attend_as_exact_ones(
+    lengths: list[int], window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "COPIED_ELEMENTS", 2 * 2 * 10 * 8)
+    torch.manual_seed(0)
+    states = torch.randn(3, 4, 2, 10, 8).bfloat16()
+    for key_heads in (2, 1):  # With one for two heads nothing is copied.
+        results = []
+        for dtype in (torch.bfloat16, torch.float32):
+            rooms = Slots(4)
+            for place, length in enumerate(lengths):
+                rooms.put(place, states[None, :2, place, :key_heads, :length].to(dtype))
+            rooms.lengths = list(lengths)
+            step = Step(rooms, torch.device("cpu"))
+            query, new = states[2, :, :, :1].to(dtype), states[:2, :, :key_heads, -1:].to(dtype)
+            results.append(step.attend(query, *step.update(*new, 0), 0.3, window, 0.0))
+            assert results[-1].dtype == dtype
+        torch.testing.assert_close(results[0].float(), results[1], rtol=0.02, atol=0.02)
+
+
 def test_an_adapter_in_training_is_not_heard_and_its_layers_are_left_as_they_were(tmp_path: Path) -> None:
     base = endless(CHATGLM)
     resident = Resident(base)
@@ -180,6 +240,17 @@ def test_rows_go_through_onednn_to_the_same_numbers(well: bool, monkeypatch: pyt
         torch.testing.assert_close(mixed_rows._onednn(linear, linear.weight, inputs), linear(inputs))
         few = mixed_rows._onednn(linear, linear.weight, inputs[:, :2])
         torch.testing.assert_close(few, linear(inputs[:, :2]), rtol=0 if well else 1.3e-6, atol=0 if well else 1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_few_rows_filled_up_give_the_same_numbers(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixed_rows, "FEWEST_WEIGHTS_FILLED_UP", 1)
+    monkeypatch.setattr(mixed_rows, "multiplies_well", lambda: False)
+    linear = torch.nn.Linear(64, 32)
+    inputs = torch.randn(rows, 1, 64)
+    with torch.no_grad():
+        copy = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        torch.testing.assert_close(mixed_rows._onednn(linear, copy, inputs), linear(inputs))
 
 
 def test_answers_in_bfloat16_read_copies_of_the_weights_except_while_a_run_trains(
