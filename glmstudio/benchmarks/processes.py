@@ -18,17 +18,35 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 def measured(job: Job) -> dict[str, Any]:
     """The result of `worker.run_job` in a new process. Raises StudioError `bench-failed` with its last words."""
+    return in_process("glmstudio.benchmarks.worker", job)
+
+
+def in_process(module: str, job: Job, *, python: str = "") -> dict[str, Any]:
+    """What the module's `run_job` gives, in a new process of an interpreter, by default this one's.
+
+    Raises StudioError `bench-failed` with its last words.
+    """
+    root = Path(__file__).resolve().parents[2]
     environment = os.environ | dict.fromkeys(THREADS, str(job["threads"])) | {"HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as place:
         asked, answer = Path(place) / "job.json", Path(place) / "result.json"
         asked.write_text(json.dumps(job), encoding="utf-8")
-        command = [sys.executable, "-m", "glmstudio.benchmarks.worker", str(asked), str(answer)]
-        root = Path(__file__).resolve().parents[2]
+        command = [python or sys.executable, "-m", module, str(asked), str(answer)]
         done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
         if not answer.exists():
             reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise StudioError("bench-failed", way=job["way"], reason=reason)
         return json.loads(answer.read_text(encoding="utf-8"))
+
+
+def installed(module: str, python: str = "") -> bool:
+    """Whether an interpreter, by default this one, finds a module. Raises StudioError `bench-python` where it does not
+    start."""
+    asks = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
+    try:
+        return subprocess.run([python or sys.executable, "-c", asks], capture_output=True).returncode == 0
+    except OSError as error:
+        raise StudioError("bench-python", python=python, reason=str(error)) from error
 
 
 def interleaved(ways: Sequence[str], rounds: int, measure: Callable[[str], Any]) -> dict[str, list[Any]]:

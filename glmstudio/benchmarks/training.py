@@ -1,16 +1,17 @@
 """The training benchmark: every way on the same model and rows, as records and as a table. Knows no tensor."""
 
-import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import median
 from typing import Any
 
-from glmstudio.benchmarks.processes import Job, interleaved, measured
+from glmstudio.benchmarks.processes import Job, installed, interleaved, measured
 from glmstudio.benchmarks.tables import table
 
-RIVALS = ("ours", "hf-plain", "hf-best", "seed", "llama-factory")
+LLAMA_FACTORY = "llama-factory"
+RIVALS = ("ours", "hf-plain", "hf-best", "seed", LLAMA_FACTORY)
 # Every row costs the older loop the same, so a few updates of it tell as much as many.
 FEW, SLOW = 1, "seed"
 # Before the results of a way: what the machine could do.
@@ -20,7 +21,8 @@ LIMIT = "matmul"
 @dataclass(frozen=True)
 class TrainingBench:
     """What is measured. `updates` are timed, `loss_updates` compared; both take eight rows. `rows` is a data file, or
-    empty for synthetic ones; `device`, `dtypes` and `quantization` are those of `load_base`."""
+    empty for synthetic ones; `device`, `dtypes` and `quantization` are those of `load_base`; `llama_factory` is the
+    interpreter that has LLaMA-Factory, by default this one."""
 
     sizes: Sequence[str] = ("512x12", "1024x16")
     dtypes: Sequence[str] = ("bf16", "fp32")
@@ -33,6 +35,7 @@ class TrainingBench:
     rows: str = ""
     device: str = "auto"
     quantization: str = "none"
+    llama_factory: str = ""
 
 
 def bench_training(
@@ -45,8 +48,20 @@ def bench_training(
 
     Speeds are real tokens (no padding) and rows per second of processor time; on CUDA per second.
     """
-    ways = [way for way in bench.rivals if way != "llama-factory" or importlib.util.find_spec("llamafactory")]
-    return [record for shape in _shapes(bench) for record in _of_shape(bench, ways, shape, measure, tell)]
+    rivals = bench.rivals
+    if LLAMA_FACTORY in rivals and not installed("llamafactory", bench.llama_factory):
+        tell(f"{LLAMA_FACTORY} is not installed for {bench.llama_factory or sys.executable} and is left out")
+        rivals = [way for way in rivals if way != LLAMA_FACTORY]
+    records = []
+    for shape in _shapes(bench):
+        ways = [way for way in rivals if way != LLAMA_FACTORY or _loads_there(shape)]
+        records += _of_shape(bench, ways, shape, measure, tell)
+    return records
+
+
+def _loads_there(shape: dict[str, str]) -> bool:
+    """LLaMA-Factory takes its models from transformers, which ChatGLM-6B's architecture has left."""
+    return shape["family"] == "glm" and shape["quantization"] == "none"
 
 
 def _shapes(bench: TrainingBench) -> Iterator[dict[str, str]]:
@@ -92,7 +107,8 @@ def _of_shape(
         few_losses = min(bench.loss_updates, FEW) if way == SLOW else bench.loss_updates
         tell(" ".join((*shape.values(), way)))
         job = {"way": way, "shape": shape, "rows": bench.rows, "updates": few, "loss_updates": few_losses}
-        return measure(job | {"threads": bench.threads, "device": bench.device})
+        where = {"threads": bench.threads, "device": bench.device, "llama_factory": bench.llama_factory}
+        return measure(job | where)
 
     results = interleaved([LIMIT, *ways], bench.rounds, one)
     rate = max(result["rate"] for result in results[LIMIT])

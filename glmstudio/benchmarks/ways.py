@@ -17,7 +17,6 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from glmstudio.benchmarks.clock import Clock
-from glmstudio.benchmarks.llama_factory import llama_factory
 from glmstudio.benchmarks.random_base import LORA, PAD
 from glmstudio.data.example import Example
 from glmstudio.models.chat_format import Rendered, render_example
@@ -139,7 +138,6 @@ WAYS: dict[str, Callable[[Base, Sequence[Example], int], Outcome]] = {
     "hf-plain": hf_plain,
     "hf-best": hf_best,
     "seed": seed,
-    "llama-factory": lambda base, rows, epochs: Outcome(*llama_factory(base, rows, epochs, SETTINGS)),
 }
 
 

@@ -14,10 +14,12 @@ import transformers
 from glmstudio.benchmarks.answering import ANSWERING, answering_job
 from glmstudio.benchmarks.clock import device_name, peak_mib
 from glmstudio.benchmarks.limit import matmul_rate, training_flop
+from glmstudio.benchmarks.llama_factory import llama_factory
 from glmstudio.benchmarks.profiling import profiled
 from glmstudio.benchmarks.random_base import LORA, Shape, random_base
 from glmstudio.benchmarks.rows import bench_rows
-from glmstudio.benchmarks.ways import ROWS, WAYS, rendered
+from glmstudio.benchmarks.training import LLAMA_FACTORY
+from glmstudio.benchmarks.ways import ROWS, SETTINGS, WAYS, rendered
 from glmstudio.environment import prepare
 
 MATMUL, PROFILE = "matmul", "profile"
@@ -41,18 +43,15 @@ def _training(base: Any, job: dict[str, Any]) -> dict[str, Any]:
 
     The first also warms up.
     """
-    way, vocabulary = WAYS[job["way"]], base.model.config.vocab_size
-    same = bench_rows(job["rows"], ROWS, vocabulary)
-    losses = way(base, same, job["loss_updates"]).losses
-    rows = bench_rows(job["rows"], ROWS * job["updates"], vocabulary)
-    outcome = way(base, rows, 1)
-    return {
-        "losses": losses,
-        "samples": len(rows),
-        "tokens": sum(len(row.ids) for row in rendered(base, rows)),
-        "seconds": outcome.seconds,
-        "peak_mib": peak_mib(base.device),
-    }
+    vocabulary = base.model.config.vocab_size
+    same, rows = (bench_rows(job["rows"], count, vocabulary) for count in (ROWS, ROWS * job["updates"]))
+    if job["way"] == LLAMA_FACTORY:
+        found = llama_factory(base, same, rows, job, SETTINGS)
+    else:
+        way = WAYS[job["way"]]
+        losses = way(base, same, job["loss_updates"]).losses
+        found = {"losses": losses, "seconds": way(base, rows, 1).seconds, "peak_mib": peak_mib(base.device)}
+    return found | {"samples": len(rows), "tokens": sum(len(row.ids) for row in rendered(base, rows))}
 
 
 def _limit(base: Any, job: dict[str, Any]) -> dict[str, Any]:

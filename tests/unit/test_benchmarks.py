@@ -1,6 +1,8 @@
 """The benchmarks: same rows, same start and a complete table; the limit's formula against a model counted by hand."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,8 +17,10 @@ from glmstudio.benchmarks.training import TrainingBench, bench_profile, bench_tr
 from glmstudio.benchmarks.ways import rendered
 from glmstudio.benchmarks.worker import run_job
 from glmstudio.cli import main
+from glmstudio.commands.bench import FAMILIES
 from glmstudio.errors import StudioError
 from glmstudio.models.chat_format import Rendered
+from tests import fake_llama_factory
 
 
 def test_synthetic_rows_have_the_lengths_that_they_are_said_to_have() -> None:
@@ -75,6 +79,28 @@ def test_ways_to_train_start_and_go_on_alike(family: str) -> None:
     assert place.startswith(device_name(torch.device("cpu")))
     assert place.endswith("GFLOP/s")
     assert all(cell.strip() for line in lines for cell in line.strip("|").split("|"))
+
+
+def test_llama_factory_gets_our_model_rows_and_tokens(tmp_path, monkeypatch) -> None:
+    (tmp_path / "llamafactory/train").mkdir(parents=True)
+    shutil.copy(fake_llama_factory.__file__, tmp_path / "llamafactory/train/tuner.py")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    bench = TrainingBench(("64x2",), ("fp32",), FAMILIES, ("ours", "llama-factory"), 2, 3, rounds=1, device="cpu")
+    ours, theirs, chatglm = bench_training(bench, measure=run_job)
+    assert (theirs["way"], chatglm["family"], chatglm["way"]) == ("llama-factory", "chatglm", "ours")
+    assert theirs["losses"] == pytest.approx(ours["losses"], abs=1e-4)
+    assert len(theirs["losses"]) == 3
+    assert theirs["samples_per_second"] > 0
+    assert theirs["peak_mib"] > 0
+
+
+def test_what_is_not_installed_is_said_and_left_out() -> None:
+    said = []
+    bench = TrainingBench(("64x2",), ("fp32",), rivals=("llama-factory",), rounds=1, device="cpu")
+    assert bench_training(bench, measure=run_job, tell=said.append) == []
+    assert "llama-factory is not installed" in said[0]
+    with pytest.raises(StudioError, match="bench-python"):
+        bench_training(replace(bench, llama_factory="/nowhere/python"))
 
 
 def test_the_profile_tells_products_from_attention_and_adds_up() -> None:
