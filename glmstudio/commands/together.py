@@ -1,6 +1,7 @@
 """A run of several processes: what the first one tells the others, and what those do. Knows no model."""
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,15 +100,33 @@ def adopted(args: argparse.Namespace) -> Begun:
 def base_of(facts: "BaseFacts", device: str = "", on_download: Callable[[int, int, str], None] | None = None) -> "Base":
     """The base of a run, on this process's own device where `device`, or without one the run's, is of that kind.
 
-    Raises StudioError as `own_device` and `load_base` do.
+    Raises StudioError as `own_base` does.
     """
-    from glmstudio.models.loading import load_base
-    from glmstudio.training.ranks import own_device
-
-    return load_base(
-        facts.source, device=own_device(device or facts.device), dtype=facts.dtype, quantization=facts.quantization,
+    return own_base(
+        facts.source, device=device or facts.device, dtype=facts.dtype, quantization=facts.quantization,
         on_download=on_download,
     )  # fmt: skip
+
+
+def own_base(
+    source: str, *, device: str, dtype: str, quantization: str, on_download: Callable[[int, int, str], None] | None
+) -> "Base":
+    """The base on this process's own device. One that will be cut into parts waits in main memory, where it is whole.
+
+    Raises StudioError `shard-quantized` and as `own_device` and `load_base` do.
+    """
+    from glmstudio.models.devices import chosen_device, chosen_dtype
+    from glmstudio.models.loading import load_base
+    from glmstudio.training.ranks import own_device, ranks
+
+    where, sharded = chosen_device(own_device(device)), ranks().sharded
+    kind = str(chosen_dtype(dtype, where)).removeprefix("torch.")
+    base = load_base(
+        source, device="cpu" if sharded else str(where), dtype=kind, quantization=quantization, on_download=on_download
+    )
+    if sharded and base.quantization != "none":
+        raise StudioError("shard-quantized", quantization=base.quantization)
+    return dataclasses.replace(base, device=where)
 
 
 def all_processes(settings: TrainingSettings, here: "Ranks") -> int:

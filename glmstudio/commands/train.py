@@ -9,7 +9,7 @@ from glmstudio import terminal
 from glmstudio.commands.config import with_config
 from glmstudio.commands.flags import add_settings, base_flags, chosen, root_flag, stop_on_interrupt
 from glmstudio.commands.rows import training_rows
-from glmstudio.commands.together import Begun, adopted, all_processes, follow, tell
+from glmstudio.commands.together import Begun, adopted, all_processes, follow, own_base, tell
 from glmstudio.data import snapshot
 from glmstudio.data.example import Example
 from glmstudio.data.quality import Finding
@@ -96,9 +96,7 @@ def _begun(args: argparse.Namespace, here: "Ranks") -> Begun | None:
 
 
 def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
-    from glmstudio.models.loading import load_base
     from glmstudio.training.check import check
-    from glmstudio.training.ranks import own_device
     from glmstudio.training.runs import RunFolder
 
     asked = {name: getattr(args, name) or usual for name, usual in USUAL_BASE.items()}
@@ -108,12 +106,13 @@ def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
     settings = chosen(args, recommended(demonstration=source == "embedded", method=method))
     settings = dataclasses.replace(settings, num_processes=all_processes(settings, here))
     train_rows, dev_rows = training_rows(args)
-    base = load_base(
-        source, device=own_device(asked["device"]), dtype=asked["dtype"], quantization=asked["quantization"],
+    base = own_base(
+        source, device=asked["device"], dtype=asked["dtype"], quantization=asked["quantization"],
         on_download=terminal.DownloadPrinter(),
     )  # fmt: skip
     findings, needed = check(base, train_rows, dev_rows, lora, settings), None
-    if all(finding.severity != "error" for finding in findings):
+    # Nobody has measured what a part of a base needs; who cuts it is short of memory.
+    if not here.sharded and all(finding.severity != "error" for finding in findings):
         more, needed = _estimated(base, train_rows, dev_rows, lora, settings)
         findings += more
     for finding in findings:
@@ -130,10 +129,14 @@ def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
             snapshot_id=frozen.id, dataset=args.dataset or args.train_path.stem, base=base, lora=lora,
             settings=settings, overwrite=args.overwrite_output_dir,
         )  # fmt: skip
-        folder.update(token_budget=needed.token_budget, checkpointing=needed.gradient_checkpointing)
+        if needed is None:
+            folder.update(checkpointing=settings.gradient_checkpointing != "off")
+        else:
+            folder.update(token_budget=needed.token_budget, checkpointing=needed.gradient_checkpointing)
         keep_row_ids(folder.path, frozen.train)
         write_yaml(folder.path, asked | _data(args) | {"snapshot_id": frozen.id}, lora, settings)
-    terminal.print_estimate(needed)
+    if needed is not None:
+        terminal.print_estimate(needed)
     return Begun(base, folder, frozen, go_on=False)
 
 

@@ -1,15 +1,16 @@
 """The processes that train one run together: which one this is, and what they tell each other. Knows no model.
 
-Every process holds the whole base and takes its share of the rows of each optimizer step; gradients are added up before
-the step is made, so that all of them hold the same adapter. The first one alone writes the run's folder, which the
-others must see. Numbers and words go through gloo, gradients on a graphics card through NCCL.
+Every process holds the whole base, or its part of each layer, and takes its share of the rows of each optimizer step.
+Gradients are added up before the step is made, so that all of them hold the same adapter. The first one alone writes
+the run's folder, which the others must see. Numbers and words go through gloo, gradients on a graphics card through
+NCCL.
 """
 
 import dataclasses
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,8 +22,9 @@ import torch.distributed as dist
 from glmstudio.errors import StudioError
 from glmstudio.training.runs import Run, RunFolder
 
-# Sharded bases of accelerate's configuration, by the name of its switch.
-SHARDED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+# What accelerate's configuration switches on, and our own switch for the first: the Trainer would wrap the whole model
+# where it finds accelerate's, trained adapter and all.
+FSDP, DEEPSPEED, SHARDED = "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "GLMSTUDIO_SHARDED"
 # The note on an error that all processes have.
 SHARED = "in all processes"
 # The others wait while the first one downloads a base. A process that dies ends them all, through their launcher.
@@ -31,10 +33,13 @@ PATIENCE = timedelta(days=2)
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process is number `index` of `count`. With one process everything here gives back what it got."""
+    """This process is number `index` of `count`. With one process everything here gives back what it got.
+
+    With a base that is `sharded` a pass of one is a pass of all: they make equally many."""
 
     index: int = 0
     count: int = 1
+    sharded: bool = False
 
     @property
     def first(self) -> bool:
@@ -51,6 +56,14 @@ class Ranks:
         total = torch.tensor(numbers, dtype=torch.float64)
         dist.all_reduce(total)
         return tuple(total.tolist())
+
+    def missing(self, passes: int) -> int:
+        """How many passes this process must add to its own, so that all make as many as the one that has the most."""
+        if not self.sharded:
+            return 0
+        most = torch.tensor(passes)
+        dist.all_reduce(most, dist.ReduceOp.MAX)
+        return int(most) - passes
 
     def wait(self) -> None:
         """Until all processes are here."""
@@ -105,6 +118,11 @@ class Ranks:
             shared.add_note(SHARED)
             raise shared
 
+    def passing(self) -> AbstractContextManager[None]:
+        """As `together`, for passes of the model. Those of a sharded base the others wait in, where they hear nothing:
+        an error ends this process, and its launcher the others."""
+        return nullcontext() if self.sharded else self.together()
+
 
 class SharedWish:
     """The wish to stop, heard by all processes at the same place, where they exchange it; by one alone at once."""
@@ -125,7 +143,7 @@ class SharedWish:
 def ranks() -> Ranks:
     """The processes that `launched` has joined; one alone where there are no others."""
     joined = dist.is_available() and dist.is_initialized()
-    return Ranks(dist.get_rank(), dist.get_world_size()) if joined else Ranks()
+    return Ranks(dist.get_rank(), dist.get_world_size(), _is_on(SHARDED)) if joined else Ranks()
 
 
 def is_shared(error: BaseException) -> bool:
@@ -137,14 +155,14 @@ def is_shared(error: BaseException) -> bool:
 def launched() -> Iterator[Ranks]:
     """Joins the processes that torchrun or `accelerate launch` has started, if this is one of them.
 
-    Raises StudioError `launch-sharded`, `launch-devices`.
+    Raises StudioError `launch-deepspeed`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks()
         return
-    for switch, name in SHARDED.items():
-        if os.environ.get(switch, "false").lower() in ("true", "1"):
-            raise StudioError("launch-sharded", name=name)
+    if _is_on(DEEPSPEED):
+        raise StudioError("launch-deepspeed")
+    os.environ |= {SHARDED: str(_is_on(FSDP) or _is_on(SHARDED)), FSDP: "false"}
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     yield ranks()
     # Behind an error the others may be in the middle of something: the launcher ends them.
@@ -191,6 +209,10 @@ class WatchedFolder(RunFolder):
 
     def discard_half_written(self) -> None:
         pass
+
+
+def _is_on(switch: str) -> bool:
+    return os.environ.get(switch, "false").lower() in ("true", "1")
 
 
 def _portable(error: Exception | None) -> Exception | None:

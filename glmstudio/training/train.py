@@ -31,6 +31,7 @@ from glmstudio.training.reporting import reporting
 from glmstudio.training.resume import Standing, evaluation_due, standing
 from glmstudio.training.row_ids import row_ids
 from glmstudio.training.runs import Run, RunFolder
+from glmstudio.training.sharding import shard
 from glmstudio.training.thin import drop_thin_products, use_thin_products
 from glmstudio.training.token_cache import TokenCache
 from glmstudio.training.trainer import AdapterTrainer
@@ -114,8 +115,8 @@ def _train(
 ) -> bool:
     """The part inside the turn; True where it was stopped. Everything that holds the adapter dies with this call."""
     base, run = resident.base, here.same(folder.read())
-    with here.together():
-        model = _fresh_adapter(resident, rows[:2], lora, settings)
+    with here.passing():
+        model = _fresh_adapter(resident, rows[:2], lora, settings, here)
     here.copy_weights(model.parameters())
     pace, wish = Pace(), SharedWish(here, should_stop)
     arguments = training_arguments(
@@ -178,15 +179,18 @@ def _train(
 
 
 def _fresh_adapter(
-    resident: Resident, some_rows: Sequence[Rendered], lora: LoraSettings, settings: TrainingSettings
+    resident: Resident, some_rows: Sequence[Rendered], lora: LoraSettings, settings: TrainingSettings, here: Ranks
 ) -> torch.nn.Module:
-    """The base with a new adapter, after a look at some rows whether our loss is the model's."""
+    """The base, in parts where it is to be, with a new adapter, after a look whether our loss is the model's."""
     base = resident.base
     # The adapter starts from torch's global random numbers.
     set_seed(settings.seed)
     model = resident.begin_training(lora, settings)
     use_thin_products(model)
-    use_frozen_linears(resident)
+    if here.sharded:
+        shard(base, here.count)
+    else:
+        use_frozen_linears(resident)
     batch = {name: _on(value, base.device) for name, value in batch_form(model)(some_rows).items()}
     if not agrees_with_model(model, batch):
         raise StudioError("family-loss", family=base.family.name, source=base.source)

@@ -115,7 +115,7 @@ class AdapterTrainer(Trainer):
         """
         if self.control.should_training_stop:
             raise _StepLeft
-        with self._here.together():
+        with self._here.passing():
             loss = self._backward_again_if_short(model, inputs, num_items_in_batch)
         if self._here.count > 1:
             self._here.add_gradients(model.parameters())
@@ -133,7 +133,8 @@ class AdapterTrainer(Trainer):
         try:
             return self._backward(model, inputs, targets)
         except Exception as error:
-            if not is_shortage(error) or not self._budget.halve():
+            # The others of a sharded base would wait in the pass that failed, not in one that is made again.
+            if self._here.sharded or not is_shortage(error) or not self._budget.halve():
                 raise
         # Behind the handler: the error holds what the pass that failed had in memory.
         model.zero_grad()
@@ -146,7 +147,8 @@ class AdapterTrainer(Trainer):
         the other. Others get their turn between two of them."""
         model.train()
         shares = [torch.zeros((), device=self.args.device)] if not inputs else []
-        for part in self._split(inputs, self._lengths, token_budget=self._budget.tokens):
+        parts = self._split(inputs, self._lengths, token_budget=self._budget.tokens)
+        for part, weight in self._with_missing(parts, self._lengths):
             if shares:
                 self.control = self.callback_handler.on_substep_end(self.args, self.state, self.control)
                 if self.control.should_training_stop:
@@ -154,10 +156,15 @@ class AdapterTrainer(Trainer):
             batch = self._prepare_inputs(self.data_collator([self.train_dataset[row] for row in part]))
             # With gradient checkpointing the backward pass runs the decoder, too.
             with ready(self.model):
-                share = target_loss(model, batch) / targets
+                share = target_loss(model, batch) * weight / targets
                 self.accelerator.backward(share)
             shares.append(share.detach())
         return torch.stack(shares).sum()
+
+    def _with_missing(self, parts: list[list[int]], lengths: Sequence[int]) -> list[tuple[list[int], int]]:
+        """Each micro-batch with the weight 1, and with 0 the shortest row as often as other processes need company."""
+        company = [min(range(len(lengths)), key=lengths.__getitem__)]
+        return [(part, 1) for part in parts] + [(company, 0)] * self._here.missing(len(parts))
 
     def floating_point_ops(self, inputs: list[int]) -> int:
         """Not counted: the Trainer would walk over all parameters in every step for it."""
@@ -171,13 +178,13 @@ class AdapterTrainer(Trainer):
         lengths = [len(row.ids) for row in rows]
         self.model.eval()
         total, targets = 0.0, 0
-        with self._here.together():
-            parts = self._split(by_length(lengths), lengths, token_budget=self._budget.tokens)
-            for part in self._here.share(parts):
+        with self._here.passing():
+            parts = self._here.share(self._split(by_length(lengths), lengths, token_budget=self._budget.tokens))
+            for part, weight in self._with_missing(parts, lengths):
                 batch = self._prepare_inputs(self.data_collator([rows[number] for number in part]))
                 with torch.no_grad():
-                    total += target_loss(self.model, batch).item()
-                targets += len(batch["targets"])
+                    total += weight * target_loss(self.model, batch).item()
+                targets += weight * len(batch["targets"])
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
                 if self.control.should_training_stop and self.state.global_step < self.state.max_steps:
                     return {}

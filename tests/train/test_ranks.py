@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from glmstudio.studio import Studio
 from glmstudio.training.runs import RunFolder
 from glmstudio.workspace import Workspace
 from tests.tiny_base import tiny_model, tiny_tokenizer
-from tests.train.runs import UNEVEN, assert_same, bytes_of, records, run_in, weights
+from tests.train.runs import TRAIN, UNEVEN, assert_same, bytes_of, records, run_in, weights
 
 pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -28,11 +29,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     tiny_model().save_pretrained(folder / "base")
     tiny_tokenizer().save_pretrained(folder / "base")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*torchrun, "-m", "tests.train.two_processes", str(folder)]
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=180)
+    ended = started("tests.train.two_processes", str(folder))
     assert ended.returncode == 0, ended.stderr
     return folder
+
+
+def started(module: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Two processes of a module, at their end."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    return subprocess.run(
+        [*torchrun, module, *words], cwd=REPOSITORY, env={**os.environ, **environment}, capture_output=True, text=True,
+        timeout=180,
+    )  # fmt: skip
 
 
 def files(run: Path) -> set[str]:
@@ -74,6 +82,35 @@ def test_a_run_that_one_of_them_was_asked_to_stop_goes_on_bit_for_bit(place: Pat
     states = [(place / "straight" / "checkpoint-8" / f"rng_state_{index}.pth").read_bytes() for index in range(2)]
     assert states[0] != states[1]
     assert bytes_of(place / "straight" / "last") != bytes_of(place / "plain" / "last")
+
+
+def test_a_base_in_parts_trains_as_a_whole_one(place: Path, told: list[dict[str, Any]]) -> None:
+    assert bytes_of(place / "sharded" / "last") == bytes_of(place / "plain" / "last")
+    for kind in ("train", "eval"):
+        expected = [(record.step, record.values["loss"]) for record in records(place / "plain", kind)]
+        assert [(record.step, record.values["loss"]) for record in records(place / "sharded", kind)] == expected
+    (first, whole), (second, same) = (facts["kept"] for facts in told)
+    assert first + second == whole == same
+    assert first == pytest.approx(whole / 2, rel=0.01)
+    assert told[0]["sharded stopped at"] != told[0]["hashes"]["sharded"]
+    assert_same(place / "sharded stopped", place / "sharded", ["last", "best", "checkpoint-8"])
+
+
+def test_accelerates_fsdp_cuts_the_base_on_the_command_line(place: Path, tmp_path: Path) -> None:
+    file, run = tmp_path / "rows.jsonl", tmp_path / "run"
+    file.write_text("\n".join(json.dumps({"instruction": row.instruction, "input": row.input, "output": row.target})
+                              for row in TRAIN))  # fmt: skip
+    words = ["train", "--base", str(place / "base"), "--device", "cpu", "--dtype", "fp32", "--train-path", str(file)]
+    ended = started(
+        "glmstudio", *words, "--num-train-epochs", "1", "--output-dir", str(run), ACCELERATE_USE_FSDP="true"
+    )
+    assert ended.returncode == 0, ended.stderr
+    facts = RunFolder(run).read()
+    assert (facts.status, facts.step, facts.checkpointing) == ("finished", facts.total, True)
+    assert "estimate" not in ended.stdout
+    ended = started("glmstudio", *words, "--output-dir", str(run), ACCELERATE_USE_DEEPSPEED="true")
+    assert ended.returncode != 0
+    assert "choose FSDP" in ended.stderr
 
 
 def test_what_fails_in_one_process_ends_both_and_is_recorded_once(place: Path, told: list[dict[str, Any]]) -> None:

@@ -3,18 +3,21 @@
 import dataclasses
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch.distributed.tensor import DTensor
+
 from glmstudio.data import snapshot
 from glmstudio.errors import StudioError
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training import trainer
-from glmstudio.training.ranks import Ranks, WatchedFolder, launched
+from glmstudio.training.ranks import SHARDED, Ranks, WatchedFolder, launched
 from glmstudio.training.resume import reopen
 from glmstudio.training.runs import RunFolder
 from glmstudio.training.train import train
@@ -34,6 +37,8 @@ class Runs:
         self._place = place
         self._here = here
         self.hashes: dict[str, str] = {}
+        # Numbers of the base that were here in parts while the last run trained: in this process, and in both.
+        self.kept = (0, 0)
 
     def run(self, name: str, settings: TrainingSettings, lora: LoraSettings, **more: Any) -> None:
         """Begins a run, or goes on with it where there is one."""
@@ -49,6 +54,8 @@ class Runs:
 
         def look(progress: object) -> None:
             self.hashes[name] = digest(resident)
+            parts = [weight for weight in resident.base.model.parameters() if isinstance(weight, DTensor)]
+            self.kept = (sum(part.to_local().numel() for part in parts), sum(part.numel() for part in parts))
 
         train(resident, folder, TRAIN, DEV, lora, settings, on_progress=look, resume=resume, **more)
 
@@ -74,8 +81,23 @@ def main(place: Path) -> None:
         with short_in_second(here):
             runs.run("short", TWO, PLAIN)
         runs.run("long", LONG, PLAIN, should_stop=lambda: True)
+        with in_parts():
+            runs.run("sharded", TWO, PLAIN)
+            told["kept"] = runs.kept
+            asked = iter(range(1000))
+            runs.run("sharded stopped", TWO, PLAIN, should_stop=lambda: not here.first and next(asked) > 2)
+            told["sharded stopped at"] = runs.hashes["sharded stopped"]
+            runs.run("sharded stopped", TWO, PLAIN)
         told |= {"hashes": runs.hashes, "failure": failure(runs, here)}
         (place / f"{here.index}.json").write_text(json.dumps(told))
+
+
+@contextmanager
+def in_parts() -> Iterator[None]:
+    """As where accelerate's configuration has FSDP."""
+    os.environ[SHARDED] = "true"
+    yield
+    os.environ[SHARDED] = "false"
 
 
 @contextmanager
