@@ -163,8 +163,10 @@ class AdapterTrainer(Trainer):
 
     def _with_missing(self, parts: list[list[int]], lengths: Sequence[int]) -> list[tuple[list[int], int]]:
         """Each micro-batch with the weight 1, and with 0 the shortest row as often as other processes need company."""
-        company = [min(range(len(lengths)), key=lengths.__getitem__)]
-        return [(part, 1) for part in parts] + [(company, 0)] * self._here.missing(len(parts))
+        weighted = [(part, 1) for part in parts]
+        if missing := self._here.missing(len(parts)):
+            weighted += [([min(range(len(lengths)), key=lengths.__getitem__)], 0)] * missing
+        return weighted
 
     def floating_point_ops(self, inputs: list[int]) -> int:
         """Not counted: the Trainer would walk over all parameters in every step for it."""
