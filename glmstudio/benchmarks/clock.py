@@ -1,11 +1,13 @@
-"""Processor seconds and the peak of memory of this process. Knows no model."""
+"""Processor seconds, of the Trainer's steps too, and the peak of memory of this process. Knows no model."""
 
 import os
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import TrainerCallback
 
 MIB = 2**20
 INSTRUCTIONS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16")
@@ -27,6 +29,20 @@ class Clock:
 
     def seconds(self) -> float:
         return self._now() - self._start
+
+
+class Clocked(TrainerCallback):
+    """`seconds` from the beginning of the Trainer's first update to the end of its newest."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.seconds = 0.0
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self._clock = Clock(self._device)
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.seconds = self._clock.seconds()
 
 
 def device_name(device: torch.device) -> str:

@@ -22,21 +22,26 @@ def measured(job: Job) -> dict[str, Any]:
 
 
 def in_process(module: str, job: Job, *, python: str = "") -> dict[str, Any]:
-    """What the module's `run_job` gives, in a new process of an interpreter, by default this one's.
-
-    Raises StudioError `bench-failed` with its last words.
+    """What the module's `run_job` gives, in a new process of an interpreter, by default this one's; as a program the
+    module calls `answer`. Raises StudioError `bench-failed` with its last words.
     """
     root = Path(__file__).resolve().parents[2]
     environment = os.environ | dict.fromkeys(THREADS, str(job["threads"])) | {"HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as place:
-        asked, answer = Path(place) / "job.json", Path(place) / "result.json"
+        asked, result = Path(place) / "job.json", Path(place) / "result.json"
         asked.write_text(json.dumps(job), encoding="utf-8")
-        command = [python or sys.executable, "-m", module, str(asked), str(answer)]
+        command = [python or sys.executable, "-m", module, str(asked), str(result)]
         done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-        if not answer.exists():
+        if not result.exists():
             reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise StudioError("bench-failed", way=job["way"], reason=reason)
-        return json.loads(answer.read_text(encoding="utf-8"))
+        return json.loads(result.read_text(encoding="utf-8"))
+
+
+def answer(run_job: Callable[[Job], dict[str, Any]]) -> None:
+    """The other end of `in_process`: what the module does there as a program."""
+    asked, result = map(Path, sys.argv[1:3])
+    result.write_text(json.dumps(run_job(json.loads(asked.read_text(encoding="utf-8")))), encoding="utf-8")
 
 
 def installed(module: str, python: str = "") -> bool:

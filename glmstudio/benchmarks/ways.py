@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn.utils.rnn import pad_sequence
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import Trainer, TrainingArguments, set_seed
 
-from glmstudio.benchmarks.clock import Clock
+from glmstudio.benchmarks.clock import Clock, Clocked
 from glmstudio.benchmarks.random_base import LORA, PAD
 from glmstudio.data.example import Example
 from glmstudio.models.chat_format import Rendered, render_example
@@ -141,18 +141,6 @@ WAYS: dict[str, Callable[[Base, Sequence[Example], int], Outcome]] = {
 }
 
 
-class _Clocked(TrainerCallback):
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self.seconds = 0.0
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self._clock = Clock(self._device)
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.seconds = self._clock.seconds()
-
-
 class _Noted(Trainer):
     """The Trainer, which also keeps every micro-batch's share of its update's loss."""
 
@@ -186,7 +174,7 @@ def _hugging_face(base: Base, rows: Sequence[Rendered], epochs: int, *, batch: i
             report_to=[],
             remove_unused_columns=False,
         )
-        clocked = _Clocked(base.device)
+        clocked = Clocked(base.device)
         items = [_item(row) for row in rows]
         trainer = _Noted(model, arguments, data_collator=_padded, train_dataset=items, callbacks=[clocked])
         trainer.train()

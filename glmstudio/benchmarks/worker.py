@@ -3,9 +3,6 @@
 `python -m glmstudio.benchmarks.worker JOB RESULT`. Knows no table and no other measurement.
 """
 
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +12,7 @@ from glmstudio.benchmarks.answering import ANSWERING, answering_job
 from glmstudio.benchmarks.clock import device_name, peak_mib
 from glmstudio.benchmarks.limit import matmul_rate, training_flop
 from glmstudio.benchmarks.llama_factory import llama_factory
+from glmstudio.benchmarks.processes import answer
 from glmstudio.benchmarks.profiling import profiled
 from glmstudio.benchmarks.random_base import LORA, Shape, random_base
 from glmstudio.benchmarks.rows import bench_rows
@@ -67,5 +65,4 @@ def _limit(base: Any, job: dict[str, Any]) -> dict[str, Any]:
 if __name__ == "__main__":
     prepare()
     transformers.logging.set_verbosity_error()
-    result = run_job(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
+    answer(run_job)

@@ -1,7 +1,6 @@
 """A run of several processes: what the first one tells the others, and what those do. Knows no model."""
 
 import argparse
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,18 +114,17 @@ def own_base(
 
     Raises StudioError `shard-quantized` and as `own_device` and `load_base` do.
     """
-    from glmstudio.models.devices import chosen_device, chosen_dtype
     from glmstudio.models.loading import load_base
     from glmstudio.training.ranks import own_device, ranks
 
-    where, sharded = chosen_device(own_device(device)), ranks().sharded
-    kind = str(chosen_dtype(dtype, where)).removeprefix("torch.")
+    sharded = ranks().sharded
     base = load_base(
-        source, device="cpu" if sharded else str(where), dtype=kind, quantization=quantization, on_download=on_download
-    )
+        source, device=own_device(device), dtype=dtype, quantization=quantization, in_main_memory=sharded,
+        on_download=on_download,
+    )  # fmt: skip
     if sharded and base.quantization != "none":
         raise StudioError("shard-quantized", quantization=base.quantization)
-    return dataclasses.replace(base, device=where)
+    return base
 
 
 def all_processes(settings: TrainingSettings, here: "Ranks") -> int:

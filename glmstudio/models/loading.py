@@ -69,6 +69,7 @@ def load_base(
     device: str = "auto",
     dtype: str = "auto",
     quantization: str = "none",
+    in_main_memory: bool = False,
     on_download: hub.OnProgress | None = None,
     should_stop: hub.ShouldStop | None = None,
 ) -> Base:
@@ -76,8 +77,9 @@ def load_base(
 
     `device` is "auto" (CUDA where there is one) or a torch device; `dtype` is "auto" (bfloat16 where the device has
     instructions for it, else float32) or one of `devices.DTYPES`. `quantization` "8bit" or "4bit" quantises the linear
-    layers of a full-precision base while it loads. `on_download` and `should_stop` are for a hub's
-    model, as `hub.fetch` has them. Raises StudioError for whatever is wrong with files or wish.
+    layers of a full-precision base while it loads. `in_main_memory` leaves the weights of a base for `device` there,
+    for whoever brings them over in parts. `on_download` and `should_stop` are for a hub's model, as `hub.fetch` has
+    them. Raises StudioError for whatever is wrong with files or wish.
     """
     where = chosen_device(device)
     kind = chosen_dtype(dtype, where)
@@ -91,8 +93,9 @@ def load_base(
     stored = quantisation_of(config, str(folder))
     if stored != "none" and quantization not in ("none", stored):
         raise StudioError("quantization-stored", folder=str(folder), stored=stored, quantization=quantization)
-    shrink = shrink_to("none" if stored == quantization else quantization, where, kind)
-    model = _load_model(folder, config, family, where, kind, shrink)
+    place = torch.device("cpu") if in_main_memory else where
+    shrink = shrink_to("none" if stored == quantization else quantization, place, kind)
+    model = _load_model(folder, config, family, place, kind, shrink)
     model.config.name_or_path = model.name_or_path = str(source)
     model.generation_config = _generation_config(model)
     quantization = quantization if stored == "none" else stored

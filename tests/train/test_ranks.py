@@ -111,6 +111,9 @@ def test_accelerates_fsdp_cuts_the_base_on_the_command_line(place: Path, tmp_pat
     ended = started("glmstudio", *words, "--output-dir", str(run), ACCELERATE_USE_DEEPSPEED="true")
     assert ended.returncode != 0
     assert "choose FSDP" in ended.stderr
+    ended = started("glmstudio", *words, "--quantization", "8bit", "--output-dir", str(run), ACCELERATE_USE_FSDP="true")
+    assert ended.returncode != 0
+    assert "this one is in 8bit" in ended.stderr
 
 
 def test_what_fails_in_one_process_ends_both_and_is_recorded_once(place: Path, told: list[dict[str, Any]]) -> None:
