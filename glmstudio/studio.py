@@ -16,6 +16,7 @@ from glmstudio.data.imports import ImportPreview
 from glmstudio.data.store import DatasetSummary, Page, Query, Store
 from glmstudio.errors import StudioError
 from glmstudio.exports import Exports
+from glmstudio.file_names import file_name
 from glmstudio.model_shelf import ModelShelf
 from glmstudio.probing import Probing
 from glmstudio.run_queue import RunQueue, Waiting
@@ -158,7 +159,7 @@ class Studio:
 
     def export_file(self, query: Query, kind: str, folder: Path) -> Path:
         """Writes `<dataset>-<split>.<suffix>` into `folder`, whole or not at all."""
-        name = "-".join(part for part in (query.dataset or "all", query.split) if part)
+        name = "-".join(part for part in (file_name(query.dataset) if query.dataset else "all", query.split) if part)
         path = folder / f"{name}{formats.suffix(kind)}"
         formats.write(path, self.store.iterate(query), kind)
         return path

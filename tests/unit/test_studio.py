@@ -61,3 +61,12 @@ def test_the_command_line_names_what_differs_from_the_usual(studio):
     assert "--lora-rank 4" in words
     assert "--num-train-epochs" in words
     assert "--seed" not in words
+
+
+def test_a_download_stays_in_its_folder_whatever_its_dataset_is_called(studio, tmp_path):
+    folder = tmp_path / "out"
+    for name in (f"{tmp_path}/elsewhere/run", "../x", ".."):
+        studio.store.save(Example("i", "x", "y", dataset=name))
+        assert studio.export_file(Query(dataset=name), "alpaca-json", folder).parent == folder
+    assert len(list(folder.iterdir())) == 3
+    assert not (tmp_path / "elsewhere").exists()
