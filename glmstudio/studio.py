@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glmstudio import faults
 from glmstudio.base_slot import BaseSlot, BaseStatus, BaseWish
 from glmstudio.data import formats, imports, quality, snapshot
 from glmstudio.data.example import Example
@@ -61,6 +62,7 @@ class Studio:
 
     def __init__(self, workspace: Workspace, *, base: BaseWish | None = None) -> None:
         self.workspace = workspace.ensure()
+        faults.keep_log(self.workspace.log)
         self.store = Store(workspace.database_url)
         self._base = BaseSlot(base or BaseWish())
         self.queue = RunQueue(self.workspace, lambda: self.resident(wait=True))

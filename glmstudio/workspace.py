@@ -23,6 +23,11 @@ class Workspace:
         return self.data / "snapshots"
 
     @property
+    def log(self) -> Path:
+        """Faults of the program, with their traces."""
+        return self.data / "log" / "glmstudio.log"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 

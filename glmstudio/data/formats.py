@@ -306,4 +306,4 @@ def _require_columns(path: Path, header: list[str]) -> None:
     fields = set(map(field_of, header))
     for field, any_of in (("instruction", {"context", "instruction", "input"}), ("target", {"target"})):
         if not fields & any_of:
-            raise StudioError("column-missing", name=path.name, field=field, found=", ".join(header))
+            raise StudioError("column-missing", name=path.name, column=field, found=", ".join(header))

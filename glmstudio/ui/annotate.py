@@ -9,7 +9,7 @@ from glmstudio.ui import annotate_list as rows
 from glmstudio.ui.annotate_files import FilePanels
 from glmstudio.ui.annotate_form import RowForm
 from glmstudio.ui.language import language_of, t
-from glmstudio.ui.page import QUEUED, QUIET, Page, signal_field, spoken
+from glmstudio.ui.page import QUEUED, QUIET, Page, signal_field
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -53,14 +53,14 @@ def _wire_list(studio: "Studio", page: Page, filters: list[Any], table: gr.HTML,
         choices = [(t("annotate.all-datasets", language_of(request)), ""), *((name, name) for name in names)]
         return gr.update(choices=choices, value=chosen if chosen in names else ""), gr.update(choices=names)
 
-    page.on_load(spoken(name_datasets), [filters[0], form.dataset], inputs=[filters[0]])
+    page.on_load(name_datasets, [filters[0], form.dataset], inputs=[filters[0]])
     # All that redraws the list is one event: a second one's late answer would put rows back that nobody asks for.
     causes = [page.refresh_examples.change, page.base_state.change, wanted.change, *(item.change for item in filters)]
     asked = [place, wanted, form.editing, *filters]
-    gr.on([page.blocks.load, *causes], spoken(show), asked, [table, pager, place], **_LATEST)
+    gr.on([page.blocks.load, *causes], show, asked, [table, pager, place], **_LATEST)
     pager.select(rows.wanted_page, None, wanted, **QUIET)
     changes = [page.refresh_datasets.change, page.unseen_changes.change]
-    gr.on(changes, spoken(name_datasets), [filters[0]], [filters[0], form.dataset], **QUEUED)
+    gr.on(changes, name_datasets, [filters[0]], [filters[0], form.dataset], **QUEUED)
     table.clear(lambda: ("", "", "", ""), None, filters, **QUIET)
 
     def follow(dataset: str | None, editing: Any) -> Any:
@@ -72,15 +72,15 @@ def _wire_list(studio: "Studio", page: Page, filters: list[Any], table: gr.HTML,
 def _wire_form(page: Page, table: gr.HTML, form: RowForm) -> None:
     to_input: dict[str, Any] = {"fn": None, "js": "() => glm.focusInput()", **QUIET}
     with_theirs = [form.theirs, *form.context]
-    form.save.click(spoken(form.on_save), form.context, form.outputs, **QUEUED).success(**to_input)
-    form.keep_mine.click(spoken(form.on_keep_mine), with_theirs, form.outputs, **QUEUED)
-    form.take_theirs.click(spoken(form.on_take_theirs), with_theirs, form.outputs, **QUEUED)
-    table.select(spoken(form.on_pick), form.context, form.outputs, **QUEUED)
-    form.new.click(spoken(form.on_new), form.context, form.outputs, **QUEUED).success(**to_input)
-    form.delete.click(spoken(form.on_delete), form.context, form.outputs, **QUEUED)
-    form.undo.click(spoken(form.on_undo), form.context, form.outputs, **QUEUED)
+    form.save.click(form.on_save, form.context, form.outputs, **QUEUED).success(**to_input)
+    form.keep_mine.click(form.on_keep_mine, with_theirs, form.outputs, **QUEUED)
+    form.take_theirs.click(form.on_take_theirs, with_theirs, form.outputs, **QUEUED)
+    table.select(form.on_pick, form.context, form.outputs, **QUEUED)
+    form.new.click(form.on_new, form.context, form.outputs, **QUEUED).success(**to_input)
+    form.delete.click(form.on_delete, form.context, form.outputs, **QUEUED)
+    form.undo.click(form.on_undo, form.context, form.outputs, **QUEUED)
     gauges = [form.instruction_gauge, form.input_gauge, form.target_gauge, form.kept]
     texts = [form.instruction.change, form.input.change, form.target.change, page.base_state.change]
-    opened = page.on_load(spoken(form.on_open), form.outputs, inputs=[form.kept])
+    opened = page.on_load(form.on_open, form.outputs, inputs=[form.kept])
     opened.then(form.on_text, form.context, gauges, **QUIET)
     gr.on(texts, form.on_text, form.context, gauges, **_LATEST)

@@ -13,8 +13,9 @@ import gradio as gr
 from glmstudio.data.example import SPLITS, Example, Reject
 from glmstudio.data.formats import KINDS
 from glmstudio.ui.annotate_list import DEFAULT_DATASET, preview, query_of
+from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import label, language_of, t
-from glmstudio.ui.page import QUEUED, QUIET, Page, signal, spoken
+from glmstudio.ui.page import QUEUED, QUIET, Page, signal, slot
 
 if TYPE_CHECKING:
     from glmstudio.data.imports import ImportPreview
@@ -34,11 +35,10 @@ class FilePanels:
 
     def place_buttons(self) -> None:
         with gr.Row(elem_classes="glm-line", elem_id="annotate-files"):
-            self.upload = gr.UploadButton(
-                label("annotate.import"), file_types=[".jsonl", ".json", ".csv", ".txt"], size="sm",
-                elem_id="annotate-import",
-            )  # fmt: skip
+            # Of any type: what cannot be read is refused in words, not by a toast in English.
+            self.upload = gr.UploadButton(label("annotate.import"), size="sm", elem_id="annotate-import")
             self.export = gr.Button(label("annotate.export"), size="sm", elem_id="annotate-export")
+        self.unread = slot("annotate-import-problem")
 
     def place_panels(self) -> None:
         self.path = gr.State("")
@@ -53,6 +53,7 @@ class FilePanels:
                     label=label("annotate.split"), elem_id="annotate-import-split",
                 )  # fmt: skip
             self.found = gr.HTML("", elem_id="annotate-import-found", apply_default_css=False, js_on_load=None)
+            self.refused = slot("annotate-import-refused")
             with gr.Row(elem_classes="glm-line"):
                 self.confirm = gr.Button(
                     label("annotate.import-now"), variant="primary", size="sm", elem_id="annotate-import-confirm"
@@ -75,16 +76,16 @@ class FilePanels:
         """`form` is what the panels replace; `filters` say which rows are shown and so exported."""
         self.form = form
         panels = [form, self.import_panel, self.export_panel]
-        shown = [*panels, self.path, self.dataset, self.split, self.found, self.confirm]
+        shown = [*panels, self.path, self.dataset, self.split, self.found, self.refused, self.confirm, self.unread]
         usual: dict[str, Any] = {"api_visibility": "private"}
-        self.upload.upload(spoken(self.on_upload), [self.upload], shown, **usual)
+        self.upload.upload(self.on_upload, [self.upload], shown, show_progress_on=self.unread, **usual)
         self.confirm.click(
-            spoken(self.on_import), [self.path, self.dataset, self.split],
-            [self.found, self.confirm, *self.changed], show_progress_on=self.found, **usual,
+            self.on_import, [self.path, self.dataset, self.split],
+            [self.found, self.refused, self.confirm, *self.changed], show_progress_on=self.found, **usual,
         )  # fmt: skip
-        self.export.click(spoken(self.on_export), list(filters), [*panels, self.to_export], **QUEUED)
+        self.export.click(self.on_export, list(filters), [*panels, self.to_export], **QUEUED)
         downloaded = self.download.click(
-            spoken(self.on_download), [self.kind, *filters], [self.file], show_progress_on=self.to_export, **usual
+            self.on_download, [self.kind, *filters], [self.file], show_progress_on=self.to_export, **usual
         )
         downloaded.success(None, None, None, js="() => glm.download('annotate-file')", **QUIET)
         for button in (self.close_import, self.close_export):
@@ -94,10 +95,14 @@ class FilePanels:
         return tuple(gr.update(visible=which == name) for name in ("form", "import", "export"))
 
     def on_upload(self, request: gr.Request, path: str) -> Update:
-        """Reads the file and shows what would come in; the name of the file says where to."""
+        """Reads the file and shows what would come in; the name of the file says where to. What cannot be read is said
+        beside the button, and the form stays."""
         language = language_of(request)
         dataset, split = place_of(Path(path).stem)
-        found = self._studio.preview_import(Path(path), dataset, split)
+        try:
+            found = self._studio.preview_import(Path(path), dataset, split)
+        except Exception as error:
+            return {self.unread: problem_html(error, language)}
         names = [summary.name for summary in self._studio.datasets()]
         return {
             **dict(zip((self.form, self.import_panel, self.export_panel), self._open("import"), strict=True)),
@@ -105,16 +110,22 @@ class FilePanels:
             self.dataset: gr.update(choices=sorted({*names, dataset}), value=dataset),
             self.split: split,
             self.found: found_html(found, Path(path).name, language),
+            self.refused: "",
             self.confirm: gr.update(interactive=found.good > 0),
+            self.unread: "",
         }
 
     def on_import(self, request: gr.Request, path: str, dataset: str, split: str) -> Update:
         """The good rows come in."""
         language = language_of(request)
         dataset = dataset.strip() or DEFAULT_DATASET
-        done = self._studio.import_file(Path(path), dataset, split)
+        try:
+            done = self._studio.import_file(Path(path), dataset, split)
+        except Exception as error:
+            return {self.refused: problem_html(error, language)}
         return {
             self.found: imported_html(done, dataset, language),
+            self.refused: "",
             self.confirm: gr.update(interactive=False),
             self.changed[0]: signal(),
             self.changed[1]: signal(),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from glmstudio.ui import annotate, compare, evaluate, header, models, train
+from glmstudio.ui.error_boundary import ErrorBoundary
 from glmstudio.ui.language import label
 from glmstudio.ui.page import QUIET, Page, signal_field
 
@@ -17,7 +18,7 @@ TABS = {"annotate": annotate, "train": train, "compare": compare, "evaluate": ev
 
 def build_app(studio: "Studio") -> gr.Blocks:
     """The page over one Studio. Launch it with `serve.launch`, which gives it colours, words and icon."""
-    with gr.Blocks(title="GLM Studio", analytics_enabled=False, fill_width=True, elem_id="studio") as blocks:
+    with ErrorBoundary(title="GLM Studio", analytics_enabled=False, fill_width=True, elem_id="studio") as blocks:
         timer = gr.Timer(1.0)
         signals = [signal_field(), *(signal_field() for _ in range(4))]
         header_slot = header.place()

@@ -11,7 +11,7 @@ from glmstudio.ui.choice import Choice, follow_datasets
 from glmstudio.ui.evaluate_words import FILTERS, boards_html, progress_html, row_html, rows_html, scores_html
 from glmstudio.ui.forms import Form
 from glmstudio.ui.language import label, language_of
-from glmstudio.ui.page import QUEUED, QUIET, picks, signal, slot, spoken
+from glmstudio.ui.page import QUEUED, QUIET, picks, signal, slot
 from glmstudio.ui.train_status import run_name
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Evaluating:
             event.then(self.on_show, asked, shown, **QUIET)
         self.filter.input(self.on_show, asked, shown, **QUIET)
         question = [self.dataset, self.adapters.choice, *self.form.inputs]
-        begun = self.start.click(spoken(self.on_start), question, [self.start, self.chosen, self.place], **QUEUED)
+        begun = self.start.click(self.on_start, question, [self.start, self.chosen, self.place], **QUEUED)
         begun.success(self.on_show, asked, shown, **QUIET)
         self.stop.click(self.on_stop, None, self.stop, **QUIET)
         self.ask.click(self.on_ask, [self.chosen, self.place], [page.ask, page.tabs], **QUIET)

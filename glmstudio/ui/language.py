@@ -43,7 +43,7 @@ def error_text(error: StudioError, language: str) -> str:
 
 
 def field_text(error: StudioError, lang: str) -> str:
-    """An error about a setting, the field called by its label."""
+    """The same, a setting or a field of a row called by its label. What has no label keeps its name."""
     return error_text(StudioError(error.code, **_named(error.params, lang)), lang)
 
 
@@ -55,7 +55,11 @@ def finding_text(found: "Finding", lang: str) -> str:
 
 
 def _named(params: Mapping[str, object], lang: str) -> dict[str, object]:
-    return {**params, "field": t(f"setting.{params['field']}.label", lang)} if "field" in params else dict(params)
+    if "field" not in params:
+        return dict(params)
+    name, known = params["field"], words(lang)
+    labels = (known[key] for key in (f"setting.{name}.label", f"annotate.{name}") if key in known)
+    return {**params, "field": next(labels, name)}
 
 
 def _some(rows: Sequence[int], *, most: int = 5) -> str:

@@ -7,10 +7,11 @@ import gradio as gr
 
 from glmstudio.errors import StudioError
 from glmstudio.settings import QUANTIZATIONS
-from glmstudio.ui.language import error_text, label, language_of, t
+from glmstudio.ui.error_boundary import problem_html
+from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.models_export import Exporting
 from glmstudio.ui.models_words import bases_html, diagnosis_html, state_html
-from glmstudio.ui.page import QUEUED, QUIET, picks, slot, spoken
+from glmstudio.ui.page import QUEUED, QUIET, picks, slot
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -64,7 +65,7 @@ class Models:
         picked = self.bases.pick(self.on_pick, None, self.source, **QUIET)
         picked.then(self.on_look, asked, looked, **QUIET)
         gr.on([self.look.click, self.source.submit], self.on_look, asked, looked, **QUIET)
-        self.use.click(spoken(self.on_use), [*asked, self.quantization], [self.state, self.stop, self.use], **QUEUED)
+        self.use.click(self.on_use, [*asked, self.quantization], [self.state, self.stop, self.use], **QUEUED)
         self.stop.click(self.on_stop, None, self.stop, **QUIET)
         page.tabs.select(self.on_open, self.source, looked, **QUIET)
         self.exporting.wire(page)
@@ -110,7 +111,7 @@ class Models:
         try:
             found = diagnosis_html(self._studio.shelf.examine(self._named(source, hub)), lang)
         except StudioError as error:
-            found = f'<p class="glm-warn">{error_text(error, lang)}</p>'
+            found = problem_html(error, lang)
         return [found, self._list(request, source)]
 
     def on_use(self, request: gr.Request, source: str, hub: str, quantization: str) -> list[Any]:

@@ -10,7 +10,7 @@ from glmstudio.exports import KINDS
 from glmstudio.ui.adapter_choice import AdapterChoice
 from glmstudio.ui.language import label, language_of
 from glmstudio.ui.models_words import export_html
-from glmstudio.ui.page import QUEUED, QUIET, slot, spoken
+from glmstudio.ui.page import QUEUED, QUIET, slot
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -50,7 +50,7 @@ class Exporting:
     def wire(self, page: "Page") -> None:
         self.adapters.wire(page)
         asked = [self.adapters.choice, self.kind, self.destination]
-        self.start.click(spoken(self.on_start), asked, [self.start, self.state], **QUEUED)
+        self.start.click(self.on_start, asked, [self.start, self.state], **QUEUED)
         self.stop.click(self.on_stop, None, self.stop, **QUIET)
 
     def on_tick(self, request: gr.Request, run: str | None, last: Any, picked: bool, seen: str) -> list[Any]:

@@ -1,16 +1,12 @@
 """What the tabs of one page share: the status timer, the page's load event and the signals from tab to tab.
 Knows no tab and no Studio."""
 
-import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-
-from glmstudio.errors import StudioError
-from glmstudio.ui.language import field_text, language_of, t
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class Page:
 
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-# For `spoken` handlers: Gradio shows no toast for the error of an event that runs past the queue.
+# For what may fail: Gradio shows no toast for the error of an event that runs past the queue.
 QUEUED: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -74,18 +70,3 @@ def signal() -> str:
 def annotator_of(request: gr.Request | None) -> str:
     """The name a colleague logged in with; empty on a page without a password."""
     return (request.username or "") if request is not None else ""
-
-
-def spoken(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """The handler, which takes a `gr.Request`, with its StudioErrors shown as a toast that says cause and next step."""
-
-    @functools.wraps(handler)
-    def worded(*values: Any) -> Any:
-        try:
-            return handler(*values)
-        except StudioError as error:
-            language = language_of(next((value for value in values if isinstance(value, gr.Request)), None))
-            title = t("page.not-done", language)
-            raise gr.Error(field_text(error, language), title=title, print_exception=False) from error
-
-    return worded

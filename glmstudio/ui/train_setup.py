@@ -13,7 +13,7 @@ from glmstudio.ui.choice import Choice, follow_datasets
 from glmstudio.ui.forms import Form
 from glmstudio.ui.kept import keep
 from glmstudio.ui.language import label, language_of
-from glmstudio.ui.page import QUEUED, QUIET, slot, spoken
+from glmstudio.ui.page import QUEUED, QUIET, slot
 from glmstudio.ui.train_preview import Previewing
 from glmstudio.ui.train_status import check_html, facts_html, needs_html
 
@@ -124,11 +124,11 @@ class Setup:
             [method.input, page.base_state.change], self.on_recommend, [self.preset, method, *recommending],
             recommending, **QUIET,
         )  # fmt: skip
-        started = self.start.click(spoken(self.on_start), asked, [self.start, *self.running, *view.following], **QUEUED)
+        started = self.start.click(self.on_start, asked, [self.start, *self.running, *view.following], **QUEUED)
         view.refresh_after(started)
-        view.refresh_after(self.queue.click(spoken(self.on_queue), asked, None, **QUEUED))
+        view.refresh_after(self.queue.click(self.on_queue, asked, None, **QUEUED))
         for button, handler in ((self.pause, self.on_pause), (self.go_on, self.on_continue), (self.stop, self.on_stop)):
-            view.refresh_after(button.click(spoken(handler), None, self.running, **QUEUED))
+            view.refresh_after(button.click(handler, None, self.running, **QUEUED))
 
     # Handlers
 

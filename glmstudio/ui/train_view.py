@@ -10,7 +10,7 @@ from glmstudio.ui.charts import figure
 from glmstudio.ui.curves import Curves
 from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.live_figure import drawn, hint
-from glmstudio.ui.page import QUEUED, QUIET, slot, spoken
+from glmstudio.ui.page import QUEUED, QUIET, slot
 from glmstudio.ui.train_status import in_order, run_name, runs_html, status_html
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ class View:
     def wire(self, page: "Page") -> None:
         page.on_load(self.on_look, self.shown, inputs=self.asked)
         self.refresh_after(self.table.pick(self.on_pick, self.following, self.following, **QUIET))
-        self.refresh_after(self.table.reorder(spoken(self.on_reorder), None, None, **QUEUED))
-        self.refresh_after(self.go.click(spoken(self.on_go), None, self.go, **QUEUED))
-        self.refresh_after(self.resume.click(spoken(self.on_resume), self.following, self.resume, **QUEUED))
+        self.refresh_after(self.table.reorder(self.on_reorder, None, None, **QUEUED))
+        self.refresh_after(self.go.click(self.on_go, None, self.go, **QUEUED))
+        self.refresh_after(self.resume.click(self.on_resume, self.following, self.resume, **QUEUED))
 
     def refresh_after(self, event: Any) -> None:
         """Shows at once what an event has chosen, instead of at the next tick."""

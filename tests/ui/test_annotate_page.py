@@ -233,6 +233,22 @@ def test_a_file_is_shown_before_it_comes_in_and_goes_out_as_it_was(page, tmp_pat
     assert [json.loads(line) for line in out] == lines
 
 
+def test_a_file_that_cannot_be_read_is_refused_in_words_and_the_form_stays(page, tmp_path):
+    write(page, "正在写的一行", "还没有保存")
+    source = tmp_path / "no_target.csv"
+    source.write_text("instruction,input\n问,题\n", encoding="utf-8")
+    for name, reason in ((source, "target"), (tmp_path / "rows.xlsx", "rows.xlsx")):
+        if not name.exists():
+            name.write_bytes(b"PK\x03\x04 no table")
+        page.locator("#annotate-files input[type=file]").set_input_files(name)
+        expect(page.locator("#annotate-import-problem")).to_contain_text(reason)
+    expect(box(page, "annotate-target")).to_have_value("还没有保存")
+    expect(page.locator("#annotate-target")).to_be_visible()
+    for plate in page.locator(".wrap > .error").all():
+        expect(plate).to_be_hidden()
+    assert "Error" not in page.inner_text("body")
+
+
 def test_the_language_lasts_and_leaves_no_english_behind(page):
     words = set(re.findall(r"[A-Za-z][A-Za-z0-9]+", page.locator("#annotate-right, #header").first.inner_text()))
     words |= set(re.findall(r"[A-Za-z][A-Za-z0-9]+", page.locator("#annotate-right").inner_text()))
