@@ -1,10 +1,12 @@
-"""The place of the one resident base: which one is wished for, its download and loading on a thread, its state.
-Knows no page, no words and no run."""
+"""The place of the one resident base: which one is wished for, its download and loading on a thread, its state, and who
+uses it, so that it is gone before another one comes. Knows no page, no words and no run."""
 
 import gc
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,8 +72,18 @@ def further(before: Download | None, done: int, total: int) -> Download:
     return Download(done, total, before.began, before.first)
 
 
+@dataclass(eq=False)
+class Use:
+    """Somebody who works with the base. `leaving` says that it is to go: end soon. With `refusal` it stays meanwhile,
+    and that is what whoever wants another one is told."""
+
+    resident: "Resident"
+    leaving: Callable[[], bool]
+    refusal: StudioError | None
+
+
 class _Loading:
-    """One wish on its way: the thread, and how it ended."""
+    """One wish on its way: the thread, how it ended, and who uses what came."""
 
     def __init__(self, wish: BaseWish, former: "_Loading | None") -> None:
         self.wish = wish
@@ -80,6 +92,9 @@ class _Loading:
         self.resident: Resident | None = None
         self.error: StudioError | None = None
         self.download: Download | None = None
+        self.uses: list[Use] = []
+        self.unused = threading.Event()
+        self.unused.set()
         self._former = former
         self._thread = threading.Thread(target=self._load, name="load base", daemon=True)
 
@@ -96,7 +111,7 @@ class _Loading:
             if not self.stop.is_set():
                 self.resident = self._loaded()
         except StudioError as error:
-            self.error = error
+            self.error = error.bare()
         except Exception as error:
             traceback.print_exc()
             self.error = StudioError("base-failed", source=self.wish.source, reason=f"{type(error).__name__}: {error}")
@@ -123,8 +138,8 @@ class _Loading:
         former, self._former = self._former, None
         if former is None or not former.started:
             return
-        former.stop.set()
         former.settled.wait()
+        former.unused.wait()
         former.resident = None
         gc.collect()
         import torch
@@ -145,14 +160,62 @@ class BaseSlot:
         return self._now.wish
 
     def load(self) -> None:
-        """Loads the first wish on a thread of its own, with everything heavy that it imports."""
-        self._now.start()
-
-    def switch(self, wish: BaseWish) -> None:
-        """Lets go of the base that is there, or of its loading, and loads another one; returns at once."""
+        """Loads the wish on a thread of its own, with everything heavy that it imports, where that has not begun."""
         with self._lock:
+            if not self._now.started:
+                self._now.start()
+
+    def switch(self, wish: BaseWish, refuse: Callable[[], None] = lambda: None) -> None:
+        """Loads another base once the one that is there, or its loading, is let go of; returns at once.
+
+        Whoever uses the former one is asked to end and waited for. Raises what `refuse` does and the refusal of a use:
+        then nothing has changed.
+        """
+        with self._lock:
+            self._refuse(refuse)
+            self._now.stop.set()
+            # Nobody begins to use the former one from here on.
             self._now = _Loading(wish, self._now)
             self._now.start()
+
+    def refuse_switch(self, refuse: Callable[[], None]) -> None:
+        """Raises what `switch` would raise now."""
+        with self._lock:
+            self._refuse(refuse)
+
+    def _refuse(self, refuse: Callable[[], None]) -> None:
+        refuse()
+        if refusal := next((use.refusal for use in self._now.uses if use.refusal), None):
+            raise refusal.bare()
+
+    @contextmanager
+    def use(self, *, wait: bool = False, refusal: StudioError | None = None) -> Iterator[Use]:
+        """The base stays within; no switch is possible meanwhile where there is a `refusal`. Raises as `resident`."""
+        with self.use_if_ready(refusal) as use:
+            if use is not None:
+                yield use
+                return
+        self.resident(wait=wait)
+        with self.use(wait=wait, refusal=refusal) as use:
+            yield use
+
+    @contextmanager
+    def use_if_ready(self, refusal: StudioError | None = None) -> Iterator[Use | None]:
+        """As `use`; None where there is no base yet."""
+        with self._lock:
+            now = self._now
+            use = Use(now.resident, now.stop.is_set, refusal) if now.resident is not None else None
+            if use is not None:
+                now.uses.append(use)
+                now.unused.clear()
+        try:
+            yield use
+        finally:
+            with self._lock:
+                if use is not None:
+                    now.uses.remove(use)
+                if not now.uses:
+                    now.unused.set()
 
     def status(self) -> BaseStatus:
         now = self._now
@@ -174,17 +237,20 @@ class BaseSlot:
             resident.weight_bytes,
         )
 
-    def peek(self) -> "Resident | None":
-        """The resident base where it is ready."""
-        return self._now.resident
-
     def resident(self, *, wait: bool = False) -> "Resident":
-        """The resident base. Raises StudioError `base-loading` (unless `wait`) or what made the loading fail."""
+        """The resident base, for a look at it: whoever works with it takes `use`.
+
+        Raises StudioError `base-loading` (unless `wait`) or what made the loading fail.
+        """
         now = self._now
-        if wait:
+        while wait:
             now.settled.wait()
+            # A wish that another one has replaced settles, too.
+            if now is self._now:
+                break
+            now = self._now
         if now.error is not None:
-            raise now.error
+            raise now.error.bare()
         if now.resident is None:
             raise StudioError("base-loading", source=now.wish.source)
         return now.resident

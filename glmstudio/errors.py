@@ -12,6 +12,10 @@ class StudioError(Exception):
         self.params = params
         super().__init__(f"{code} {params}" if params else code)
 
+    def bare(self) -> "StudioError":
+        """The same error without the frames that it came through: they would keep all that they had, a model too."""
+        return StudioError(self.code, **self.params)
+
     def __reduce__(self) -> tuple[Any, ...]:
         # A process tells its error to the others.
         return partial(type(self), self.code, **self.params), ()

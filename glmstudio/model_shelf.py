@@ -55,13 +55,14 @@ class ModelShelf:
         """Puts another base in the place of the resident one; returns at once.
 
         What a hub has is downloaded first, while the resident one stays. Raises StudioError `base-missing`,
-        `download-active`, and what is wrong with a folder: the resident base stays then.
+        `download-active`, what is wrong with a folder, and what keeps the resident base from going (`run-active`,
+        `run-starting`, `base-evaluates`): it stays then.
         """
         with importing:
             from glmstudio.models.hubs.hub import kept
             from glmstudio.models.loading import local_folder
 
-        self._refuse_switch()
+        self._slot.refuse_switch(self._refuse_switch)
         if local_folder(source) or kept(source):
             if problems := self.examine(source).problems:
                 raise problems[0]
@@ -87,7 +88,8 @@ class ModelShelf:
     def _switch(self, source: str, quantization: str) -> None:
         from glmstudio.models.inspection.library import remember
 
-        self._slot.switch(replace(self._slot.wish, source=source, quantization=quantization))
+        wish = replace(self._slot.wish, source=source, quantization=quantization)
+        self._slot.switch(wish, self._refuse_switch)
         if Path(source).expanduser().is_dir():
             remember(self._root, source)
 
@@ -98,7 +100,6 @@ class ModelShelf:
             self._fetching = replace(self._fetching, download=further(self._fetching.download, done, total))
 
         fetch(source, on_progress=tell, should_stop=should_stop)
-        self._refuse_switch()
         self._switch(source, quantization)
         self._fetching = replace(self._fetching, state="done")
 

@@ -2,26 +2,33 @@
 
 import threading
 import traceback
+import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
 
 if TYPE_CHECKING:
+    from glmstudio.base_slot import Use
     from glmstudio.models.resident import Resident
     from glmstudio.training.probe import Probe
 
-_Wish = tuple["Resident", LoraSettings, TrainingSettings]
+_Wish = tuple[LoraSettings, TrainingSettings]
 
 
 class Probing:
-    """Gives what is known at once and measures the rest in the background, never while `busy` says so."""
+    """Gives what is known at once and measures the rest in the background, never while `busy` says so.
 
-    def __init__(self, busy: Callable[[], bool]) -> None:
-        self._busy = busy
+    `use` holds the resident base while it is measured; between two probes nothing here does."""
+
+    def __init__(self, use: "Callable[[], AbstractContextManager[Use]]", busy: Callable[[], bool]) -> None:
+        self._use, self._busy = use, busy
         self._lock = threading.Lock()
         self._known: dict[Any, Probe | None] = {}
-        self._resident: Resident | None = None
+        self._resident: Callable[[], Resident | None] = lambda: None
         self._wish: _Wish | None = None
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
@@ -39,12 +46,12 @@ class Probing:
     def ask(self, resident: "Resident", lora: LoraSettings, settings: TrainingSettings) -> "Probe | None":
         """The probe of this kind of adapter; None until there is one, which is then being seen to."""
         with self._lock:
-            if resident is not self._resident:
-                self._known, self._resident = {}, resident
+            if resident is not self._resident():
+                self._known, self._resident = {}, weakref.ref(resident)
             key = _kind(lora, settings)
             if key in self._known or self._busy() or self._closed.is_set():
                 return self._known.get(key)
-            self._wish = resident, lora, settings
+            self._wish = lora, settings
             if self._thread is None:
                 self._thread = threading.Thread(target=self._measure, name="probe", daemon=True)
                 self._thread.start()
@@ -61,13 +68,18 @@ class Probing:
         from glmstudio.training.probe import probe
 
         while wish := self._next():
-            found = None
             try:
-                found = probe(*wish, should_stop=lambda wish=wish: self._left(wish))
-            except Exception:
-                # What is wrong with the settings the check says; a probe is a help and stands in nobody's way.
-                traceback.print_exc()
-            self._keep(wish, found)
+                with self._use() as use:
+                    found = None
+                    try:
+                        found = probe(use.resident, *wish, should_stop=partial(self._left, use, wish))
+                    except Exception:
+                        # What is wrong with the settings the check says; a probe is a help and stands in nobody's way.
+                        traceback.print_exc()
+                    self._keep(use, wish, found)
+            except StudioError:
+                # The base is on its way: it is asked for again once it is there.
+                self._drop(wish)
 
     def _next(self) -> _Wish | None:
         with self._lock:
@@ -75,14 +87,17 @@ class Probing:
                 self._wish = self._thread = None
             return self._wish
 
-    def _left(self, wish: _Wish) -> bool:
-        return wish is not self._wish or self._busy() or self._closed.is_set()
+    def _left(self, use: "Use", wish: _Wish) -> bool:
+        return wish is not self._wish or self._busy() or self._closed.is_set() or use.leaving()
 
-    def _keep(self, wish: _Wish, found: "Probe | None") -> None:
+    def _keep(self, use: "Use", wish: _Wish, found: "Probe | None") -> None:
         with self._lock:
-            resident, lora, settings = wish
-            if resident is self._resident and (found is not None or not self._left(wish)):
-                self._known[_kind(lora, settings)] = found
+            if use.resident is self._resident() and (found is not None or not self._left(use, wish)):
+                self._known[_kind(*wish)] = found
+        self._drop(wish)
+
+    def _drop(self, wish: _Wish) -> None:
+        with self._lock:
             if wish is self._wish:
                 self._wish = None
 

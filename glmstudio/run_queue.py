@@ -14,6 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -39,10 +40,11 @@ class Waiting:
 
 
 class RunQueue:
-    """`resident` waits for the base and gives it, or raises why there is none. Safe to call from several threads."""
+    """`trained_on` waits for the base and holds it for the run with that id, or raises why there is none. Safe to call
+    from several threads."""
 
-    def __init__(self, workspace: Workspace, resident: Callable[[], "Resident"]) -> None:
-        self._workspace, self._resident = workspace, resident
+    def __init__(self, workspace: Workspace, trained_on: Callable[[str], AbstractContextManager["Resident"]]) -> None:
+        self._workspace, self._trained_on = workspace, trained_on
         self._lock = threading.RLock()
         # Released by the system where the program dies.
         self._owner = FileLock(workspace.queue_lock, blocking=False, thread_local=False)
@@ -219,16 +221,17 @@ class RunQueue:
         def tell(progress: "Progress") -> None:
             self._progress = entry.run_id, progress
 
-        resident, run = self._resident(), folder.read()
-        resume.refuse_other_base(run, resident.base)
-        if run.settings.num_processes > 1:
-            train_launched(folder, self._workspace.root, should_stop=should_stop, on_progress=tell)
-            return
-        frozen = folder.rows(self._workspace.snapshots)
-        train(
-            resident, folder, frozen.train, frozen.dev, run.lora, run.settings,
-            should_stop=should_stop, pause=pause, on_progress=tell, resume=entry.go_on, tokens=frozen.folder,
-        )  # fmt: skip
+        with self._trained_on(entry.run_id) as resident:
+            run = folder.read()
+            resume.refuse_other_base(run, resident.base)
+            if run.settings.num_processes > 1:
+                train_launched(folder, self._workspace.root, should_stop=should_stop, on_progress=tell)
+                return
+            frozen = folder.rows(self._workspace.snapshots)
+            train(
+                resident, folder, frozen.train, frozen.dev, run.lora, run.settings,
+                should_stop=should_stop, pause=pause, on_progress=tell, resume=entry.go_on, tokens=frozen.folder,
+            )  # fmt: skip
 
     def _fail(self, error: StudioError) -> None:
         folder = self._folder(self.active_id)

@@ -5,11 +5,12 @@ Everything that outlives a click is here or on disk: the store, the resident bas
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmstudio import faults
+from glmstudio.asking import Asking
 from glmstudio.base_slot import BaseSlot, BaseStatus, BaseWish
 from glmstudio.data import formats, imports, quality, snapshot
 from glmstudio.data.example import Example
@@ -19,6 +20,7 @@ from glmstudio.errors import StudioError
 from glmstudio.exports import Exports
 from glmstudio.file_names import file_name
 from glmstudio.model_shelf import ModelShelf
+from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.probing import Probing
 from glmstudio.run_queue import RunQueue, Waiting
 from glmstudio.scoreboards import Scoreboards
@@ -45,18 +47,6 @@ def never() -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class AdapterRef:
-    """One checkpoint of a run: `checkpoint` is `best`, `last` or `checkpoint-N`."""
-
-    run_id: str
-    checkpoint: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.run_id}@{self.checkpoint}"
-
-
 class Studio:
     """One workspace, one store, one resident base, one queue of runs. Safe to call from several threads."""
 
@@ -65,8 +55,9 @@ class Studio:
         faults.keep_log(self.workspace.log)
         self.store = Store(workspace.database_url)
         self._base = BaseSlot(base or BaseWish())
-        self.queue = RunQueue(self.workspace, lambda: self.resident(wait=True))
-        self._probing = Probing(lambda: bool(self.queue.active_id))
+        self.queue = RunQueue(self.workspace, self._trained_on)
+        self._probing = Probing(self._base.use, lambda: bool(self.queue.active_id))
+        self._asking = Asking(self._base, self.workspace)
         self.shelf = ModelShelf(self.workspace.root, self._base, self._refuse_switch)
         self.scoreboards = Scoreboards(self.workspace.checkpoints, self.evaluate)
         self.exports = Exports(self.workspace.checkpoints)
@@ -101,8 +92,7 @@ class Studio:
 
     def devices(self) -> int:
         """How many devices of the base's kind this machine has; 1 until it is ready."""
-        resident = self._base.peek()
-        if resident is None or resident.base.device.type != "cuda":
+        if not self.base_status().device.startswith("cuda"):
             return 1
         import torch
 
@@ -112,18 +102,24 @@ class Studio:
         if run_id := self.queue.active_id:
             raise StudioError("run-active", run=run_id)
 
+    @contextmanager
+    def _trained_on(self, run_id: str) -> Iterator["Resident"]:
+        with self._base.use(wait=True, refusal=StudioError("run-active", run=run_id)) as use:
+            yield use.resident
+
     def count_tokens(self, text: str) -> int | None:
         """Tokens of a text without special ones; None until there is a base with a tokenizer."""
-        resident = self._base.peek()
-        tokenizer = resident.base.tokenizer if resident else None
-        return len(tokenizer.encode(text, add_special_tokens=False)) if tokenizer is not None else None
+        with self._base.use_if_ready() as use:
+            tokenizer = use.resident.base.tokenizer if use else None
+            return len(tokenizer.encode(text, add_special_tokens=False)) if tokenizer is not None else None
 
     def preview(self, instruction: str, input: str, target: str, settings: TrainingSettings) -> "Preview":
         """A row token by token as the resident base is shown it. Raises StudioError as `resident` and rendering do."""
         from glmstudio.models.prompts.preview import preview_row
 
-        base = self.resident().base
-        return preview_row(base.tokenizer, base.family, instruction, input, target, settings)
+        with self._base.use() as use:
+            base = use.resident.base
+            return preview_row(base.tokenizer, base.family, instruction, input, target, settings)
 
     # Annotate
 
@@ -182,17 +178,18 @@ class Studio:
         where something is wrong, and while the base is loading or being measured."""
         from glmstudio.training.check import check
 
-        resident, rows = self._base.peek(), self.training_rows(dataset)
-        findings = check(resident.base if resident else None, *rows, lora, settings)
-        if resident is None or any(finding.severity == "error" for finding in findings):
-            return findings, None
-        probe = self._probing.ask(resident, lora, settings)
-        if probe is None:
-            return findings, None
-        from glmstudio.training.estimate import planned
+        rows = self.training_rows(dataset)
+        with self._base.use_if_ready() as use:
+            findings = check(use.resident.base if use else None, *rows, lora, settings)
+            if use is None or any(finding.severity == "error" for finding in findings):
+                return findings, None
+            probe = self._probing.ask(use.resident, lora, settings)
+            if probe is None:
+                return findings, None
+            from glmstudio.training.estimate import planned
 
-        short, estimate = planned(resident, probe, *rows, settings)
-        return [*short, *findings], estimate
+            short, estimate = planned(use.resident, probe, *rows, settings)
+            return [*short, *findings], estimate
 
     @property
     def probing(self) -> bool:
@@ -213,27 +210,27 @@ class Studio:
         Raises StudioError `base-loading`, `run-refused` (with the findings), `disk-full-start`, `queue-elsewhere` and,
         without `queue`, `run-active`.
         """
-        resident = self.resident()
-        findings, chosen = self.plan_run(dataset, lora, settings)
-        if errors := [found for found in findings if found.severity == "error"]:
-            raise StudioError("run-refused", findings=errors)
+        with self._base.use(refusal=StudioError("run-starting")) as use:
+            findings, chosen = self.plan_run(dataset, lora, settings)
+            if errors := [found for found in findings if found.severity == "error"]:
+                raise StudioError("run-refused", findings=errors)
 
-        def prepare() -> Waiting:
-            frozen = snapshot.freeze(*self.training_rows(dataset), self.workspace.snapshots)
-            run_id = runs.new_run_id(self.workspace.checkpoints)
-            folder = runs.RunFolder(self.workspace.run_folder(run_id))
-            folder.create(
-                snapshot_id=frozen.id, dataset=dataset, base=resident.base, lora=lora, settings=settings,
-                total=optimizer_steps(len(frozen.train), settings),
-            )  # fmt: skip
-            if chosen:
-                folder.update(token_budget=chosen.token_budget, checkpointing=chosen.gradient_checkpointing)
-            write_yaml(folder.path, self._asked(dataset) | {"snapshot_id": frozen.id}, lora, settings)
-            keep_row_ids(folder.path, frozen.train)
-            return Waiting(run_id)
+            def prepare() -> Waiting:
+                frozen = snapshot.freeze(*self.training_rows(dataset), self.workspace.snapshots)
+                run_id = runs.new_run_id(self.workspace.checkpoints)
+                folder = runs.RunFolder(self.workspace.run_folder(run_id))
+                folder.create(
+                    snapshot_id=frozen.id, dataset=dataset, base=use.resident.base, lora=lora, settings=settings,
+                    total=optimizer_steps(len(frozen.train), settings),
+                )  # fmt: skip
+                if chosen:
+                    folder.update(token_budget=chosen.token_budget, checkpointing=chosen.gradient_checkpointing)
+                write_yaml(folder.path, self._asked(dataset) | {"snapshot_id": frozen.id}, lora, settings)
+                keep_row_ids(folder.path, frozen.train)
+                return Waiting(run_id)
 
-        with full_disk_told(self.workspace.checkpoints, "disk-full-start"):
-            return self.run(self.queue.add(prepare, now=not queue))
+            with full_disk_told(self.workspace.checkpoints, "disk-full-start"):
+                return self.run(self.queue.add(prepare, now=not queue))
 
     def resume_run(self, run_id: str, *, queue: bool = False) -> runs.Run:
         """Goes on with a run that was stopped, failed or broke off, from its newest checkpoint; with `queue` at its
@@ -242,16 +239,16 @@ class Studio:
         Raises StudioError `base-loading`, `queue-elsewhere`, `snapshot-missing`, `snapshot-changed`, those of `reopen`
         and, without `queue`, `run-active`.
         """
-        resident = self.resident()
+        with self._base.use(refusal=StudioError("run-starting")) as use:
 
-        def prepare() -> Waiting:
-            folder = runs.RunFolder(self.workspace.run_folder(run_id))
-            resume.last_sitting(folder)
-            folder.rows(self.workspace.snapshots)
-            resume.reopen(folder, resident.base)
-            return Waiting(run_id, go_on=True)
+            def prepare() -> Waiting:
+                folder = runs.RunFolder(self.workspace.run_folder(run_id))
+                resume.last_sitting(folder)
+                folder.rows(self.workspace.snapshots)
+                resume.reopen(folder, use.resident.base)
+                return Waiting(run_id, go_on=True)
 
-        return self.run(self.queue.add(prepare, now=not queue))
+            return self.run(self.queue.add(prepare, now=not queue))
 
     def start_queue(self) -> None:
         """Lets the runs go on that wait since a restart. Raises StudioError `base-loading` as `resident` does."""
@@ -310,16 +307,6 @@ class Studio:
         """Every finished checkpoint, the newest run first, `best` before `last` before the numbered ones."""
         return [AdapterRef(run.id, name) for run in self.runs() for name in self.checkpoints(run.id)]
 
-    def _loaded(
-        self, resident: "Resident", ref: AdapterRef | None, style: str
-    ) -> "tuple[list[str], runs.AdapterPrompt]":
-        """(adapter names of the rows to ask, how: as the adapter was trained, the base alone in `style`)."""
-        if ref is None:
-            return ["__base__"], runs.AdapterPrompt(style)
-        folder = self.workspace.run_folder(ref.run_id) / ref.checkpoint
-        resident.load(ref.name, folder)
-        return ["__base__", ref.name], runs.adapter_prompt(folder)
-
     def compare(
         self,
         instruction: str,
@@ -331,15 +318,11 @@ class Studio:
         prompt_style: str = "instruction",
     ) -> Iterator["Comparison"]:
         """Streams base and tuned answers from one batch. Both are asked in the style that the adapter was trained with;
-        `prompt_style` is for the base alone."""
-        from glmstudio.inference.compare import compare
+        `prompt_style` is for the base alone. Each `Comparison` says in `adapter` which content of the checkpoint it is.
 
-        resident = self.resident()
-        names, prompt = self._loaded(resident, ref, prompt_style)
-        yield from compare(
-            resident, names, instruction, input, settings,
-            max_source_length=prompt.max_source_length, style=prompt.style, should_stop=should_stop,
-        )  # fmt: skip
+        Raises StudioError `answer-base-gone` at the end where another base was chosen meanwhile, and those of
+        `resident`, `Resident.holding` and generating."""
+        return self._asking.compare(instruction, input, ref, settings, should_stop, prompt_style=prompt_style)
 
     def save_feedback(
         self, *, instruction: str, input: str, target: str, correct: bool, dataset: str, annotator: str = ""
@@ -360,16 +343,8 @@ class Studio:
         *,
         prompt_style: str = "instruction",
     ) -> dict[str, Any]:
-        """Scores and whole answers of base and adapter on the examples, asked as `compare` asks."""
-        from glmstudio.evaluation.evaluate import evaluate
-
-        resident = self.resident()
-        names, prompt = self._loaded(resident, ref, prompt_style)
-        return evaluate(
-            resident, names, examples, settings,
-            max_source_length=prompt.max_source_length, style=prompt.style,
-            on_progress=on_progress, should_stop=should_stop,
-        )  # fmt: skip
+        """Scores and whole answers of base and adapter on the examples, asked as `compare` asks, and `answered_by`."""
+        return self._asking.evaluate(examples, ref, settings, on_progress, should_stop, prompt_style=prompt_style)
 
     def start_evaluation(self, dataset: str, adapter: str, settings: GenerationSettings) -> str:
         """Scores base and adapter (an `AdapterRef.name`) on the dataset's dev rows in the background.

@@ -127,7 +127,9 @@ def print_scores(result: dict[str, Any]) -> None:
 
 def print_comparison(comparison: "Comparison") -> None:
     for name, row in zip(("base", "tuned"), comparison.rows, strict=False):
-        print(f"--- {name}: {row.tokens} tokens, {row.seconds:.1f} s, {row.finish_reason}")
+        ref = comparison.adapter if name == "tuned" else None
+        version = f" (step {ref.step:,}, {ref.digest})" if ref else ""
+        print(f"--- {name}{version}: {row.tokens} tokens, {row.seconds:.1f} s, {row.finish_reason}")
         print(row.text)
 
 

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import itertools
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,11 @@ from glmstudio.errors import StudioError
 from glmstudio.settings import PROMPT_STYLES, GenerationSettings
 
 if TYPE_CHECKING:
-    from glmstudio.training.runs import AdapterPrompt
+    from collections.abc import Iterator
+
+    from glmstudio.models.adapters.adapter_ref import AdapterRef
+    from glmstudio.models.adapters.adapter_version import AdapterPrompt
+    from glmstudio.models.resident import Resident
 
 
 def _adapter_flags(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +31,11 @@ def _adapter_flags(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, GenerationSettings)
 
 
-def _loaded(args: argparse.Namespace) -> tuple[Any, list[str], "AdapterPrompt"]:
-    """(resident base, names of the rows to ask, how to ask them)."""
+@contextmanager
+def _asked(args: argparse.Namespace) -> "Iterator[tuple[Resident, list[str], AdapterPrompt, AdapterRef | None]]":
+    """(resident base, names of the rows to ask, how to ask them, which content of the adapter it is)."""
+    from glmstudio.models.adapters.adapter_ref import AdapterRef
+    from glmstudio.models.adapters.adapter_version import AdapterPrompt
     from glmstudio.models.loading import load_base
     from glmstudio.models.resident import BASE_NAME, Resident
 
@@ -37,16 +45,16 @@ def _loaded(args: argparse.Namespace) -> tuple[Any, list[str], "AdapterPrompt"]:
     )  # fmt: skip
     resident = Resident(base)
     if args.adapter is None:
-        return resident, [BASE_NAME], _prompt(args)
-    resident.load("tuned", args.adapter)
-    return resident, [BASE_NAME, "tuned"], _prompt(args)
+        yield resident, [BASE_NAME], _prompt(args, AdapterPrompt()), None
+        return
+    with resident.holding(args.adapter) as version:
+        path = args.adapter.resolve()
+        ref = AdapterRef(path.parent.name, path.name, version.digest, version.step)
+        yield resident, [BASE_NAME, version.digest], _prompt(args, version.prompt), ref
 
 
-def _prompt(args: argparse.Namespace) -> "AdapterPrompt":
+def _prompt(args: argparse.Namespace, prompt: "AdapterPrompt") -> "AdapterPrompt":
     """As the adapter's record says, which a flag that contradicts it does not change: it is told instead."""
-    from glmstudio.training.runs import AdapterPrompt, adapter_prompt
-
-    prompt = adapter_prompt(args.adapter) if args.adapter else AdapterPrompt()
     wish = args.prompt_style or prompt.style
     if not prompt.recorded:
         return dataclasses.replace(prompt, style=wish)
@@ -65,18 +73,18 @@ def add_evaluate(commands: Any) -> None:
 
 
 def evaluate_command(args: argparse.Namespace) -> int:
-    from glmstudio.evaluation.evaluate import evaluate
+    from glmstudio.evaluation.evaluate import answered_by, evaluate
 
     rows = read_rows(args.dev_path, "dev")
     if not rows:
         raise StudioError("rows-missing", path=str(args.dev_path))
-    resident, names, prompt = _loaded(args)
-    with stop_on_interrupt() as should_stop:
+    settings = chosen(args, GenerationSettings())
+    with _asked(args) as (resident, names, prompt, ref), stop_on_interrupt() as should_stop:
         result = evaluate(
-            resident, names, rows, chosen(args, GenerationSettings()),
-            max_source_length=prompt.max_source_length, style=prompt.style,
+            resident, names, rows, settings, max_source_length=prompt.max_source_length, style=prompt.style,
             on_progress=terminal.print_count, should_stop=should_stop,
         )  # fmt: skip
+        result |= {"answered_by": answered_by(resident.base, prompt, ref), "settings": dataclasses.asdict(settings)}
     terminal.print_scores(result)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -96,17 +104,19 @@ def add_compare(commands: Any) -> None:
 def compare_command(args: argparse.Namespace) -> int:
     from glmstudio.inference.compare import compare
 
-    resident, names, prompt = _loaded(args)
     settings = chosen(args, GenerationSettings())
-    with stop_on_interrupt() as should_stop:
+    with _asked(args) as (resident, names, prompt, ref), stop_on_interrupt() as should_stop:
         *_, last = compare(
             resident, names, args.instruction, args.input, settings,
             max_source_length=prompt.max_source_length, style=prompt.style, should_stop=should_stop,
         )  # fmt: skip
+        last = dataclasses.replace(last, adapter=ref)
     if args.json:
         asked = {"instruction": args.instruction, "input": args.input}
         answers = dict(itertools.zip_longest(("base", "tuned"), (row.text for row in last.rows)))
         details = {"rows": [dataclasses.asdict(row) for row in last.rows]}
+        if last.adapter is not None:
+            details |= {"digest": last.adapter.digest, "step": last.adapter.step}
         print(json.dumps(asked | answers | details, ensure_ascii=False))
     else:
         terminal.print_comparison(last)

@@ -14,10 +14,13 @@ from glmstudio.evaluation.scores import score
 from glmstudio.inference.compare import answer_text
 from glmstudio.inference.engine import answers
 from glmstudio.inference.rows import Row
+from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.models.chat_format import render_prompt
 from glmstudio.settings import GenerationSettings
 
 if TYPE_CHECKING:
+    from glmstudio.models.adapters.adapter_version import AdapterPrompt
+    from glmstudio.models.loading import Base
     from glmstudio.models.resident import Resident
 
 COLUMNS = ("base", "tuned")
@@ -70,6 +73,19 @@ def evaluate(
             if on_progress is not None:
                 on_progress(len(finished), len(examples))
     return _report(examples, finished, len(adapters))
+
+
+def answered_by(base: "Base", prompt: "AdapterPrompt", ref: AdapterRef | None) -> dict[str, Any]:
+    """Who has answered, for the record of an evaluation: base, how both were asked, the adapter's content and step."""
+    found = ref or AdapterRef("", "")
+    dtype = str(base.dtype).removeprefix("torch.")
+    return {
+        "base": {"source": base.source, "family": base.family.name, "dtype": dtype, "quantization": base.quantization},
+        "prompt_style": prompt.style,
+        "max_source_length": prompt.max_source_length,
+        "digest": found.digest,
+        "step": found.step,
+    }
 
 
 def _rows_that_fit(resident: "Resident", tokens: int) -> int:

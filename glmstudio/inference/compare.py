@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from glmstudio.inference.engine import generate
 from glmstudio.inference.rows import Row
+from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.models.chat_format import render_prompt
 from glmstudio.settings import GenerationSettings
 
@@ -41,11 +42,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A snapshot of all answers. `cut_prompt` counts the tokens that a prompt that is too long has lost."""
+    """A snapshot of all answers. `cut_prompt` counts the tokens that a prompt that is too long has lost; `adapter`
+    is the tuned row's checkpoint with digest and step, where somebody has filled it in."""
 
     rows: tuple[Answer, ...]
     prompt_tokens: int
     cut_prompt: int
+    adapter: AdapterRef | None = None
 
 
 def compare(

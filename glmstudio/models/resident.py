@@ -15,8 +15,10 @@ from peft import LoraConfig, PeftConfig, PeftModel, PeftModelForCausalLM
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from glmstudio.errors import StudioError
-from glmstudio.models.adapters.adapter_files import AdapterForm, adapter_form
+from glmstudio.models.adapters.adapter_files import AdapterForm
 from glmstudio.models.adapters.adapter_fit import refuse_other_family
+from glmstudio.models.adapters.adapter_shelf import AdapterShelf
+from glmstudio.models.adapters.adapter_version import LOOKS, AdapterVersion, adapter_version
 from glmstudio.models.adapters.adapters import fill, lora_for, take_off, unfit
 from glmstudio.models.adapters.prefix import PrefixEncoder, PrefixModel, PrefixShape
 from glmstudio.models.adapters.prefix_files import read_prefix
@@ -34,12 +36,9 @@ if TYPE_CHECKING:
 
 BASE_NAME = "__base__"
 IN_TRAINING = "default"
-KEPT_ADAPTERS = 4
 DEFAULT_SETTINGS = TrainingSettings()
 # Settings that PEFT cannot compute beside other adapters in one batch.
 ALONE = ("use_dora", "alora_invocation_tokens", "target_parameters")
-
-_Stamp = tuple[tuple[str, int, int], ...]
 
 
 def lora_targets(base: "Base", lora: LoraSettings) -> list[str]:
@@ -94,8 +93,8 @@ class Resident:
         # None while a run trains: the memory is the run's then.
         self._packed: PackedWeights | None = PackedWeights()
         self._mixable = frozenset({BASE_NAME})
-        # Finished adapters, the least recently used first, with what their files looked like when they were read.
-        self._stamps: dict[str, _Stamp] = {}
+        # Finished adapters.
+        self._shelf = AdapterShelf()
         # Keys and values of the finished prefixes: (layers, 2, heads, pre_seq_len, head_dim).
         self._prefixes: dict[str, torch.Tensor] = {}
 
@@ -151,35 +150,77 @@ class Resident:
         self._model.eval()
         prefer_answers(self.base.model, True)
 
+    @contextmanager
+    def holding(self, path: str | Path) -> Iterator[AdapterVersion]:
+        """Keeps the finished adapter at `path` on the base for rows that ask for it by its `digest`: within, its
+        weights stay those that were there at the beginning, whatever happens to the files.
+
+        Raises StudioError as `load` does, and `adapter-changing`.
+        """
+        version = self._held(path)
+        try:
+            yield version
+        finally:
+            self._shelf.end_use(version.digest)
+
     def load(self, name: str, path: str | Path) -> None:
-        """Puts the finished adapter at `path` on the base under `name`, where its files are new or changed.
+        """Puts the finished adapter at `path` on the base under `name`, where its content is new or changed. It stays
+        until `KEPT_ADAPTERS` others were used after it.
 
         Raises StudioError `adapter-missing` (no adapter there), `adapter-unfit` and its kin (not for this base),
-        `adapter-alone` (PEFT cannot answer with it beside others in one batch).
+        `adapter-alone` (PEFT cannot answer with it beside others in one batch), `adapters-busy` (all that are kept
+        answer at this moment).
         """
+        version = adapter_version(path, self._shelf.versions)
         with self.gate.turn():
-            form = adapter_form(path)
-            stamp = _stamp(form)
-            if self._stamps.get(name) == stamp:
-                self._touch(name)
-                return
-            modes = self._modes()
-            try:
-                # New LoRA layers draw random weights before the file's come in: a run's dropout must not see that.
-                with torch.random.fork_rng(devices=[self.base.device] if self.base.device.type == "cuda" else []):
-                    self._replace(name, form)
-                self._stamps[name] = stamp
-                while len(self._stamps) > KEPT_ADAPTERS:
-                    self._drop(next(iter(self._stamps)))
-                self._mixable = frozenset(name for name in (BASE_NAME, *self._stamps) if self._rows.can([name]))
-            finally:
-                self._restore(modes)
+            self._bring(name, version)
+
+    def _held(self, path: str | Path) -> AdapterVersion:
+        for _ in range(LOOKS):
+            version = adapter_version(path, self._shelf.versions)
+            with self.gate.turn():
+                if self._bring_whole(version):
+                    self._shelf.begin_use(version.digest)
+                    return version
+        raise StudioError("adapter-changing", folder=str(path))
+
+    def _bring_whole(self, version: AdapterVersion) -> bool:
+        """Under its digest; False where its files were changed before they were read."""
+        fresh = not self._shelf.has(version.digest, version)
+        try:
+            self._bring(version.digest, version)
+        except (StudioError, OSError):
+            if version.is_there:
+                raise
+            return False
+        if fresh and not version.is_there:
+            self._drop(version.digest)
+            return False
+        return True
+
+    def _bring(self, name: str, version: AdapterVersion) -> None:
+        """For the holder of the turn."""
+        if self._shelf.has(name, version):
+            self._shelf.touch([name])
+            return
+        modes = self._modes()
+        self._drop(name)
+        for other in self._shelf.leaving():
+            self._drop(other)
+        try:
+            # New LoRA layers draw random weights before the file's come in: a run's dropout must not see that.
+            with torch.random.fork_rng(devices=[self.base.device] if self.base.device.type == "cuda" else []):
+                self._attach_finished(name, version.form)
+            self._shelf.put(name, version)
+            self._mixable = frozenset(name for name in (BASE_NAME, *self._shelf) if self._rows.can([name]))
+        finally:
+            self._restore(modes)
 
     def forward(self, adapter_names: Sequence[str], **inputs: Any) -> Any:
         """One pass of the model in one turn: row i of the batch goes through `adapter_names[i]`, `"__base__"` for none.
 
-        `inputs` are the model's own (tensors on the base's device). Evaluation mode, no gradients. Raises StudioError
-        `adapter-dropped` for a name that is not loaded (any more).
+        `inputs` are the model's own (tensors on the base's device). Evaluation mode, no gradients. Raises KeyError for
+        a name that is not loaded (any more); one that is held stays.
         """
         with self._answering(adapter_names):
             if self._peft is not None:
@@ -214,10 +255,7 @@ class Resident:
     def _answering(self, adapter_names: Sequence[str]) -> Iterator[None]:
         """A turn in which the model answers: evaluation mode, no gradients, these adapters loaded and just used."""
         with self.gate.turn():
-            for name in {*adapter_names} - {BASE_NAME}:
-                if name not in self._stamps:
-                    raise StudioError("adapter-dropped", adapter=name)
-                self._touch(name)
+            self._shelf.touch({*adapter_names} - {BASE_NAME})
             modes = self._modes()
             # Changing the mode walks all modules: only where a run trains.
             if any(modes):
@@ -254,9 +292,6 @@ class Resident:
         if of_base != of_all:
             self.base.model.train(of_base)
 
-    def _touch(self, name: str) -> None:
-        self._stamps[name] = self._stamps.pop(name)
-
     def _attach(self, name: str, config: PeftConfig) -> PeftModel:
         self._mixed = None
         if self._peft is None:
@@ -265,8 +300,7 @@ class Resident:
             self._peft.add_adapter(name, config)
         return self._peft
 
-    def _replace(self, name: str, form: AdapterForm) -> None:
-        self._drop(name)
+    def _attach_finished(self, name: str, form: AdapterForm) -> None:
         if form.kind == "ptuning":
             with unfit(form, self.base), torch.no_grad():
                 refuse_other_family(form, self.base)
@@ -284,7 +318,7 @@ class Resident:
             raise
 
     def _drop(self, name: str) -> None:
-        self._stamps.pop(name, None)
+        self._shelf.remove(name)
         self._prefixes.pop(name, None)
         self._mixed = None
         if self._peft is None or name not in self._peft.peft_config:
@@ -298,8 +332,3 @@ class Resident:
             # PEFT ignores adapter_names while no adapter is active, and would make the next one trainable.
             self._peft.set_adapter(remaining[0], inference_mode=True)
         self._peft.delete_adapter(name)
-
-
-def _stamp(form: AdapterForm) -> _Stamp:
-    files = (*form.weights, form.config) if form.config else form.weights
-    return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)

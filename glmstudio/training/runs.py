@@ -21,7 +21,7 @@ import psutil
 
 from glmstudio.data import snapshot
 from glmstudio.errors import StudioError
-from glmstudio.settings import PROMPT_STYLES, TRACKERS, LoraSettings, TrainingSettings
+from glmstudio.settings import TRACKERS, LoraSettings, TrainingSettings
 from glmstudio.training.disk_space import full_disk_told, keep_room
 from glmstudio.training.metrics import read_from
 from glmstudio.training.row_ids import ROW_IDS, with_row_ids
@@ -328,26 +328,6 @@ def write_about(folder: Path, run: Run, step: int) -> None:
     }
     text = json.dumps(about, ensure_ascii=False, indent=2) + "\n"
     (folder / ABOUT_ADAPTER).write_text(text, encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class AdapterPrompt:
-    """How a model is asked: the prompt style and the longest prompt in tokens. `recorded` says whether an adapter's
-    own record says so; without one they are the defaults, which is what older adapters were trained with."""
-
-    style: str = TrainingSettings().prompt_style
-    max_source_length: int = TrainingSettings().max_source_length
-    recorded: bool = False
-
-
-def adapter_prompt(adapter: Path) -> AdapterPrompt:
-    """What the record beside an adapter says about its prompts; the defaults for adapters from elsewhere."""
-    try:
-        about = json.loads((adapter / ABOUT_ADAPTER).read_text(encoding="utf-8"))
-        found = AdapterPrompt(about["prompt_style"], int(about["max_source_length"]), recorded=True)
-    except (OSError, ValueError, KeyError, TypeError):
-        return AdapterPrompt()
-    return found if found.style in PROMPT_STYLES else AdapterPrompt()
 
 
 def this_process() -> dict[str, float]:

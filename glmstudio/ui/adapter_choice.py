@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from glmstudio.ui.page import Page
 
 
+# Of a digest, what tells two apart to the eye.
+DIGEST_SHOWN = 6
+
+
 class AdapterChoice:
     """`choice` is placed where the layout stands; `look` takes `asked` and fills `shown`, on every tick of its tab."""
 
@@ -38,7 +42,10 @@ class AdapterChoice:
         resident = PurePath(self._studio.base_status().source).name
         fitting, others = [], []
         for ref in self._studio.adapters():
-            run = runs[ref.run_id]
+            run = runs.get(ref.run_id)
+            # One that came between the two looks is there at the next.
+            if run is None:
+                continue
             words = adapter_label(run, ref, lang)
             # A folder may have been moved, and a hub id may be a folder now: the name is what stays.
             if PurePath(run.base.source).name == resident:
@@ -55,9 +62,10 @@ class AdapterChoice:
 
 
 def adapter_label(run: "Run", ref: "AdapterRef", lang: str) -> str:
-    """ "run 3 · best (step 300)"."""
+    """ "run 3 · best (step 300)"; of one that has answered, the step that it was kept at."""
     name, _, number = ref.checkpoint.partition("-")
     # A run without dev rows has no best step: its best is its last.
     steps = {"best": run.best_step or run.step, "last": run.step}
-    where = t(f"compare.checkpoint.{name}", lang, step=f"{int(number) if number else steps[name]:,}")
+    step = ref.step or (int(number) if number else steps[name])
+    where = t(f"compare.checkpoint.{name}", lang, step=f"{step:,}")
     return f"{run_name(run, lang)} · {where}"

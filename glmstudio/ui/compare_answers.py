@@ -4,7 +4,8 @@ Knows no verdict: it leaves what was asked and answered in `asked`."""
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import gradio as gr
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
 from glmstudio.settings import out_of_bounds
+from glmstudio.ui.adapter_choice import DIGEST_SHOWN, adapter_label
 from glmstudio.ui.answers import head, pane, panes
 from glmstudio.ui.language import error_text, field_text, language_of, t
 from glmstudio.ui.page import QUIET
@@ -40,7 +42,8 @@ class Live:
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt and what came of it. `title` is the tuned answer's run, empty where only the base answered."""
+    """A prompt and what came of it. `title` is the tuned answer's run, empty where only the base answered; `adapter`
+    its checkpoint, with the digest and step of the weights that answered."""
 
     instruction: str
     input: str
@@ -48,6 +51,7 @@ class Asked:
     target: str
     answers: tuple["Answer", ...]
     cut_prompt: int = 0
+    adapter: "AdapterRef | None" = None
 
     @property
     def judged(self) -> str:
@@ -170,23 +174,23 @@ class Answering:
             yield [gr.skip()] * 11
             return
         lang = language_of(request)
-        (settings,), _ = self._tab.form.read(typed)
-        ref = self._ref(run)
-        asked = Asked(instruction, input, self._title(ref, lang) if ref else "", taken.target if taken else "", ())
-        answers = self._studio.compare(instruction, input, ref, settings, live.stop.is_set)
+        asked = Asked(instruction, input, "", taken.target if taken else "", ())
         shown_at = 0.0
         try:
-            for comparison in answers:
-                asked = _with(asked, comparison)
-                if time.monotonic() - shown_at >= _SECONDS_BETWEEN:
-                    yield [*self._shown(asked, "text", lang), *[gr.skip()] * 7]
-                    shown_at = time.monotonic()
+            (settings,), _ = self._tab.form.read(typed)
+            ref = self._ref(run)
+            with closing(self._studio.compare(instruction, input, ref, settings, live.stop.is_set)) as answers:
+                for comparison in answers:
+                    asked = self._with(asked, comparison, lang)
+                    if time.monotonic() - shown_at >= _SECONDS_BETWEEN:
+                        yield [*self._shown(asked, "text", lang), *[gr.skip()] * 7]
+                        shown_at = time.monotonic()
         except StudioError as error:
-            yield [*self.on_open(request), _problem(error_text(error, lang)), *[gr.skip()] * 6]
+            shown = self._shown(asked, live.view, lang) if asked.answers else self.on_open(request)
+            yield [*shown, _problem(error_text(error, lang)), *[gr.skip()] * 6]
             return
         finally:
             live.stop.set()
-            answers.close()
             del self._live[request.session_hash]
         cut = t("compare.cut", lang, tokens=asked.cut_prompt) if asked.cut_prompt else ""
         on = gr.update(interactive=True)
@@ -194,12 +198,18 @@ class Answering:
         yield [*self._shown(asked, live.view, lang), _problem(cut), asked, asked.judged, on, on, correction, ""]
 
     def _ref(self, name: str | None) -> "AdapterRef | None":
-        return next((ref for ref in self._studio.adapters() if ref.name == name), None)
+        """The checkpoint that is chosen, None where there is none. Raises StudioError `adapter-missing`."""
+        ref = next((ref for ref in self._studio.adapters() if ref.name == name), None)
+        if name and ref is None:
+            raise StudioError("adapter-missing", folder=name)
+        return ref
 
-    def _title(self, ref: "AdapterRef", lang: str) -> str:
-        from glmstudio.ui.adapter_choice import adapter_label
-
-        return t("compare.tuned", lang, run=adapter_label(self._studio.run(ref.run_id), ref, lang))
+    def _with(self, asked: Asked, comparison: "Comparison", lang: str) -> Asked:
+        ref, title = comparison.adapter, asked.title
+        if ref is not None and not title:
+            run = adapter_label(self._studio.run(ref.run_id), ref, lang)
+            title = f"{t('compare.tuned', lang, run=run)} · {ref.digest[:DIGEST_SHOWN]}"
+        return replace(asked, title=title, answers=comparison.rows, cut_prompt=comparison.cut_prompt, adapter=ref)
 
     def _shown(self, asked: Asked, view: str, lang: str) -> list[str]:
         base, *tuned = asked.answers
@@ -230,12 +240,6 @@ class Answering:
             return [gr.skip(), gr.skip()]
         _, left, _, right = self._shown(asked, view, language_of(request))
         return [left, right]
-
-
-def _with(asked: Asked, comparison: "Comparison") -> Asked:
-    from dataclasses import replace
-
-    return replace(asked, answers=comparison.rows, cut_prompt=comparison.cut_prompt)
 
 
 def _problem(text: str) -> str:

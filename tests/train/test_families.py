@@ -13,13 +13,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from glmstudio.inference.compare import Answer, compare
+from glmstudio.models.adapters.adapter_version import adapter_prompt
 from glmstudio.models.exporting.export_merged import export_merged
 from glmstudio.models.families import CHATGLM, FAMILIES
 from glmstudio.models.loading import Base, load_adapter, load_base
 from glmstudio.models.resident import Resident
 from glmstudio.settings import PROMPT_STYLES, GenerationSettings, LoraSettings, TrainingSettings
 from glmstudio.training.batches import render_rows
-from glmstudio.training.runs import RunFolder, adapter_prompt
+from glmstudio.training.runs import RunFolder
 from tests import tiny_base
 from tests.tiny_families import QUIRKS, native_folder
 from tests.train.runs import assert_same, records, resume_in, run_in, weights

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from glmstudio.data.example import Example
+from glmstudio.models.adapters.adapter_version import adapter_prompt, adapter_version
 from glmstudio.models.chat_format import render_prompt
 from glmstudio.models.loading import load_base
 from glmstudio.models.resident import Resident
 from glmstudio.settings import GenerationSettings, LoraSettings
 from glmstudio.studio import AdapterRef, Studio
-from glmstudio.training.runs import adapter_prompt
 from glmstudio.workspace import Workspace
 from tests.tiny_base import rows
 from tests.tiny_families import native_folder
@@ -32,7 +32,8 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Any:
     red = [dataclasses.replace(row, target="red") for row in rows(8)]
     folder = studio.workspace.run_folder("run-0001")
     run_in(folder, IN_CHAT, lora=LoraSettings(r=8), train_rows=red, dev_rows=red[:2], resident=resident)
-    studio.resident = lambda **_: resident
+    studio._base._now.resident = resident
+    studio._base._now.settled.set()
     yield studio
     studio.close()
 
@@ -66,6 +67,10 @@ def test_compare_asks_base_and_adapter_in_the_recorded_style(studio: Studio, mon
     *_, last = studio.compare(row.instruction, row.input, REF, ASK, prompt_style="instruction")
     assert seen == [expected(studio, row, "chat", 60)] * 2
     assert [(answer.text, answer.finish_reason) for answer in last.rows[1:]] == [("red", "stop")]
+    version = adapter_version(studio.workspace.run_folder("run-0001") / "best")
+    assert last.adapter == AdapterRef("run-0001", "best", version.digest, version.step)
+    assert last.rows[1].label == version.digest
+    assert version.step > 0
 
 
 def test_the_base_alone_is_asked_as_one_chooses(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,3 +87,7 @@ def test_scores_count_the_answer_without_its_head(studio: Studio, monkeypatch: p
     assert sorted(seen) == sorted(2 * [expected(studio, row, "chat", 60) for row in examples])
     assert result["tuned"]["exact_match"] == 1.0
     assert [row["tuned"] for row in result["rows"]] == ["red"] * 3
+    version = adapter_version(studio.workspace.run_folder("run-0001") / "best")
+    told = result["answered_by"]
+    assert (told["digest"], told["step"], told["prompt_style"]) == (version.digest, version.step, "chat")
+    assert told["base"]["family"] == "glm4"

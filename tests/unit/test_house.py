@@ -16,6 +16,7 @@ FLOORS = (
     {"training", "inference", "evaluation", "embedded"},
     {
         "studio",
+        "asking",
         "run_queue",
         "run_thread",
         "base_slot",

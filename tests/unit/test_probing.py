@@ -2,9 +2,12 @@
 
 import dataclasses
 import threading
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 
+from glmstudio.base_slot import Use
 from glmstudio.models.resident import Resident
 from glmstudio.probing import Probing
 from glmstudio.settings import LoraSettings, TrainingSettings
@@ -30,6 +33,10 @@ def probes(monkeypatch):
     return made, leave
 
 
+def probing_of(resident: Resident, busy: Callable[[], bool] = lambda: False) -> Probing:
+    return Probing(lambda: nullcontext(Use(resident, lambda: False, None)), busy)
+
+
 def settle(probing: Probing) -> None:
     if (thread := probing._thread) is not None:
         thread.join(10)
@@ -37,7 +44,8 @@ def settle(probing: Probing) -> None:
 
 def test_a_kind_is_measured_once_and_other_settings_do_not_matter(probes):
     made, leave = probes
-    probing, resident = Probing(lambda: False), Resident(tiny_base())
+    resident = Resident(tiny_base())
+    probing = probing_of(resident)
     assert probing.ask(resident, LORA, SETTINGS) is None
     leave.release()
     settle(probing)
@@ -48,7 +56,8 @@ def test_a_kind_is_measured_once_and_other_settings_do_not_matter(probes):
 
 def test_the_newest_wish_counts_and_a_new_base_begins_anew(probes):
     made, leave = probes
-    probing, resident = Probing(lambda: False), Resident(tiny_base())
+    resident = Resident(tiny_base())
+    probing = probing_of(resident)
     probing.ask(resident, LORA, SETTINGS)
     probing.ask(resident, LoraSettings(r=8), SETTINGS)
     leave.release(2)
@@ -63,7 +72,8 @@ def test_the_newest_wish_counts_and_a_new_base_begins_anew(probes):
 def test_nothing_is_measured_while_a_run_trains(probes):
     made, leave = probes
     trains = threading.Event()
-    probing, resident = Probing(trains.is_set), Resident(tiny_base())
+    resident = Resident(tiny_base())
+    probing = probing_of(resident, trains.is_set)
     trains.set()
     assert probing.ask(resident, LORA, SETTINGS) is None
     assert probing._thread is None

@@ -1,6 +1,7 @@
 """The resident base: adapters come and go, rows of one batch go through different ones, training is left alone."""
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,11 @@ import torch
 from peft import PeftModel
 
 from glmstudio.errors import StudioError
+from glmstudio.models import resident as resident_module
+from glmstudio.models.adapters.adapter_shelf import KEPT_ADAPTERS
+from glmstudio.models.adapters.adapter_version import adapter_version
 from glmstudio.models.loading import load_base
-from glmstudio.models.resident import KEPT_ADAPTERS, Resident, lora_targets
+from glmstudio.models.resident import Resident, lora_targets
 from glmstudio.settings import LoraSettings
 from tests.tiny_base import tiny_base, tiny_model
 from tests.tiny_families import native_folder
@@ -69,7 +73,7 @@ def test_the_least_recently_used_adapter_goes(resident: Resident, tmp_path: Path
     resident.forward([names[0]], input_ids=IDS[:1])
     resident.load("newest", folder)
     resident.forward([names[0], "newest"], input_ids=IDS)
-    with pytest.raises(StudioError, match="adapter-dropped"):
+    with pytest.raises(KeyError):
         resident.forward([names[1]], input_ids=IDS[:1])
 
 
@@ -85,6 +89,57 @@ def test_an_adapter_is_read_again_only_when_its_files_change(resident: Resident,
     resident.load("run@best", folder)
     after = resident.forward(["run@best"], input_ids=IDS[:1]).logits
     assert (before - after).abs().max() > 0.01
+
+
+def test_a_held_adapter_keeps_its_weights_when_its_files_change(resident: Resident, tmp_path: Path) -> None:
+    folder = trained_adapter(tmp_path / "best", 1)
+    with resident.holding(folder) as old:
+        before = resident.forward([old.digest], input_ids=IDS[:1]).logits
+        shutil.rmtree(folder)
+        trained_adapter(folder, 2)
+        with resident.holding(folder) as new:
+            both = resident.forward([old.digest, new.digest], input_ids=IDS[:1].repeat(2, 1)).logits
+    torch.testing.assert_close(both[:1], before, atol=1e-5, rtol=0)
+    assert (both[1] - before[0]).abs().max() > 0.01
+    with resident.holding(folder) as again:
+        assert again is new
+
+
+def test_an_adapter_in_use_never_goes_and_more_than_fit_are_told(resident: Resident, tmp_path: Path) -> None:
+    folders = [trained_adapter(tmp_path / str(number), number) for number in range(KEPT_ADAPTERS + 2)]
+    with ExitStack() as held:
+        names = [held.enter_context(resident.holding(folder)).digest for folder in folders[: KEPT_ADAPTERS - 1]]
+        for folder in folders[KEPT_ADAPTERS - 1 :]:
+            with resident.holding(folder) as passing:
+                resident.forward([passing.digest, names[0]], input_ids=IDS)
+        last = held.enter_context(resident.holding(folders[-1]))
+        with pytest.raises(StudioError, match="adapters-busy") as told, resident.holding(folders[-2]):
+            pass
+        assert str(folders[0]) in told.value.params["folders"]
+        with resident.holding(folders[0]) as twice:
+            assert twice.digest == names[0]
+        resident.forward([names[0], last.digest], input_ids=IDS)
+    with resident.holding(folders[-2]):
+        pass
+
+
+def test_files_that_change_while_they_are_loaded_are_loaded_again(
+    resident: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, other = trained_adapter(tmp_path / "best", 1), trained_adapter(tmp_path / "new", 2)
+    read = resident_module.lora_for
+
+    def overtaken(base: object, form: object) -> object:
+        if other.exists():
+            shutil.rmtree(folder)
+            other.rename(folder)
+        return read(base, form)
+
+    monkeypatch.setattr(resident_module, "lora_for", overtaken)
+    with resident.holding(folder) as version:
+        logits = resident.forward([version.digest], input_ids=IDS[:1]).logits
+    torch.testing.assert_close(logits, plain_logits(folder, IDS[:1]), atol=1e-5, rtol=0)
+    assert version.digest == adapter_version(folder).digest
 
 
 def test_loading_and_answering_leave_the_adapter_in_training_alone(resident: Resident, tmp_path: Path) -> None:

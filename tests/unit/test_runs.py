@@ -1,6 +1,5 @@
 """Run folders: what is written is read back, damaged folders do no harm, dead runs are told from live ones."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -18,14 +17,11 @@ from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training.metrics import MetricWriter
 from glmstudio.training.row_ids import keep_row_ids, row_ids
 from glmstudio.training.runs import (
-    AdapterPrompt,
     RunFolder,
-    adapter_prompt,
     is_alive,
     list_runs,
     mark_interrupted,
     new_run_id,
-    write_about,
 )
 
 BASE = SimpleNamespace(
@@ -190,26 +186,6 @@ def test_runs_of_dead_processes_become_interrupted(tmp_path: Path) -> None:
     assert [RunFolder(tmp_path / name).read().step for name in ("run-0002", "run-0004")] == [7, 9]
     assert mark_interrupted(tmp_path) == []
     assert is_alive(RunFolder(tmp_path / "run-0001").read())
-
-
-def test_an_adapter_says_how_it_is_asked(tmp_path: Path) -> None:
-    run = create(tmp_path / "run")
-    adapter(tmp_path / "run" / "best")
-    assert adapter_prompt(tmp_path / "run" / "best") == AdapterPrompt("instruction", 400, recorded=False)
-    write_about(tmp_path / "run" / "best", run, step=4)
-    assert adapter_prompt(tmp_path / "run" / "best") == AdapterPrompt("instruction", 123, recorded=True)
-    in_chat = dataclasses.replace(run, settings=dataclasses.replace(SETTINGS, prompt_style="chat"))
-    write_about(tmp_path / "run" / "best", in_chat, step=4)
-    assert adapter_prompt(tmp_path / "run" / "best") == AdapterPrompt("chat", 123, recorded=True)
-
-
-@pytest.mark.parametrize(
-    "record", ["{", "[]", '{"prompt_style": "chat"}', '{"prompt_style": "x", "max_source_length": 9}']
-)
-def test_a_record_that_says_nothing_usable_is_none(record: str, tmp_path: Path) -> None:
-    (tmp_path / "glmstudio.json").write_text(record, encoding="utf-8")
-    assert adapter_prompt(tmp_path) == AdapterPrompt()
-    assert adapter_prompt(tmp_path / "chatglm-lora.pt") == AdapterPrompt()
 
 
 def test_a_run_from_before_the_styles_is_instruction(tmp_path: Path) -> None:
