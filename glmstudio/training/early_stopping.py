@@ -28,5 +28,11 @@ class EarlyStop(TrainerCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         control.should_training_stop |= self.due
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # Behind an evaluation that ends the run nothing is recorded any more.
+        control.should_log |= control.should_evaluate and 0 < self._patience <= self._missed + 1
+
+    on_epoch_end = on_step_end
+
     # A run that broke off between that evaluation and its end makes no more step.
     on_train_begin = on_evaluate

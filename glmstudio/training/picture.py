@@ -5,6 +5,8 @@ from pathlib import Path
 from glmstudio.training.metrics import read_from
 
 TRAIN_COLOUR, DEV_COLOUR = "#4f7df0", "#e8833a"
+# So many points are seen one by one; a single one has no line at all.
+MOST_MARKED = 40
 
 
 def write_picture(metrics_path: Path, path: Path) -> Path:
@@ -21,6 +23,8 @@ def write_picture(metrics_path: Path, path: Path) -> Path:
         ("eval", "dev loss", {"color": DEV_COLOUR, "linewidth": 1.8, "marker": "o", "markersize": 4}),
     ):
         points = [(record.step, record.values["loss"]) for record in records if record.kind == kind]
+        if 0 < len(points) <= MOST_MARKED:
+            style |= {"marker": "o", "markersize": 4}
         if points:
             axes.plot(*zip(*points, strict=True), label=label, **style)
     axes.set_xlabel("step")

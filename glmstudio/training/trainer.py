@@ -1,6 +1,6 @@
 """Hugging Face's Trainer with our batches, our loss, our dev loss and our checkpoints. Knows no run folder's rules.
 
-Schedules, clipping, optimizer and resumable state stay the Trainer's own.
+Clipping, optimizer and resumable state stay the Trainer's own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, SchedulerType, Trainer, TrainingArguments
 
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.prefix import PrefixModel
@@ -27,6 +27,7 @@ from glmstudio.training.memory_shortage import TokenBudget, free_memory, is_shor
 from glmstudio.training.pace import Pace
 from glmstudio.training.ranks import Ranks, SharedWish
 from glmstudio.training.runs import Run, RunFolder, write_about
+from glmstudio.training.schedule import ScheduledRate
 
 # The keys of trainer_state.json under which a checkpoint keeps the loss since the record before, and those before it.
 UNRECORDED, LOSSES = "unrecorded", "losses"
@@ -97,6 +98,12 @@ class AdapterTrainer(Trainer):
         )
         # Every process hears of every step and takes its share of the rows.
         return prepare_data_loader(loader, num_processes=1, process_index=0)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> ScheduledRate:
+        if self.lr_scheduler is None:
+            kind, ratio = SchedulerType(self.args.lr_scheduler_type).value, self.args.warmup_steps
+            self.lr_scheduler = ScheduledRate(optimizer or self.optimizer, kind, ratio, num_training_steps)
+        return self.lr_scheduler
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[list[int]], num_batches: int, device: torch.device

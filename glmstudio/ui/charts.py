@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from glmstudio.training.metrics import MetricRecord
 
 MOST_POINTS = 600
+# So many points of a train curve are seen one by one; a single one has no line at all.
+MOST_MARKED = 40
 TRAIN_COLOUR, DEV_COLOUR = "#4f7df0", "#e8833a"
 RUN_COLOURS = ("#4f7df0", "#e8833a", "#2fa67a", "#b667d6", "#d8574f", "#8a8f3c", "#3aa3b8", "#a0785a")
 
@@ -109,14 +111,13 @@ def _add_train(shown: "Figure", name: str, curve: Curve, words: Mapping[str, str
         steps, losses = thin(curve.train_steps, curve.train_losses)
         raw = {"color": colour, "width": 1} if weight else {"color": colour, "width": 2}
         uid = f"{curve.run_id} train"
-        shown.add_scatter(
-            x=steps, y=losses, name=words["train"], uid=uid, mode="lines", line=raw, opacity=0.4 if weight else 1
-        )
+        opacity = 0.4 if weight else 1
+        shown.add_scatter(x=steps, y=losses, name=words["train"], uid=uid, line=raw, opacity=opacity, **_marked(steps))
     if weight or not alone:
         steps, losses = thin(curve.train_steps, smooth(curve.train_losses, weight))
         title = words["smoothed"] if alone else f"{name} · {words['train']}"
         line = {"color": colour, "width": 2}
-        shown.add_scatter(x=steps, y=losses, name=title, uid=f"{curve.run_id} smoothed", mode="lines", line=line)
+        shown.add_scatter(x=steps, y=losses, name=title, uid=f"{curve.run_id} smoothed", line=line, **_marked(steps))
 
 
 def _add_dev(shown: "Figure", name: str, curve: Curve, words: Mapping[str, str], *, colour: str, alone: bool) -> None:
@@ -125,3 +126,8 @@ def _add_dev(shown: "Figure", name: str, curve: Curve, words: Mapping[str, str],
     line = {"color": colour, "width": 2, "dash": "solid" if alone else "dot"}
     uid = f"{curve.run_id} dev"
     shown.add_scatter(x=steps, y=losses, name=title, uid=uid, mode="lines+markers", line=line, marker={"size": 5})
+
+
+def _marked(steps: Sequence[int]) -> dict[str, object]:
+    """How a train curve of so many points is drawn."""
+    return {"mode": "lines+markers", "marker": {"size": 4}} if len(steps) <= MOST_MARKED else {"mode": "lines"}

@@ -24,6 +24,7 @@ PATIENT = dataclasses.replace(
     eval_steps=2,
     save_total_limit=99,
     early_stopping_patience=3,
+    logging_steps=3,
 )
 # By step. Equal is no better.
 LOSSES = {2: 3.0, 4: 2.0, 6: 2.5, 8: 2.0, 10: 2.1, 12: 1.0, 14: 0.9, 15: 0.8}
@@ -55,6 +56,7 @@ def test_it_ends_and_keeps_the_best(tmp_path: Path, capsys) -> None:
     assert bytes_of(folder / "last") == bytes_of(folder / "checkpoint-10")
     events = [(event.step, event.values["code"]) for event in records(folder, "event")]
     assert events == [(2, "best"), (4, "best"), (10, "stopped-early")]
+    assert sum(record.step == 10 for record in records(folder, "train")) == 1
     printer.close(run)
     told = capsys.readouterr().out
     assert "no better dev loss since step 4: stopped early" in told

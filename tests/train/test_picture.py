@@ -29,6 +29,15 @@ def test_both_curves_are_drawn(tmp_path: Path) -> None:
     assert shows(picture, DEV_COLOUR) > 300
 
 
+def test_a_single_point_is_seen(tmp_path: Path) -> None:
+    writer = MetricWriter(tmp_path / "metrics.jsonl")
+    writer.write("train", step=1, epoch=1.0, loss=2.0)
+    writer.close()
+    picture = matplotlib.image.imread(write_picture(tmp_path / "metrics.jsonl", tmp_path / "loss.png"))
+    # In the middle: the legend in a corner has a mark of its own.
+    assert shows(picture[:, 360:720], TRAIN_COLOUR) > 20
+
+
 def test_a_run_without_records_gives_an_empty_picture(tmp_path: Path) -> None:
     path = write_picture(tmp_path / "none.jsonl", tmp_path / "loss.png")
     assert shows(matplotlib.image.imread(path), TRAIN_COLOUR) == 0

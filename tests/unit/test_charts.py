@@ -65,6 +65,12 @@ def test_one_run_shows_train_and_dev_in_the_words_given():
     assert shown["layout"]["xaxis"]["title"]["text"] == "步"
 
 
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_single_point_is_seen(runs):
+    shown = figure([(f"run {number}", filled(str(number), steps=1)) for number in range(runs)], WORDS)
+    assert all("markers" in trace.mode for trace in shown.data)
+
+
 def test_a_long_run_gets_a_smoothed_line_and_stays_light():
     text = figure([("run 1", filled(steps=10_000))], WORDS).to_json()
     shown = json.loads(text)
