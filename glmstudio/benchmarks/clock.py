@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from glmstudio.models.processor import INSTRUCTIONS, instructions
+
 MIB = 2**20
-INSTRUCTIONS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16")
 
 
 class Clock:
@@ -49,8 +50,8 @@ def device_name(device: torch.device) -> str:
     """The graphics card's name, or the processor's with those of its instructions that make products fast."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    able = torch.cpu.get_capabilities()
-    return " ".join((able.get("cpu_name", "cpu"), *(name for name in INSTRUCTIONS if able.get(name))))
+    name = torch.cpu.get_capabilities().get("cpu_name", "cpu")
+    return " ".join((name, *(each for each in INSTRUCTIONS if each in instructions())))
 
 
 def peak_mib(device: torch.device) -> float:

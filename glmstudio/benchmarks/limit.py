@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from glmstudio.benchmarks.clock import Clock
 from glmstudio.models.chat_format import Rendered
+from glmstudio.models.processor import onednn_takes
 from glmstudio.settings import LoraSettings
 
 # As many rows as an update of eight samples has tokens.
@@ -61,7 +62,7 @@ def _body(model: Any) -> Iterator[tuple[str, nn.Module]]:
 
 def _products(states: torch.Tensor, weight: torch.Tensor) -> Iterator[Callable[[], torch.Tensor]]:
     yield lambda: F.linear(states, weight)
-    if states.device.type == "cpu" and torch.backends.mkldnn.is_available():
+    if states.device.type == "cpu" and onednn_takes(states.dtype):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, TOKENS)
         yield lambda: torch.ops.mkldnn._linear_pointwise(states, packed, None, "none", [], "")
 

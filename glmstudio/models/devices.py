@@ -4,6 +4,7 @@ import psutil
 import torch
 
 from glmstudio.errors import StudioError
+from glmstudio.models.processor import has_fast_bfloat16
 
 DTYPES = {
     "fp32": torch.float32,
@@ -38,9 +39,7 @@ def chosen_dtype(wish: str, device: torch.device) -> torch.dtype:
         if device.type == "cuda":
             gains = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            # Without these instructions bfloat16 is emulated, several times slower than float32.
-            able = torch.cpu.get_capabilities()
-            gains = device.type == "cpu" and any(able.get(name) for name in ("avx512_bf16", "amx_bf16"))
+            gains = device.type == "cpu" and has_fast_bfloat16()
         return torch.bfloat16 if gains else torch.float32
     if wish not in DTYPES:
         raise StudioError("dtype-unknown", dtype=wish, choices=", ".join(("auto", *DTYPES)))
@@ -54,13 +53,3 @@ def free_memory(device: torch.device) -> int:
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     return psutil.virtual_memory().available
-
-
-def multiplies_well() -> bool:
-    """Whether torch's own products on this CPU are about as fast as oneDNN's, with packed weights or without.
-
-    So it was on Intel's processors with AMX: in training within 5 % for 512 × 512 weights and more, within 12 % for
-    128 × 512. On AMD's a product of 2 rows in float32 takes 0.7 times as long with oneDNN, one of 16 rows half with a
-    copy.
-    """
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))

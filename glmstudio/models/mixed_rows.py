@@ -18,13 +18,12 @@ from peft.utils import AuxiliaryTrainingWrapper
 from torch import nn
 from torch.nn import functional as F
 
-from glmstudio.models.devices import multiplies_well
 from glmstudio.models.packed_weights import PackedWeights
+from glmstudio.models.processor import multiplies_well, onednn_gains
 
-# From so many rows on, and with so many weights, oneDNN's product beats torch's own on CPUs with these instructions. In
-# float32, where torch multiplies well, a step of 2 rows takes 0.7 times as long with torch's, one of 16 rows 1.2 times.
+# From so many rows on, and with so many weights, oneDNN's product beats torch's own where it gains. In float32, where
+# torch multiplies well, a step of 2 rows takes 0.7 times as long with torch's, one of 16 rows 1.2 times.
 FEWEST_ROWS_MULTIPLIED_WELL = 8
-NEEDED = {torch.float32: ("avx512_f",), torch.bfloat16: ("avx512_bf16", "amx_bf16")}
 FEWEST_WEIGHTS = 2**16
 # With copies of so many weights, 1 or 2 rows take up to 1.7 times as long as 4: zeros fill up to those.
 FEWEST_WEIGHTS_FILLED_UP, ROWS_FILLED_UP, FILLED_ROWS = 2**19, 2, 4
@@ -155,9 +154,8 @@ def _gains(module: nn.Module) -> bool:
     """Whether oneDNN computes this layer faster where there are enough rows."""
     if not isinstance(module, nn.Linear):
         return False
-    able, weight = torch.cpu.get_capabilities(), module.weight
-    fits = weight.device.type == "cpu" and weight.numel() >= FEWEST_WEIGHTS
-    return fits and any(able.get(name) for name in NEEDED.get(weight.dtype, ()))
+    weight = module.weight
+    return weight.device.type == "cpu" and weight.numel() >= FEWEST_WEIGHTS and onednn_gains(weight.dtype)
 
 
 def _is_linear(layer: LoraLayer) -> bool:

@@ -5,7 +5,8 @@ Knows weights and memory: no adapter, no row and no pass.
 
 import torch
 
-from glmstudio.models.devices import free_memory, multiplies_well
+from glmstudio.models.devices import free_memory
+from glmstudio.models.processor import multiplies_well
 
 # Of the free memory, what the copies may take.
 SHARE_OF_FREE = 0.25

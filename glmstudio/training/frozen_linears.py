@@ -10,13 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from glmstudio.models.devices import free_memory, multiplies_well
+from glmstudio.models.devices import free_memory
+from glmstudio.models.processor import multiplies_well, onednn_gains
 from glmstudio.models.resident import Resident
 
 # With fewer weights a call costs more than it saves (256 × 256 is even from 128 rows on).
 FEWEST_WEIGHTS = 2**16
-# The instructions that the gains were measured with; without them nothing is changed.
-NEEDED = {torch.float32: "avx512_f", torch.bfloat16: "avx512_bf16"}
 # Of the free memory, what packed copies may take. One layer takes twice its weights: W and its transpose.
 SHARE_OF_FREE = 0.25
 
@@ -62,12 +61,11 @@ def use_frozen_linears(resident: Resident, share: float = SHARE_OF_FREE) -> int:
     """Makes the base's frozen layers `FrozenLinear`, its head too, and gives the bytes of the packed copies.
 
     Layers are packed in their order as long as that `share` of the free memory lasts; the others go through oneDNN
-    unpacked, which keeps most of the gain in float32. Nothing is done on other devices and number types, nor where
-    torch multiplies well by itself: copies would cost memory and gain next to nothing.
+    unpacked, which keeps most of the gain in float32. Nothing is done on other devices, where oneDNN does not gain,
+    nor where torch multiplies well by itself: copies would cost memory and gain next to nothing.
     """
     base = resident.base
-    able = torch.cpu.get_capabilities()
-    if base.device.type != "cpu" or not able.get(NEEDED.get(base.dtype)) or multiplies_well():
+    if base.device.type != "cpu" or not onednn_gains(base.dtype) or multiplies_well():
         return 0
     allowance, packed = free_memory(base.device) * share, 0
     for layer in base.model.modules():

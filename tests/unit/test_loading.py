@@ -12,7 +12,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from glmstudio.embedded.vocabulary import build_model
 from glmstudio.errors import StudioError
-from glmstudio.models import devices, loading
+from glmstudio.models import devices, loading, processor
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
 from glmstudio.models.chatglm.tokenization_chatglm import ChatGLMTokenizer
 from glmstudio.models.families import CHATGLM as CHATGLM_FAMILY
@@ -111,7 +111,7 @@ def test_a_folder_becomes_a_base(dtype):
 
 def test_the_auto_choices_follow_the_machine(monkeypatch):
     for names, dtype in ((["avx512_bf16"], torch.bfloat16), (["amx_bf16"], torch.bfloat16), ([], torch.float32)):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda names=names: dict.fromkeys(names, True))
+        monkeypatch.setattr(processor, "instructions", lambda names=names: frozenset(names))
         assert devices.chosen_dtype("auto", torch.device("cpu")) == dtype
     for able, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, able=able: able)

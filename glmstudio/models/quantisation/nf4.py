@@ -11,6 +11,8 @@ import bitsandbytes
 import torch
 from torch import nn
 
+from glmstudio.models.processor import instructions
+
 # What a turned weight asks of a layer's rows and columns.
 ROWS, COLUMNS = 32, 64
 
@@ -29,7 +31,8 @@ class Nf4Linear(bitsandbytes.nn.Linear4bit):
         self.weight = weight.to(device)
         if layer.bias is not None:
             self.bias = nn.Parameter(layer.bias.data.to(device), requires_grad=False)
-        able = self.support_avx512bf16_for_cpu and device.type == "cpu" and dtype == torch.bfloat16
+        able = self.support_avx512bf16_for_cpu and "avx512_bf16" in instructions()
+        able = able and device.type == "cpu" and dtype == torch.bfloat16
         self._can_turn = bool(able and rows % ROWS == 0 and columns % COLUMNS == 0)
         self.support_avx512bf16_for_cpu = False
 
