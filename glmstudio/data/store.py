@@ -29,13 +29,14 @@ _CONTENT = tuple(name for name in _COLUMNS if name not in _GIVEN_BY_STORE)
 @dataclass(frozen=True)
 class Query:
     """Which rows: an empty field means any. `search` is a part of input or target, or of the instruction of a row that
-    has no input; ASCII letters match in either case."""
+    has no input; ASCII letters match in either case. `deleted` asks for the rows in the bin instead."""
 
     dataset: str = ""
     split: str = ""
     status: str = ""
     source: str = ""
     search: str = ""
+    deleted: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ class Store:
             return self._current(connection, example_id)
 
     def save(self, example: Example, *, expected_revision: int | None = None) -> Example:
-        """Inserts when `id` is None, else updates and keeps the former content in the history.
+        """Inserts when `id` is None, else updates and keeps the former content in the history. Where only the person
+        who saves it differs, the row stays as it is.
 
         Raises StudioError `stale-revision` (`current`: the row as it is now) when somebody saved the row since
         `expected_revision`, `example-gone`, `text-unstorable`.
@@ -108,6 +110,8 @@ class Store:
             else:
                 example_id = example.id
                 current = self._current(connection, example_id, expected_revision)
+                if _content(current) | {"annotator": ""} == content | {"annotator": ""}:
+                    return current
                 self._remember(connection, current, undone=0)
                 self._revise(connection, current, content)
             return self._current(connection, example_id)
@@ -200,6 +204,18 @@ class Store:
             return Page([], self.page(query, limit=1).total)
         return Page([_example(row) for row in rows], found[0][1] if found else 0)
 
+    def after(self, query: Query, example_id: int) -> tuple[int, int] | None:
+        """(id, place from 0) of the row that follows `example_id` in `page`'s order, whether or not that one is among
+        the rows asked for; None behind the last one."""
+        table, conditions = self._examples, self._conditions(query)
+        follows = sa.select(sa.func.max(table.c.id)).where(*conditions, table.c.id < example_id)
+        with self._transaction(self._engine) as connection:
+            found = connection.execute(follows).scalar()
+            if found is None:
+                return None
+            before = sa.select(sa.func.count()).select_from(table).where(*conditions, table.c.id > found)
+            return found, connection.execute(before).scalar_one()
+
     def iterate(self, query: Query) -> Iterator[Example]:
         """Oldest first; discarded rows only when `query.status` asks for them, rows deleted meanwhile not at all."""
         table = self._examples
@@ -234,7 +250,8 @@ class Store:
     def _conditions(self, query: Query) -> list[Any]:
         columns, search = self._examples.c, query.search.strip()
         wanted = [(name, getattr(query, name)) for name in ("dataset", "split", "status", "source")]
-        conditions = [columns.deleted_at == "", *(columns[name] == value for name, value in wanted if value)]
+        alive = columns.deleted_at != "" if query.deleted else columns.deleted_at == ""
+        conditions = [alive, *(columns[name] == value for name, value in wanted if value)]
         if len(search) > SEARCH_LIMIT:
             raise StudioError("search-too-long", length=len(search), limit=SEARCH_LIMIT)
         if search:

@@ -51,6 +51,31 @@ def test_a_stale_revision_is_refused_with_the_current_row(store: Store) -> None:
     assert store.save(replace(mine, target="mine")).revision == 3
 
 
+def test_saving_without_a_change_makes_no_revision(store: Store) -> None:
+    row = store.save(Example("a", "b", "c", annotator="li"))
+    assert store.save(replace(row, annotator="wang"), expected_revision=1) == row
+    assert store.save(replace(row, status="draft"), expected_revision=1).revision == 2
+
+
+def test_the_row_after_one_is_the_next_of_the_list_that_was_asked_for(store: Store) -> None:
+    store.add_many(Example("i", f"{number}", "t", split="dev" if number % 2 else "train") for number in range(1, 7))
+    dev = Query(split="dev")
+    assert [row.id for row in store.page(dev).rows] == [5, 3, 1]
+    assert store.after(dev, 5) == (3, 1)
+    assert store.after(dev, 4) == (3, 1)
+    assert store.after(dev, 1) is None
+    assert store.after(Query(), 6) == (5, 1)
+
+
+def test_the_bin_holds_deleted_rows_and_nothing_else(store: Store) -> None:
+    store.add_many([Example("i", "kept", "t"), Example("i", "gone", "t")])
+    store.delete([2])
+    assert [row.input for row in store.page(Query(deleted=True)).rows] == ["gone"]
+    assert [row.input for row in store.page(Query()).rows] == ["kept"]
+    store.restore([2])
+    assert store.page(Query(deleted=True)).total == 0
+
+
 def test_two_colleagues_saving_at_once_cannot_both_win(store: Store) -> None:
     row = store.save(Example("a", "b", "c"))
     barrier, outcomes = threading.Barrier(8), []
