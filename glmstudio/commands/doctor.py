@@ -79,7 +79,8 @@ def _memory(found: "Diagnosis", wish: str) -> str:
     weights, answer, least, train = map(_size, (needs.weights, needs.answer, needs.train_least, needs.train))
     return (
         f"{'as it is' if wish == 'none' else wish:8}  weights {weights}, to answer {answer}, to train {least} "
-        f"(one row, gradient checkpointing) to {train} (standard settings): {t(f'fits.{found.fits[wish]}', 'en')}"
+        f"(one row, gradient checkpointing) to {train} (standard settings)"
+        + ("" if found.problems else f": {t(f'fits.{found.fits[wish]}', 'en')}")
     )
 
 

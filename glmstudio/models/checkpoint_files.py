@@ -9,7 +9,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import torch
@@ -36,6 +36,7 @@ NUMBERS = {
     "F8_E5M2": "float8_e5m2",
     "BOOL": "bool",
 }
+PEFT_CONFIG = "adapter_config.json"
 PARTIAL_SUFFIXES = (".incomplete", ".part", ".crdownload", ".aria2")
 
 
@@ -71,9 +72,13 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_config(folder: Path) -> dict[str, Any]:
     """A model folder's `config.json`.
 
-    Raises StudioError `config-missing` where weights lie alone, `base-not-a-model` where there are none either, and
-    those of `read_json`.
+    Raises StudioError `base-is-adapter` for an adapter's folder, `config-missing` where weights lie alone,
+    `base-not-a-model` where there are none either, and those of `read_json`.
     """
+    # First of all: transformers, too, would load the base that an adapter's config names, whatever lies beside it.
+    if (folder / PEFT_CONFIG).is_file():
+        base = read_json(folder / PEFT_CONFIG).get("base_model_name_or_path")
+        raise StudioError("base-is-adapter", folder=str(folder), base=base or "?")
     if not (folder / "config.json").is_file():
         weights = next((path for path in sorted(folder.iterdir()) if path.suffix in WEIGHT_SUFFIXES), None)
         if weights is not None:
@@ -93,7 +98,8 @@ def refuse_pointer(path: Path) -> None:
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold a folder's weights, safetensors before pickled ones, every one there and no pointer.
 
-    Raises StudioError `base-incomplete`, `base-no-weights`, `lfs-pointer`, `file-unreadable`.
+    Raises StudioError `base-incomplete`, `base-no-weights`, `base-index-missing`, `index-climbs`, `lfs-pointer`,
+    `file-unreadable`.
     """
     files, problems = survey_weights(folder)
     if problems:
@@ -129,11 +135,28 @@ def _named_files(folder: Path) -> list[Path]:
         if (folder / name).is_file():
             return [folder / name]
         if index.is_file():
-            weight_map = read_json(index).get("weight_map")
-            if not isinstance(weight_map, dict) or not weight_map:
-                raise StudioError("file-unreadable", file=str(index), reason="no weight_map")
-            return [folder / shard for shard in dict.fromkeys(weight_map.values())]
+            return [folder / shard for shard in dict.fromkeys(shards_of(index).values())]
+    for name in SINGLE_FILES:
+        stem, _, suffix = name.rpartition(".")
+        if parts := sorted(path.name for path in folder.glob(f"{stem}-*-of-*.{suffix}")):
+            facts = {"folder": str(folder), "file": f"{name}.index.json", "count": len(parts)}
+            raise StudioError("base-index-missing", **facts, parts=", ".join(parts[:4]))
     raise StudioError("base-no-weights", folder=str(folder), names=", ".join(SINGLE_FILES))
+
+
+def shards_of(index: Path) -> dict[str, str]:
+    """Which file of the index's folder holds each tensor.
+
+    Raises StudioError `index-climbs` for a file elsewhere, and those of an unreadable index.
+    """
+    weight_map = read_json(index).get("weight_map")
+    files = list(weight_map.values()) if isinstance(weight_map, dict) else []
+    if not files or not all(isinstance(file, str) and file for file in files):
+        raise StudioError("file-unreadable", file=str(index), reason="no weight_map")
+    for file in dict.fromkeys(files):
+        if any(path.anchor or ".." in path.parts for path in (PurePosixPath(file), PureWindowsPath(file))):
+            raise StudioError("index-climbs", file=str(index), entry=file)
+    return weight_map
 
 
 def file_of_tensor(folder: Path, name: str) -> str:
@@ -141,7 +164,7 @@ def file_of_tensor(folder: Path, name: str) -> str:
     for single in SINGLE_FILES:
         index = folder / f"{single}.index.json"
         if not (folder / single).is_file() and index.is_file():
-            shard = read_json(index)["weight_map"].get(name)
+            shard = shards_of(index).get(name)
             return str(folder / shard) if shard else str(folder)
         if (folder / single).is_file():
             return str(folder / single)

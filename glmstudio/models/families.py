@@ -87,9 +87,11 @@ def is_original(config: Mapping[str, Any]) -> bool:
 def family_of(config: Mapping[str, Any], source: str) -> Family:
     """The family of a parsed `config.json`: a row of the table, or any causal model that transformers has built in.
 
-    Raises StudioError `unsupported-family`, naming `source` and what is supported.
+    Raises StudioError `config-no-type`, and `unsupported-family`, naming `source` and what is supported.
     """
     model_type = config.get("model_type", "")
+    if not model_type:
+        raise StudioError("config-no-type", source=source)
     if is_original(config):
         return _original(config, source)
     if model_type == "glm" and config.get(FAMILY_KEY) in FAMILIES:
@@ -100,7 +102,7 @@ def family_of(config: Mapping[str, Any], source: str) -> Family:
 
     if model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return Family(model_type, model_type)
-    raise StudioError("unsupported-family", source=source, family=model_type or "?", supported=SUPPORTED)
+    raise StudioError("unsupported-family", source=source, family=model_type, supported=SUPPORTED)
 
 
 def _original(config: Mapping[str, Any], source: str) -> Family:

@@ -16,6 +16,7 @@ from glmstudio.embedded.vocabulary import build_model
 from glmstudio.errors import StudioError
 from glmstudio.models.chatglm.tokenization_chatglm import ChatGLMTokenizer
 from glmstudio.models.checkpoint_files import Header
+from glmstudio.models.hubs.hub_transfer import HubFile, wanted
 from glmstudio.models.inspection import doctor
 from glmstudio.models.inspection.anatomy import anatomy
 from glmstudio.models.inspection.doctor import Conversion, examine
@@ -174,6 +175,44 @@ def test_a_family_that_is_not_known_and_weights_that_are_not_read(folder):
     assert codes(folder) == ["unsupported-family"]
     edit_config(folder, model_type="chatglm", quantization_config={"quant_method": "gptq"})
     assert codes(folder) == ["base-quantized"]
+
+
+def test_no_model_type_and_a_missing_index(folder):
+    edit_config(folder, model_type="")
+    assert codes(folder) == ["config-no-type"]
+    edit_config(folder, model_type="chatglm")
+    (folder / INDEX).unlink()
+    (error,) = [error for error in examine(folder).problems if error.code != "no-tokenizer"]
+    assert (error.code, error.params["count"], error.params["file"]) == ("base-index-missing", 2, INDEX)
+    assert error.params["parts"] == f"{FIRST}, {SECOND}"
+
+
+@pytest.mark.parametrize("entry", ["../other/model.bin", "/etc/passwd", "a/../../model.bin", "C:\\model.bin"])
+def test_an_index_that_climbs_out_of_the_folder(folder, entry):
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index["weight_map"][next(iter(index["weight_map"]))] = entry
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+    assert codes(folder) == ["index-climbs"]
+    with pytest.raises(StudioError, match="index-climbs"):
+        load_base(folder)
+    with pytest.raises(StudioError, match="index-climbs"):
+        wanted("owner/name", [HubFile(INDEX, 1, None)], lambda name: folder / name)
+    index["weight_map"] = {"a": ["b"]}
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+    assert codes(folder) == ["file-unreadable"]
+
+
+def test_an_adapter_is_told_with_its_base(folder, tmp_path):
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "owner/base"}))
+    (error,) = examine(folder).problems
+    assert (error.code, error.params["base"]) == ("base-is-adapter", "owner/base")
+    with pytest.raises(StudioError, match="base-is-adapter"):
+        load_base(folder)
+    prefix = tmp_path / "prefix"
+    prefix.mkdir()
+    (prefix / "config.json").write_text((folder / "config.json").read_text(encoding="utf-8"))
+    torch.save({"transformer.prefix_encoder.embedding.weight": torch.ones(2, 4)}, prefix / "pytorch_model.bin")
+    assert codes(prefix) == ["base-is-adapter"]
 
 
 def test_a_vocabulary_that_is_larger_than_the_embedding(folder):

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmstudio.errors import StudioError
-from glmstudio.models.checkpoint_files import read_json, refuse_pointer, tensors, weight_files
+from glmstudio.models.checkpoint_files import PEFT_CONFIG, read_json, refuse_pointer, tensors, weight_files
 
 if TYPE_CHECKING:
     import torch
     from peft import LoraConfig
 
-PEFT_CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 SINGLE_FILES = ("*lora*.pt", "*lora*.pth")
 # What ChatGLM-Tuning's finetune.py trains with; a file of its trainable tensors does not say it.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmstudio.errors import StudioError
-from glmstudio.models.checkpoint_files import SINGLE_FILES, read_json
+from glmstudio.models.checkpoint_files import SINGLE_FILES, shards_of
 
 DATA_SUFFIXES = (".json", ".model", ".txt", ".jinja")
 OnProgress = Callable[[int, int, str], None]
@@ -64,7 +64,8 @@ class Transfer:
 def wanted(source: str, files: Iterable[HubFile], index_file: Callable[[str], Path]) -> list[HubFile]:
     """The files that make a model folder: data at the top, safetensors weights or else pickled ones, never code.
 
-    `index_file` fetches an index by its name. Raises StudioError `base-no-weights`, `base-incomplete`.
+    `index_file` fetches an index by its name. Raises StudioError `base-no-weights`, `base-incomplete`,
+    `index-climbs`.
     """
     listed = {file.name: file for file in files if "/" not in file.name}
     data = [file for name, file in listed.items() if name.endswith(DATA_SUFFIXES)]
@@ -73,8 +74,7 @@ def wanted(source: str, files: Iterable[HubFile], index_file: Callable[[str], Pa
         if single in listed:
             return [*data, listed[single]]
         if index in listed:
-            weight_map = read_json(index_file(index)).get("weight_map") or {}
-            shards = dict.fromkeys(weight_map.values())
+            shards = dict.fromkeys(shards_of(index_file(index)).values())
             for shard in shards:
                 if shard not in listed:
                     raise StudioError("base-incomplete", folder=source, file=shard)

@@ -106,6 +106,8 @@ def anatomy(folder: Path, source: str) -> Anatomy:
         found.form = {"4bit": "int4", "8bit": "int8"}.get(quantisation_of(found.config, str(folder)), "")
     except StudioError as error:
         found.problems.append(error)
+        if error.code == "base-is-adapter":
+            return found
     found.files, problems = survey_weights(folder)
     found.problems += problems
     for file in found.files:
@@ -113,9 +115,16 @@ def anatomy(folder: Path, source: str) -> Anatomy:
             found.headers[file] = tensor_headers(file)
         except StudioError as error:
             found.problems.append(error)
+    if is_prefix(found):
+        found.problems = [StudioError("base-is-adapter", folder=str(folder), base="?")]
     if found.family is not None:
         found.form = found.form or _form(found, found.family)
     return found
+
+
+def is_prefix(found: Anatomy) -> bool:
+    """A checkpoint of P-Tuning v2 has the files of a model, but is an adapter."""
+    return bool(found.tensors) and all(".prefix_encoder." in name for name in found.tensors)
 
 
 def _form(found: Anatomy, family: Family) -> str:

@@ -17,7 +17,7 @@ from glmstudio.models.checkpoint_files import SINGLE_FILES
 from glmstudio.models.devices import chosen_device, chosen_dtype, free_memory
 from glmstudio.models.hubs import hub_modelscope
 from glmstudio.models.hubs.hub_huggingface import kept_folder
-from glmstudio.models.inspection.anatomy import Anatomy, anatomy
+from glmstudio.models.inspection.anatomy import Anatomy, anatomy, is_prefix
 from glmstudio.models.inspection.memory_needs import Needs, fitting, memory_needs
 from glmstudio.models.loading import EMBEDDED, embedded_folder
 from glmstudio.settings import QUANTIZATIONS
@@ -62,7 +62,7 @@ def bases_on_this_machine(root: Path, *, held: int = 0) -> list[LocalBase]:
     found: dict[Path, LocalBase] = {}
     for source, folder in _candidates(Workspace(root)):
         place = folder.resolve()
-        if place not in found and not _is_prefix(looked := anatomy(folder, source)):
+        if place not in found and not is_prefix(looked := anatomy(folder, source)):
             found[place] = _described(looked, sizes, free)
     first, *others = found.values()
     return [first, *sorted(others, key=lambda base: (base.title, base.source))]
@@ -117,11 +117,6 @@ def _is_model(folder: Path) -> bool:
     if not (folder / "config.json").is_file():
         return False
     return any((folder / name).exists() for name in WEIGHT_NAMES) or any(folder.glob("*-of-*.*"))
-
-
-def _is_prefix(looked: Anatomy) -> bool:
-    """A checkpoint of P-Tuning v2 has the files of a model, but is an adapter."""
-    return bool(looked.tensors) and all(".prefix_encoder." in name for name in looked.tensors)
 
 
 def _described(looked: Anatomy, sizes: Mapping[str, Any], free: int) -> LocalBase:
