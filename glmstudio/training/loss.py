@@ -60,32 +60,35 @@ def target_loss(model: Any, batch: dict[str, Any]) -> torch.Tensor:
     return FrozenHeadLoss.apply(_predicting(model, batch), head, batch["targets"])
 
 
-def agrees_with_model(model: Any, batch: dict[str, Any]) -> bool:
-    """Whether the head alone makes the model's own logits. It does not where a family scales or caps them behind it;
-    training on this loss would then teach something else. Of packed rows the model sees one at a time."""
-    with torch.no_grad():
-        theirs = _own_logits(model, batch)
-        ours = model.get_base_model().get_output_embeddings()(_predicting(model, batch))
-    # Put so that a broken base, whose logits are no numbers, is left to the check of the loss.
-    return not (ours - theirs).abs().max() > 0.02 * theirs.abs().max()
+def agrees_with_model(model: Any, row: Rendered) -> bool:
+    """Whether the head, put on what the decoder gives, makes the model's own logits: number for number in one pass over
+    `row`, so the same in any number type. It does not where a family scales or caps before or behind its head; training
+    on this loss would then teach something else."""
+    base, seen = model.get_base_model(), {}
+
+    def see_decoder(module: torch.nn.Module, given: Any, made: Any) -> None:
+        seen["decoded"] = made.last_hidden_state
+
+    def see_head(module: torch.nn.Module, given: Any, made: torch.Tensor) -> None:
+        seen["taken"], seen["made"] = given[0], made.clone()
+
+    ids = torch.tensor([row.ids], device=base.device)
+    hooks = [
+        base.get_decoder().register_forward_hook(see_decoder),
+        base.get_output_embeddings().register_forward_hook(see_head),
+    ]
+    try:
+        with torch.no_grad(), _behind_prefix(model):
+            logits = base(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return "made" in seen and _same(seen["decoded"], seen["taken"]) and _same(seen["made"], logits)
 
 
-def _own_logits(model: Any, batch: dict[str, Any]) -> torch.Tensor:
-    places, start, kept = batch["places"], 0, {}
-    if "lengths" in batch:
-        parts = batch["input_ids"].split(batch["lengths"], 1)
-        fronts = [parts[0][:, :0] if front is None else parts[front] for front in batch["continues"]]
-        wholes = [torch.cat(pair, 1) for pair in zip(fronts, parts, strict=True)]
-        passes = [({"input_ids": ids}, front.shape[1]) for ids, front in zip(wholes, fronts, strict=True)]
-    else:
-        passes = [(_padded_inputs(batch), 0)]
-    for inputs, past in passes:
-        with _behind_prefix(model):
-            logits = model.get_base_model()(**inputs, use_cache=False).logits.flatten(0, 1)[past:]
-        here = ((places >= start) & (places < start + len(logits))).nonzero()[:, 0].tolist()
-        kept |= {goal: logits[places[goal] - start].clone() for goal in here}
-        start += len(logits)
-    return torch.stack([kept[goal] for goal in range(len(places))])
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    # A broken base, whose logits are no numbers, is left to the check of the loss.
+    return one.shape == other.shape and torch.allclose(one.float(), other.float(), rtol=0, atol=0, equal_nan=True)
 
 
 def batch_form(model: Any) -> Callable[[Sequence[Rendered]], dict[str, Any]]:

@@ -21,7 +21,7 @@ from glmstudio.training.disk_space import is_disk_full
 from glmstudio.training.early_stopping import EarlyStop
 from glmstudio.training.frozen_linears import drop_frozen_linears, use_frozen_linears
 from glmstudio.training.guards import StepGuard
-from glmstudio.training.loss import agrees_with_model, batch_form
+from glmstudio.training.loss import agrees_with_model
 from glmstudio.training.memory_shortage import free_memory, is_shortage
 from glmstudio.training.pace import Pace
 from glmstudio.training.pause_wish import PauseWish
@@ -116,7 +116,7 @@ def _train(
     """The part inside the turn; True where it was stopped. Everything that holds the adapter dies with this call."""
     base, run = resident.base, here.same(folder.read())
     with here.passing():
-        model = _fresh_adapter(resident, rows[:2], lora, settings, here)
+        model = _fresh_adapter(resident, min(rows, key=lambda row: len(row.ids)), lora, settings, here)
     here.copy_weights(model.parameters())
     pace, wish = Pace(), SharedWish(here, should_stop)
     arguments = training_arguments(
@@ -179,7 +179,7 @@ def _train(
 
 
 def _fresh_adapter(
-    resident: Resident, some_rows: Sequence[Rendered], lora: LoraSettings, settings: TrainingSettings, here: Ranks
+    resident: Resident, row: Rendered, lora: LoraSettings, settings: TrainingSettings, here: Ranks
 ) -> torch.nn.Module:
     """The base, in parts where it is to be, with a new adapter, after a look whether our loss is the model's."""
     base = resident.base
@@ -191,8 +191,7 @@ def _fresh_adapter(
         shard(base, here.count)
     else:
         use_frozen_linears(resident)
-    batch = {name: _on(value, base.device) for name, value in batch_form(model)(some_rows).items()}
-    if not agrees_with_model(model, batch):
+    if not agrees_with_model(model, row):
         raise StudioError("family-loss", family=base.family.name, source=base.source)
     return model
 
@@ -221,10 +220,6 @@ def _record_end(folder: RunFolder, **facts: object) -> None:
     with suppress(OSError):
         folder.update(finished_at=time.time(), **facts)
         folder.log_path.write_text(traceback.format_exc(), encoding="utf-8")
-
-
-def _on(value: object, device: torch.device) -> object:
-    return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
 def _failure(error: Exception, folder: RunFolder) -> StudioError:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import CohereConfig, CohereForCausalLM, GlmConfig, GlmForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GlmConfig, GlmForCausalLM
 
 from glmstudio.models.families import Family
 from glmstudio.models.loading import Base
@@ -112,11 +112,49 @@ def test_no_logits_of_all_targets_are_whole(monkeypatch) -> None:
     assert max(seen) == 7
 
 
-def test_a_family_that_scales_its_logits_is_noticed() -> None:
+# What a family does to its logits before or behind the head, small enough that it hardly shows in random models.
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("family", "quirk"),
+    [
+        ("cohere", {"logit_scale": 0.05}),
+        ("cohere", {"logit_scale": 1.02}),
+        ("granite", {"logits_scaling": 1.01}),
+        ("gemma2", {"final_logit_softcapping": 30.0}),
+        ("gemma3_text", {"final_logit_softcapping": 30.0}),
+    ],
+)
+def test_a_family_that_changes_its_logits_is_noticed(family: str, quirk: dict, dtype: torch.dtype) -> None:
+    assert not agrees(random_base(family, dtype, **quirk))
+
+
+def test_a_family_that_scales_what_its_head_gets_is_noticed() -> None:
+    base = tiny_base()
+    base.model.lm_head.register_forward_pre_hook(lambda head, given: (given[0] / 1.01,))
+    assert not agrees(base)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_a_deep_model_in_bf16_is_not_taken_for_one_that_does(family: str) -> None:
+    """Thirty layers with weights of a real size: two passes that lay the rows differently are percents apart there."""
+    plain = {"final_logit_softcapping": None} if family == "gemma2" else {}
+    assert agrees(random_base(family, torch.bfloat16, num_hidden_layers=30, initializer_range=0.3, **plain))
+
+
+def test_of_a_broken_base_nothing_false_is_said() -> None:
+    base = tiny_base()
+    with torch.no_grad():
+        base.model.lm_head.weight[3] = torch.nan
+    assert agrees(base)
+
+
+def random_base(family: str, dtype: torch.dtype, **quirks: object) -> Base:
     torch.manual_seed(0)
-    sizes = {name: value for name, value in GLM.items() if name != "head_dim"}
-    model = CohereForCausalLM(CohereConfig(**sizes, logit_scale=0.05, bos_token_id=2, eos_token_id=3))
-    base = Base(model, tiny_tokenizer(), Family("cohere", "Cohere"), "tiny", torch.device("cpu"), torch.float32)
-    assert not loss.agrees_with_model(*prepared(base))
-    assert loss.agrees_with_model(*prepared(glm_base()))
-    assert loss.agrees_with_model(*prepared(tiny_base(torch.bfloat16)))
+    config = AutoConfig.for_model(family, **GLM | {"bos_token_id": 2, "eos_token_id": 3} | quirks)
+    model = AutoModelForCausalLM.from_config(config).to(dtype)
+    return Base(model, tiny_tokenizer(), Family(family, family), "tiny", torch.device("cpu"), dtype)
+
+
+def agrees(base: Base) -> bool:
+    model, _ = prepared(base)
+    return loss.agrees_with_model(model, render_rows(base, rows(1), TrainingSettings())[0])

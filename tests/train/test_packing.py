@@ -89,7 +89,7 @@ def test_rows_that_begin_alike_teach_the_same_with_their_beginning_computed_once
     assert batch["input_ids"].numel() < 0.7 * batch["tokens"]
     within = (1e-5, 1e-4) if dtype == "fp32" else (0.05, 0.05)
     assert_same(taught(model, batch), taught(model, pack(some)), *within)
-    assert dtype == "bf16" or loss.agrees_with_model(model, batch)
+    assert loss.agrees_with_model(model, some[0])
 
 
 def test_no_beginning_is_shared_where_rows_would_differ_in_it(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from glmstudio.evaluation.evaluate import evaluate
 from glmstudio.inference.compare import answer_text, compare
 from glmstudio.inference.engine import end_ids
 from glmstudio.models.adapters.prefix import PrefixModel
-from glmstudio.models.chat_format import render_prompt
+from glmstudio.models.chat_format import Rendered, render_prompt
 from glmstudio.models.loading import Base, load_adapter, load_base
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings
@@ -84,7 +84,7 @@ def test_the_trainers_loss_and_gradients_are_the_originals(golden: Path) -> None
     expected = tensor(case["grads"]["transformer.prefix_encoder.embedding.weight"], golden)
     assert (gradient - expected).norm() < GRADIENT * expected.norm()
     assert all(weight.grad is None for weight in model.get_base_model().parameters())
-    assert agrees_with_model(model, batch)
+    assert agrees_with_model(model, Rendered(ids[0].tolist(), bears[0].tolist(), 0))
 
 
 @pytest.mark.parametrize("family", ["chatglm", "glm"])
