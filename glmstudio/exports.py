@@ -44,13 +44,9 @@ class Exports:
 
     def destination(self, kind: str, run_id: str, checkpoint: str) -> Path:
         """Where an export goes when nobody says otherwise: a name that is not there yet."""
-        name = f"{run_id}-{checkpoint}-{kind}"
-        suffix = ".gguf" if kind == "gguf" else ""
-        folder = self._checkpoints / FOLDER
-        number = 1
-        while (path := folder / f"{name}{f'-{number}' if number > 1 else ''}{suffix}").exists():
-            number += 1
-        return path
+        from glmstudio.models.exporting.destinations import free_name
+
+        return free_name(self._checkpoints / FOLDER, f"{run_id}-{checkpoint}-{kind}", _ending(kind))
 
     def start(
         self, kind: str, adapter: Path, base_source: str, destination: Path, scores: Path | None, language: str
@@ -96,6 +92,10 @@ class Exports:
 
     def _fail(self, error: StudioError) -> None:
         self._now = replace(self._now, state="failed", error=error)
+
+
+def _ending(kind: str) -> str:
+    return ".gguf" if kind == "gguf" else ""
 
 
 def _scores(path: Path | None) -> dict[str, Any] | None:

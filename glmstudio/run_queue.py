@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from glmstudio.errors import StudioError
+from glmstudio.processes import this_process
 from glmstudio.run_thread import RunThread
 from glmstudio.training import resume, runs
 from glmstudio.training.pause_wish import PauseWish
@@ -82,7 +83,7 @@ class RunQueue:
         self._held = bool(self._order)
         for entry in self._order:
             # They are this process's now, for whoever asks whether a run is alive.
-            self._folder(entry.run_id).update(process=runs.this_process())
+            self._folder(entry.run_id).update(process=this_process())
 
     def elsewhere(self) -> StudioError | None:
         """Why no run can start here: `queue-elsewhere` where another program has the queue."""

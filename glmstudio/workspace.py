@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from glmstudio.errors import StudioError
+from glmstudio.file_names import is_fit, shown
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -42,6 +45,9 @@ class Workspace:
         return self.checkpoints / "queue.lock"
 
     def run_folder(self, run_id: str) -> Path:
+        """Raises StudioError `run-missing` for an id that leads out of `checkpoints`."""
+        if not is_fit(run_id):
+            raise StudioError("run-missing", folder=shown(run_id))
         return self.checkpoints / run_id
 
     def ensure(self) -> "Workspace":

@@ -87,7 +87,8 @@ def _train(here: "Ranks", plan: Plan) -> None:
 
 def adopted(args: argparse.Namespace) -> Begun:
     """The run that waits in `--output-dir`, for the page that has begun it. Raises StudioError as `load_base` does."""
-    from glmstudio.training.runs import RunFolder, this_process
+    from glmstudio.processes import this_process
+    from glmstudio.training.runs import RunFolder
     from glmstudio.workspace import Workspace
 
     folder = RunFolder(args.output_dir)

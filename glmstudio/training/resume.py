@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmstudio.errors import StudioError
+from glmstudio.processes import this_process
 from glmstudio.settings import TrainingSettings
 from glmstudio.training.check import optimizer_steps
 from glmstudio.training.disk_space import full_disk_told
 from glmstudio.training.metrics import cut_back, read_from
-from glmstudio.training.runs import LIVE, BaseFacts, Run, RunFolder, is_alive, this_process, versions
+from glmstudio.training.runs import LIVE, BaseFacts, Run, RunFolder, is_alive, versions
 
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from glmstudio.data import snapshot
 from glmstudio.errors import StudioError
+from glmstudio.processes import is_there, this_process
 from glmstudio.settings import TRACKERS, LoraSettings, TrainingSettings
 from glmstudio.training.disk_space import full_disk_told, keep_room
 from glmstudio.training.metrics import read_from
@@ -143,7 +142,8 @@ class RunFolder:
         """Writes `run.json` of a queued run; with `overwrite` the run that was there is removed first. `total` are the
         steps that it will make, 0 where nobody asks before it trains.
 
-        Raises StudioError `run-exists`, and `run-active` for one that a living process trains.
+        Raises StudioError `run-exists`, `run-active` for one that a living process trains, and `run-folder-taken` where
+        something that the run would write over is there without a run.
         """
         if self._run_path.exists():
             if is_alive(self.read()):
@@ -151,6 +151,8 @@ class RunFolder:
             if not overwrite:
                 raise StudioError("run-exists", folder=str(self.path))
             self._clear()
+        elif taken := self._foreign():
+            raise StudioError("run-folder-taken", folder=str(self.path), name=taken)
         numbered = _NUMBERED_RUN.fullmatch(self.path.name)
         run = Run(
             id=self.path.name,
@@ -267,6 +269,11 @@ class RunFolder:
         new.write_text(json.dumps(dataclasses.asdict(run), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         os.replace(new, self._run_path)
 
+    def _foreign(self) -> str:
+        """The name of a folder that a run would take for its own and that is none of its, or an empty string."""
+        taken = (*self.path.glob("checkpoint-*"), self.path / "best", self.path / "last", self.aside)
+        return next((path.name for path in taken if path.exists()), "")
+
     def _clear(self) -> None:
         trackers = (self.path / name for name in TRACKERS)
         for folder in (*self.path.glob("checkpoint-*"), self.path / "best", self.path / "last", self.aside, *trackers):
@@ -304,14 +311,7 @@ def mark_interrupted(checkpoints: Path, waiting: Collection[str] = ()) -> list[R
 
 def is_alive(run: Run) -> bool:
     """Whether the run is under way in a process that is still there."""
-    if run.status not in LIVE:
-        return False
-    try:
-        started = psutil.Process(int(run.process["pid"])).create_time()
-    except (KeyError, psutil.Error):
-        return False
-    # The number of a dead process is given to a new one sooner or later; its start is another then.
-    return abs(started - run.process["started"]) < 1.0
+    return run.status in LIVE and is_there(run.process)
 
 
 def write_about(folder: Path, run: Run, step: int) -> None:
@@ -328,10 +328,6 @@ def write_about(folder: Path, run: Run, step: int) -> None:
     }
     text = json.dumps(about, ensure_ascii=False, indent=2) + "\n"
     (folder / ABOUT_ADAPTER).write_text(text, encoding="utf-8")
-
-
-def this_process() -> dict[str, float]:
-    return {"pid": os.getpid(), "started": psutil.Process().create_time()}
 
 
 def _filled(kind: type, values: dict[str, Any]) -> Any:

@@ -23,6 +23,7 @@ from glmstudio.training.runs import (
     mark_interrupted,
     new_run_id,
 )
+from glmstudio.workspace import Workspace
 
 BASE = SimpleNamespace(
     source="embedded",
@@ -44,6 +45,22 @@ def create(folder: Path, **options):
 def adapter(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text("{}")
+
+
+@pytest.mark.parametrize("name", ["best", "last", "checkpoint-7", ".writing"])
+def test_what_was_there_before_a_run_is_not_written_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / "run" / name).mkdir(parents=True)
+    for overwrite in (False, True):
+        with pytest.raises(StudioError) as caught:
+            create(tmp_path / "run", overwrite=overwrite)
+        assert (caught.value.code, caught.value.params["name"]) == ("run-folder-taken", name)
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize("run_id", ["../x", "/etc", "..", "", "a/b"])
+def test_a_run_is_a_folder_of_the_workspace(tmp_path: Path, run_id: str) -> None:
+    with pytest.raises(StudioError, match="run-missing"):
+        Workspace(tmp_path).run_folder(run_id)
 
 
 @pytest.mark.parametrize(("ids", "told"), [((31, 7), [31, 7]), ((None, None), [1, 2])])

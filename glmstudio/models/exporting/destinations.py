@@ -1,15 +1,25 @@
-"""Folders that appear whole or not at all: written under another name, moved into place at the end. Knows no model."""
+"""Folders that appear whole or not at all: written under another name, moved into place at the end. Knows no model.
 
+What is written aside carries a mark with the process that writes it: nothing else is ever removed.
+"""
+
+import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from glmstudio.errors import StudioError
 from glmstudio.models.checkpoint_files import first_line
+from glmstudio.processes import is_there, this_process
+
+MARK = ".glmstudio-writing"
+_ENDING = ".writing"
 
 
 @contextmanager
@@ -21,18 +31,49 @@ def aside(destination: Path) -> Iterator[Path]:
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise StudioError("export-not-empty", folder=str(destination))
-    folder = destination.parent / f".{destination.name}.writing"
-    shutil.rmtree(folder, ignore_errors=True)
     try:
-        folder.mkdir(parents=True)
-        yield folder
-        if destination.exists():
-            destination.rmdir()
-        os.replace(folder, destination)
+        with workplace(destination) as folder:
+            yield folder
+            if destination.exists():
+                destination.rmdir()
+            os.replace(folder, destination)
+            (destination / MARK).unlink()
     except (OSError, SafetensorError) as error:
         raise StudioError("file-not-written", name=str(destination), reason=first_line(error)) from error
+
+
+@contextmanager
+def workplace(destination: Path) -> Iterator[Path]:
+    """Gives a new folder beside `destination`, which is removed at the end, with what writers of the same destination
+    that were killed have left."""
+    _clear(destination)
+    folder = destination.parent / f".{destination.name}.{uuid.uuid4().hex[:8]}{_ENDING}"
+    folder.mkdir(parents=True)
+    try:
+        (folder / MARK).write_text(json.dumps(this_process()), encoding="utf-8")
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear(destination: Path) -> None:
+    """Removes folders beside `destination` that a process marked which is no longer there."""
+    for mark in destination.parent.glob(f".*{_ENDING}/{MARK}"):
+        if not mark.parent.name.startswith(f".{destination.name}."):
+            continue
+        try:
+            writer = json.loads(mark.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(writer, dict) and not is_there(writer):
+            shutil.rmtree(mark.parent, ignore_errors=True)
+
+
+def free_name(folder: Path, name: str, ending: str = "") -> Path:
+    """`<name><ending>` in the folder, or where something is there already, the first of `<name>-2<ending>` … that is
+    free."""
+    names = (f"{name}{f'-{number}' if number > 1 else ''}{ending}" for number in count(1))
+    return next(path for path in map(folder.joinpath, names) if not path.exists())
 
 
 def require_room(destination: Path, needed: int) -> None:

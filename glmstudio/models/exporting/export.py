@@ -3,7 +3,6 @@
 Knows which of them needs which; does none of the work.
 """
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_about import RECORD, record_of
 from glmstudio.models.checkpoint_files import read_json
 from glmstudio.models.exporting import gguf
-from glmstudio.models.exporting.destinations import size_of
+from glmstudio.models.exporting.destinations import free_name, size_of, workplace
 from glmstudio.models.exporting.export_adapter import export_adapter
 from glmstudio.models.exporting.export_merged import Progress, Prompts, export_merged
 from glmstudio.models.exporting.export_result import ExportResult
@@ -40,7 +39,8 @@ def export(
     on_progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> ExportResult:
-    """Writes `destination`: a folder for "adapter" and "merged", a .gguf file for "gguf" with its Modelfile beside it.
+    """Writes `destination`: a folder for "adapter" and "merged", a .gguf file for "gguf" with its Modelfile beside it
+    (`Modelfile-2` where another one is there).
 
     "adapter" and "merged" need `adapter`; "merged" needs `base_source`. "gguf" converts the model `base_source`, and
     with an `adapter` merges it first into a folder that is removed at the end. Raises StudioError as `export_adapter`,
@@ -68,13 +68,10 @@ def export(
     config = read_json(source / "config.json")
     gguf.refuse_unsupported(config, family_of(config, str(source)))
     gguf.find_converter()
-    merged = destination.with_name(f".{destination.stem}.merged")
-    shutil.rmtree(merged, ignore_errors=True)
-    try:
+    with workplace(destination) as folder:
+        merged = folder / destination.stem
         check = export_merged(base_source, adapter, merged, **wish).check
         made = to_gguf(merged, destination, outtype, on_progress=on_progress, should_stop=should_stop)
-    finally:
-        shutil.rmtree(merged, ignore_errors=True)
     return ExportResult(made.path, made.bytes, check)
 
 
@@ -97,5 +94,5 @@ def to_gguf(
     family, tokenizer = family_of(config, str(folder)), load_tokenizer(folder)
     lengths = record["max_source_length"] + record["max_target_length"]
     text = modelfile(path, tokenizer, family, style or record["prompt_style"], lengths)
-    (path.parent / MODELFILE).write_text(text, encoding="utf-8")
+    free_name(path.parent, MODELFILE).write_text(text, encoding="utf-8")
     return ExportResult(path, size_of(path))

@@ -6,7 +6,6 @@ One copy of the base is in memory at a time. Knows no page and no training loop.
 import gc
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from glmstudio.models.chat_format import render_prompt
 from glmstudio.models.checkpoint_files import read_json, weight_files
 from glmstudio.models.devices import DTYPES
 from glmstudio.models.exporting import model_card
-from glmstudio.models.exporting.destinations import aside, require_room, size_of
+from glmstudio.models.exporting.destinations import MARK, aside, free_name, require_room, size_of
 from glmstudio.models.exporting.export_adapter import write_record
 from glmstudio.models.exporting.export_result import ExportResult
 from glmstudio.models.exporting.merge_check import PROMPTS, MergeCheck, compared, logits_of, tolerance
@@ -30,6 +29,7 @@ from glmstudio.models.exporting.merged_files import named_tensors, stored_dtype,
 from glmstudio.models.exporting.merging import merge_lora
 from glmstudio.models.exporting.shards import write_shards
 from glmstudio.models.families import CHATGLM, Family, family_of
+from glmstudio.models.inspection.library import UNCHECKED
 from glmstudio.models.loading import Base, folder_of, load_base
 from glmstudio.settings import EXPORT_FORMS
 
@@ -98,7 +98,8 @@ def export_merged(
     (instruction, input) pairs, by default dev rows of the adapter's run, rendered in the adapter's own style.
     `on_progress(done, total, stage)` counts layers in "merge", bytes in "write"; "load" and "check" are 0 or 1 of 1.
 
-    Raises StudioError `merge-check-failed`: the files are then in `<destination>.unchecked`; `merge-quantized`,
+    Raises StudioError `merge-check-failed`: the files are then in `<destination>.unchecked` or, where
+    that is there already, `<destination>-2.unchecked`; `merge-quantized`,
     `merge-ptuning`, `merge-form`, `export-not-empty`, `export-disk-small`, `export-stopped` (nothing is left of it),
     and those of loading.
     """
@@ -199,9 +200,9 @@ def _checked(folder: Path, wish: _Wish, expected: _Expected) -> MergeCheck:
 
 def _failed(folder: Path, destination: Path, check: MergeCheck) -> StudioError:
     """Keeps the files under a name that nobody takes for the whole model."""
-    kept = destination.with_name(f"{destination.name}.unchecked")
-    shutil.rmtree(kept, ignore_errors=True)
+    kept = free_name(destination.parent, destination.name, UNCHECKED)
     os.replace(folder, kept)
+    (kept / MARK).unlink()
     numbers = {name: f"{getattr(check, name):.2e}" for name in ("relative", "tolerance", "max_abs")}
     return StudioError("merge-check-failed", folder=str(kept), dtype=check.dtype, **numbers)
 

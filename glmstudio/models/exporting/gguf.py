@@ -19,6 +19,7 @@ from typing import IO, Any
 from glmstudio.errors import StudioError
 from glmstudio.models.checkpoint_files import read_json
 from glmstudio.models.exporting import gguf_vocabulary
+from glmstudio.models.exporting.destinations import workplace
 from glmstudio.models.families import CHATGLM, CHATGLM2, CHATGLM3, FAMILY_KEY, Family, family_of
 from glmstudio.models.vocabularies.tokenization_glm import OPENING, ROLES
 from glmstudio.settings import GGUF_TYPES
@@ -56,20 +57,16 @@ def convert(
     config = read_json(folder / "config.json")
     refuse_unsupported(config, family_of(config, str(folder)))
     command = find_converter()
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = destination.with_name(f".{destination.name}.writing")
-    try:
-        with _staged(folder, config) as stage:
-            arguments = [*command, str(stage), "--outfile", str(unfinished), "--outtype", outtype]
-            arguments += ["--model-name", folder.resolve().name]
-            whole = _run(arguments, stage, on_progress or (lambda *_: None), should_stop or (lambda: False))
+    with workplace(destination) as beside, _staged(folder, config) as stage:
+        unfinished = beside / destination.name
+        arguments = [*command, str(stage), "--outfile", str(unfinished), "--outtype", outtype]
+        arguments += ["--model-name", folder.resolve().name]
+        whole = _run(arguments, stage, on_progress or (lambda *_: None), should_stop or (lambda: False))
         if not whole:
             raise StudioError("export-stopped", folder=str(destination))
         if not unfinished.is_file():
             raise StudioError("gguf-failed", reason=f"no file {destination.name} was written")
         os.replace(unfinished, destination)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return destination
 
 
