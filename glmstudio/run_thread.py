@@ -74,7 +74,7 @@ class RunThread:
         try:
             work(self._stop.is_set)
         except StudioError as error:
-            self._on_failure(error)
+            self._on_failure(error.bare())
         except Exception as error:
             traceback.print_exc()
             self._on_failure(self._bug(f"{type(error).__name__}: {error}"))

@@ -3,11 +3,12 @@
 import dataclasses
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
 from glmstudio.base_slot import Use
+from glmstudio.errors import StudioError
 from glmstudio.models.resident import Resident
 from glmstudio.probing import Probing
 from glmstudio.settings import LoraSettings, TrainingSettings
@@ -67,6 +68,30 @@ def test_the_newest_wish_counts_and_a_new_base_begins_anew(probes):
     leave.release(2)
     assert probing.ask(Resident(tiny_base()), LoraSettings(r=8), SETTINGS) is None
     settle(probing)
+
+
+def test_a_probe_ends_with_its_base_and_keeps_none_of_it(probes):
+    made, leave = probes
+    going = threading.Event()
+    resident = Resident(tiny_base())
+    probing = Probing(lambda: nullcontext(Use(resident, going.is_set, None)), lambda: False)
+    probing.ask(resident, LORA, SETTINGS)
+    going.set()
+    leave.release()
+    settle(probing)
+    assert (made, probing.count, probing.active) == ([], 0, False)
+
+
+def test_without_a_base_the_wish_is_given_up(probes):
+    @contextmanager
+    def nothing():
+        raise StudioError("base-loading", source="x")
+        yield
+
+    probing = Probing(nothing, lambda: False)
+    assert probing.ask(Resident(tiny_base()), LORA, SETTINGS) is None
+    settle(probing)
+    assert not probing.active
 
 
 def test_nothing_is_measured_while_a_run_trains(probes):

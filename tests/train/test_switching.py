@@ -1,0 +1,177 @@
+"""Another base in the place of the one that worked: nothing of that one is left, and nobody who uses it is torn off."""
+
+import threading
+import weakref
+from pathlib import Path
+
+import pytest
+
+from glmstudio.base_slot import BaseWish
+from glmstudio.data.store import Query
+from glmstudio.errors import StudioError
+from glmstudio.evaluation import evaluate as evaluation
+from glmstudio.models import loading
+from glmstudio.models.adapters.adapter_ref import AdapterRef
+from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings
+from glmstudio.studio import Studio
+from glmstudio.workspace import Workspace
+from tests.tiny_families import native_folder
+from tests.train.test_resume_commands import wait_for_training
+from tests.ui.small_workspace import DATASET, prepare
+
+SETTINGS = TrainingSettings(num_train_epochs=1, per_device_train_batch_size=16, max_source_length=60)
+ASK = GenerationSettings(max_new_tokens=12)
+REF = AdapterRef("run-0001", "best")
+
+
+@pytest.fixture
+def studio(tmp_path: Path):
+    _, base = prepare(tmp_path)
+    native_folder("llama", tmp_path / "other")
+    studio = Studio(Workspace(tmp_path), base=BaseWish(base, "cpu", "fp32"))
+    studio.start()
+    studio.resident(wait=True)
+    yield studio
+    studio.close()
+
+
+def planned(studio: Studio) -> None:
+    studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS)
+    studio._probing._thread.join(60)
+    _, estimate = studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS)
+    assert estimate is not None
+
+
+def trained(studio: Studio) -> None:
+    studio.start_run(DATASET, LoraSettings(r=4), SETTINGS)
+    wait_for_training()
+    assert studio.run(REF.run_id).status == "finished"
+
+
+def evaluated(studio: Studio) -> None:
+    studio.start_evaluation(DATASET, REF.name, ASK)
+    wait_for_training()
+
+
+def exported(studio: Studio) -> None:
+    studio.start_export("merged", REF, None, "en")
+    wait_for_training()
+    assert studio.exports.now().state == "done"
+
+
+def other(studio: Studio) -> str:
+    return str(studio.workspace.root / "other")
+
+
+def test_after_a_switch_nothing_of_the_former_base_is_left(studio, monkeypatch):
+    planned(studio)
+    trained(studio)
+    for ref in (None, REF):
+        *_, last = studio.compare("Name it.", "Oslo is red.", ref, ASK)
+    assert last.rows[1].tokens == 12
+    evaluated(studio)
+    assert studio.scoreboards.now().state == "done"
+    studio.preview("Name it.", "Oslo is red.", "red", SETTINGS)
+    studio.count_tokens("Oslo")
+    exported(studio)
+
+    def failing(*_: object) -> None:
+        raise StudioError("answer-not-finite", adapter="x")
+
+    monkeypatch.setattr(evaluation, "score", failing)
+    evaluated(studio)
+    assert studio.scoreboards.now().error.code == "answer-not-finite"
+    model = studio.resident().base.model
+    former = [weakref.ref(part) for part in (*model.modules(), *model.parameters(), *model.buffers())]
+    former.append(weakref.ref(studio.resident()))
+    assert len(former) > 30
+    del model
+    left: list[str] = []
+    load = loading.load_base
+
+    def loaded(*values: object, **wish: object) -> object:
+        left.extend(type(part()).__name__ for part in former if part() is not None)
+        return load(*values, **wish)
+
+    monkeypatch.setattr(loading, "load_base", loaded)
+    studio.shelf.use(other(studio), "none")
+    assert studio.resident(wait=True).base.family.name == "llama"
+    assert left == []
+
+
+def test_an_answer_ends_with_its_base_and_says_so(studio):
+    answers = studio.compare("Name it.", "Oslo is red.", None, GenerationSettings(max_new_tokens=40))
+    first = next(answers)
+    model = weakref.ref(studio.resident().base.model)
+    studio.shelf.use(other(studio), "none")
+    # The new base waits: two are never there.
+    assert studio.base_status().state == "loading"
+    assert model() is not None
+    *said, last = [next(answers)]
+    with pytest.raises(StudioError, match="answer-base-gone"):
+        said += answers
+    assert first.rows[0].finish_reason == ""
+    assert last.rows[0].finish_reason == "cancelled"
+    assert studio.resident(wait=True).base.family.name == "llama"
+
+
+def test_what_must_not_be_torn_off_refuses_the_switch_by_name(studio, monkeypatch):
+    trained(studio)
+    begun, leave = threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> dict:
+        begun.set()
+        assert leave.wait(20)
+        return {"rows": []}
+
+    monkeypatch.setattr(evaluation, "evaluate", slow)
+    studio.start_evaluation(DATASET, REF.name, ASK)
+    assert begun.wait(20)
+    with pytest.raises(StudioError) as told:
+        studio.shelf.use(other(studio), "none")
+    assert (told.value.code, told.value.params) == ("base-evaluates", {"adapter": REF.name})
+    leave.set()
+    wait_for_training()
+    studio.shelf.use(other(studio), "none")
+    assert studio.resident(wait=True).base.family.name == "llama"
+
+
+def test_of_use_and_start_in_one_moment_one_is_refused(studio, monkeypatch):
+    """The start stands between its check and its run, and then the other way round."""
+    check = studio.plan_run
+    refused: list[str] = []
+
+    def meanwhile(*values: object) -> object:
+        with pytest.raises(StudioError) as told:
+            studio.shelf.use(other(studio), "none")
+        refused.append(told.value.code)
+        return check(*values)
+
+    monkeypatch.setattr(studio, "plan_run", meanwhile)
+    trained(studio)
+    assert refused == ["run-starting"]
+    monkeypatch.setattr(studio, "plan_run", check)
+    with studio._base.use():
+        studio.shelf.use(other(studio), "none")
+        with pytest.raises(StudioError, match="base-loading"):
+            studio.start_run(DATASET, LoraSettings(r=4), SETTINGS)
+    assert [run.id for run in studio.runs()] == [REF.run_id]
+    studio.resident(wait=True)
+
+
+def test_a_start_that_waits_for_its_thread_is_not_overtaken(studio, monkeypatch):
+    """The run is active before its thread has taken the base."""
+    refused: list[str] = []
+    take = studio._base.use
+
+    def late(**wish: object) -> object:
+        if wish.get("wait"):
+            with pytest.raises(StudioError) as told:
+                studio.shelf.use(other(studio), "none")
+            refused.append(told.value.code)
+        return take(**wish)
+
+    monkeypatch.setattr(studio._base, "use", late)
+    trained(studio)
+    assert refused == ["run-active"]
+    assert studio.page(Query(dataset=DATASET)).total > 0
