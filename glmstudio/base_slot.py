@@ -46,7 +46,7 @@ class Download:
 class BaseStatus:
     """`state` is downloading (then with its `download`), loading, ready or failed. `memory_bytes` is what the process
     holds, `weight_bytes` what the base's weights take of it, `parameters` a count, `quantization` "none", "8bit" or
-    "4bit"."""
+    "4bit"; `fingerprint` tells the weights by content."""
 
     state: str
     source: str
@@ -59,6 +59,7 @@ class BaseStatus:
     weight_bytes: int = 0
     download: Download | None = None
     error: StudioError | None = None
+    fingerprint: str = ""
 
     @property
     def demonstration(self) -> bool:
@@ -227,7 +228,7 @@ class BaseSlot:
         base = resident.base
         return BaseStatus(
             "ready",
-            now.wish.source,
+            base.source,
             base.family.name,
             str(base.device),
             str(base.dtype).removeprefix("torch."),
@@ -235,6 +236,7 @@ class BaseSlot:
             resident.parameters,
             base.quantization,
             resident.weight_bytes,
+            fingerprint=base.fingerprint,
         )
 
     def resident(self, *, wait: bool = False) -> "Resident":

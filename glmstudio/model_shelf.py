@@ -59,10 +59,12 @@ class ModelShelf:
         `run-starting`, `base-evaluates`): it stays then.
         """
         with importing:
+            from glmstudio.models.base_names import absolute
             from glmstudio.models.hubs.hub import kept
-            from glmstudio.models.loading import local_folder
+            from glmstudio.models.sources import local_folder
 
         self._slot.refuse_switch(self._refuse_switch)
+        source = absolute(source)
         if local_folder(source) or kept(source):
             if problems := self.examine(source).problems:
                 raise problems[0]

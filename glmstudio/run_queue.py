@@ -224,7 +224,7 @@ class RunQueue:
 
         with self._trained_on(entry.run_id) as resident:
             run = folder.read()
-            resume.refuse_other_base(run, resident.base)
+            resume.refuse_other_base(run, runs.BaseFacts.of(resident.base))
             if run.settings.num_processes > 1:
                 train_launched(folder, self._workspace.root, should_stop=should_stop, on_progress=tell)
                 return

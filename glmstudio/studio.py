@@ -250,6 +250,10 @@ class Studio:
 
             return self.run(self.queue.add(prepare, now=not queue))
 
+    def begins_anew(self, run_id: str) -> quality.Finding | None:
+        """Why `resume_run` would begin at the first step again; None where it would not."""
+        return resume.begins_anew(runs.RunFolder(self.workspace.run_folder(run_id)))
+
     def start_queue(self) -> None:
         """Lets the runs go on that wait since a restart. Raises StudioError `base-loading` as `resident` does."""
         self.resident()
@@ -298,7 +302,7 @@ class Studio:
         return as_yaml(self._asked(dataset), lora, settings)
 
     def _asked(self, dataset: str) -> dict[str, str]:
-        wish = dataclasses.asdict(self._base.wish)
+        wish = dataclasses.asdict(self._base.wish) | {"source": self.base_status().source}
         return {"base": wish.pop("source"), **wish, "root": str(self.workspace.root.absolute()), "dataset": dataset}
 
     # Compare and evaluate
@@ -366,4 +370,7 @@ class Studio:
         scores = self.scoreboards.path(ref.run_id, ref.checkpoint, boards[0].dataset) if boards else None
         where = destination or self.exports.destination(kind, ref.run_id, ref.checkpoint)
         folder = self.workspace.run_folder(ref.run_id) / ref.checkpoint
-        self.exports.start(kind, folder, self.run(ref.run_id).base.source, where, scores, language)
+        base, here = self.run(ref.run_id).base, self.base_status()
+        # The folder that it was trained on may have moved since.
+        known_here = bool(base.fingerprint) and base.fingerprint == here.fingerprint
+        self.exports.start(kind, folder, here.source if known_here else base.source, where, scores, language)

@@ -47,7 +47,8 @@ def synthetic_rows(count: int, vocabulary: int) -> list[Example]:
 def file_rows(path: Path, count: int, vocabulary: int) -> list[Example]:
     """The first `count` rows of a data file as number words: each id of the embedded base's tokenizer, folded into
     `vocabulary`. Lengths and repetitions are those of the file. Raises StudioError `bench-rows` where it has fewer."""
-    from glmstudio.models.loading import embedded_folder, load_tokenizer
+    from glmstudio.models.loading import load_tokenizer
+    from glmstudio.models.sources import embedded_folder
 
     tokenizer = load_tokenizer(embedded_folder())
 

@@ -34,6 +34,7 @@ def _adapter_flags(parser: argparse.ArgumentParser) -> None:
 @contextmanager
 def _asked(args: argparse.Namespace) -> "Iterator[tuple[Resident, list[str], AdapterPrompt, AdapterRef | None]]":
     """(resident base, names of the rows to ask, how to ask them, which content of the adapter it is)."""
+    from glmstudio.models.adapters.adapter_base import base_doubt
     from glmstudio.models.adapters.adapter_ref import AdapterRef
     from glmstudio.models.adapters.adapter_version import AdapterPrompt
     from glmstudio.models.loading import load_base
@@ -48,6 +49,8 @@ def _asked(args: argparse.Namespace) -> "Iterator[tuple[Resident, list[str], Ada
         yield resident, [BASE_NAME], _prompt(args, AdapterPrompt()), None
         return
     with resident.holding(args.adapter) as version:
+        if doubt := base_doubt(args.adapter, base.source, base.fingerprint):
+            terminal.print_finding(doubt)
         path = args.adapter.resolve()
         ref = AdapterRef(path.parent.name, path.name, version.digest, version.step)
         yield resident, [BASE_NAME, version.digest], _prompt(args, version.prompt), ref

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from glmstudio.commands.rows import read_rows
 from glmstudio.errors import StudioError
 from glmstudio.settings import DTYPES, EXPORT_FORMS, GGUF_TYPES, PROMPT_STYLES
+from glmstudio.terminal import print_finding
 from glmstudio.ui.language import LANGUAGES, t
 
 if TYPE_CHECKING:
@@ -147,4 +148,6 @@ def print_check(check: "MergeCheck") -> None:
 
 
 def print_result(result: "ExportResult") -> None:
+    if result.doubt is not None:
+        print_finding(result.doubt)
     print(t("export.written", "en", path=result.path, size=f"{result.bytes / 1e6:,.1f}"))

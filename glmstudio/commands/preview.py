@@ -32,8 +32,9 @@ def preview_command(args: argparse.Namespace) -> int:
     raise."""
     from glmstudio.models.checkpoint_files import read_json
     from glmstudio.models.families import family_of
-    from glmstudio.models.loading import folder_of, load_tokenizer
+    from glmstudio.models.loading import load_tokenizer
     from glmstudio.models.prompts.preview import preview_row
+    from glmstudio.models.sources import folder_of
 
     row = _row(args.train_path, args.row)
     folder = folder_of(args.base)

@@ -11,8 +11,8 @@ from glmstudio.data import snapshot
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
 from glmstudio.settings import flag_name
-from glmstudio.training.resume import last_sitting, reopen
-from glmstudio.training.runs import Run, RunFolder
+from glmstudio.training.resume import begins_anew, last_sitting, refuse_other_base, reopen
+from glmstudio.training.runs import BaseFacts, Run, RunFolder
 from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def reopened(
 ) -> Begun:
     """The run in `--output-dir`, ready to go on. `rows` are (train, dev) where files or a dataset were named.
 
-    Raises StudioError `resume-contradicts`, `launch-processes` and those of `reopen`, `load_base` and `snapshot`.
+    Raises StudioError `resume-contradicts`, `launch-processes`, `run-base-missing` and those of `reopen`,
+    `load_base` and `snapshot`.
     """
     folder = RunFolder(args.output_dir)
     run = last_sitting(folder)
@@ -33,15 +34,39 @@ def reopened(
     if run.settings.num_processes != here.count:
         raise StudioError("launch-processes", wanted=run.settings.num_processes, here=here.count)
     frozen = folder.rows(Workspace(args.root).snapshots)
-    base = base_of(run.base, args.device, terminal.DownloadPrinter())
+    base = base_of(_where_now(run, args.base), args.device, terminal.DownloadPrinter())
+    anew = begins_anew(folder)
     reopen(folder, base)
+    if anew is not None:
+        terminal.print_finding(anew)
     return Begun(base, folder, frozen, go_on=True)
+
+
+def _where_now(run: Run, source: str | None) -> BaseFacts:
+    """The run's base where it lies now, `source` where that is given. A look at the files tells whether it is the same.
+
+    Raises StudioError `run-base-missing` and as `refuse_other_base` does.
+    """
+    from glmstudio.models.fingerprint import fingerprint
+    from glmstudio.models.sources import local_folder
+
+    try:
+        folder = local_folder(where := source or run.base.source)
+    except StudioError as error:
+        if source:
+            raise
+        raise StudioError("run-base-missing", run=run.id, source=run.base.source) from error
+    facts = dataclasses.replace(run.base, source=where)
+    if folder is not None:
+        refuse_other_base(run, dataclasses.replace(facts, fingerprint=fingerprint(folder)))
+    return facts
 
 
 def contradictions(
     args: argparse.Namespace, run: Run, rows: tuple[Sequence[Example], Sequence[Example]] | None
 ) -> list[str]:
-    """The flags whose values are not those of the run. The device may be another one."""
+    """The flags whose values are not those of the run. The device may be another one, and the base may lie
+    elsewhere."""
     from glmstudio.models.devices import DTYPES
 
     found = [
@@ -50,8 +75,6 @@ def contradictions(
         for item in dataclasses.fields(settings)
         if getattr(args, item.name, value := getattr(settings, item.name)) != value
     ]
-    if args.base not in (None, run.base.source):
-        found.append("--base")
     if args.dtype not in (None, "auto") and str(DTYPES[args.dtype]) != f"torch.{run.base.dtype}":
         found.append("--dtype")
     if args.quantization not in (None, run.base.quantization):

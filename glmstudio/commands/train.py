@@ -110,6 +110,8 @@ def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
         source, device=asked["device"], dtype=asked["dtype"], quantization=asked["quantization"],
         on_download=terminal.DownloadPrinter(),
     )  # fmt: skip
+    # From another working folder, too.
+    asked["base"] = base.source
     findings, needed = check(base, train_rows, dev_rows, lora, settings), None
     # Nobody has measured what a part of a base needs; who cuts it is short of memory.
     if not here.sharded and all(finding.severity != "error" for finding in findings):

@@ -20,8 +20,9 @@ from glmstudio.models.devices import chosen_dtype
 from glmstudio.models.exporting.destinations import aside, require_room
 from glmstudio.models.exporting.shards import SHARD_BYTES
 from glmstudio.models.families import Family, family_of, is_original
-from glmstudio.models.loading import TOKENIZER_FILES, folder_of, load_tokenizer, read_config
+from glmstudio.models.loading import TOKENIZER_FILES, load_tokenizer, read_config
 from glmstudio.models.quantisation.quantised import quantisation_of
+from glmstudio.models.sources import folder_of
 from glmstudio.models.vocabularies.vocabulary_fit import refuse_larger_vocabulary
 
 OnProgress = Callable[[int, int], None]

@@ -1,4 +1,4 @@
-"""From a name to a base that can run: folder or hub id, family, weights, tokenizer, adapters.
+"""From a source to a base that can run: family, weights, tokenizer, adapters.
 
 Knows no prompt, no training and no generation. Whatever is wrong with the files is a StudioError that names them.
 """
@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapters import load_adapter
+from glmstudio.models.base_names import absolute
 from glmstudio.models.chatglm import registration  # noqa: F401 - makes ChatGLM-6B known to the Auto classes
 from glmstudio.models.chatglm.tokenization_chatglm import VOCAB_FILES_NAMES, ChatGLMTokenizer
 from glmstudio.models.chatglm.weights import load_chatglm
@@ -29,16 +30,16 @@ from glmstudio.models.checkpoint_files import (
 from glmstudio.models.conversion import load_original
 from glmstudio.models.devices import chosen_device, chosen_dtype
 from glmstudio.models.families import CHATGLM, CHATGLM2, CHATGLM3, GLM_4, Family, family_of, is_original
+from glmstudio.models.fingerprint import fingerprint
 from glmstudio.models.hubs import hub
 from glmstudio.models.quantisation.quantised import quantisation_of
 from glmstudio.models.quantisation.quantising import Shrink, leave, shrink_to
+from glmstudio.models.sources import folder_of
 from glmstudio.models.vocabularies.tokenization_glm import VOCABULARY, read_sentencepiece, read_tiktoken
 from glmstudio.models.vocabularies.vocabulary_fit import refuse_larger_vocabulary
-from glmstudio.workspace import repository_root
 
-__all__ = ["Base", "embedded_folder", "load_adapter", "load_base", "load_tokenizer"]
+__all__ = ["Base", "load_adapter", "load_base", "load_tokenizer"]
 
-EMBEDDED = "embedded"
 CHATGLM_VOCABULARY = VOCAB_FILES_NAMES["vocab_file"]
 LAYER_NUMBER = re.compile(r"\d+")
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", CHATGLM_VOCABULARY)
@@ -47,7 +48,8 @@ TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model",
 @dataclass(frozen=True)
 class Base:
     """A loaded base in evaluation mode. `tokenizer` is None where the folder has no tokenizer files. `quantization` is
-    "none", "8bit" or "4bit", whether the files have it or loading did it."""
+    "none", "8bit" or "4bit", whether the files have it or loading did it. `source` is "embedded", an absolute path or a
+    hub id; `fingerprint` tells the weights of its files by content, "" where they were made here."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase | None
@@ -56,11 +58,7 @@ class Base:
     device: torch.device
     dtype: torch.dtype
     quantization: str = "none"
-
-
-def embedded_folder() -> Path:
-    """The folder of the small base that ships with the program."""
-    return repository_root() / "data" / "embedded"
+    fingerprint: str = ""
 
 
 def load_base(
@@ -83,9 +81,10 @@ def load_base(
     """
     where = chosen_device(device)
     kind = chosen_dtype(dtype, where)
-    folder = folder_of(str(source), on_download, should_stop)
+    source = absolute(str(source))
+    folder = folder_of(source, on_download, should_stop)
     config = read_config(folder)
-    family = family_of(config, str(source))
+    family = family_of(config, source)
     tokenizer = load_tokenizer(folder) if any((folder / name).is_file() for name in TOKENIZER_FILES) else None
     rows = config.get("padded_vocab_size", config.get("vocab_size"))
     if tokenizer is not None and rows:
@@ -96,10 +95,10 @@ def load_base(
     place = torch.device("cpu") if in_main_memory else where
     shrink = shrink_to("none" if stored == quantization else quantization, place, kind)
     model = _load_model(folder, config, family, place, kind, shrink)
-    model.config.name_or_path = model.name_or_path = str(source)
+    model.config.name_or_path = model.name_or_path = source
     model.generation_config = _generation_config(model)
     quantization = quantization if stored == "none" else stored
-    return Base(model.eval(), tokenizer, family, str(source), where, kind, quantization)
+    return Base(model.eval(), tokenizer, family, source, where, kind, quantization, fingerprint(folder))
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
@@ -126,23 +125,6 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # Every tokenizer class reads its files in its own way and fails in its own way.
         raise StudioError("tokenizer-unreadable", folder=str(folder), reason=first_line(error)) from error
-
-
-def folder_of(
-    source: str, on_download: hub.OnProgress | None = None, should_stop: hub.ShouldStop | None = None
-) -> Path:
-    """The folder of the model `source`, downloaded where it is a hub's. Raises `base-missing`, and a hub's errors."""
-    return local_folder(source) or hub.fetch(source, on_progress=on_download, should_stop=should_stop)
-
-
-def local_folder(source: str) -> Path | None:
-    """The folder that `source` names, None for a hub id. Raises StudioError `base-missing` for what is neither."""
-    folder = embedded_folder() if source == EMBEDDED else Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    if source != EMBEDDED and not folder.exists() and hub.is_hub_id(source):
-        return None
-    raise StudioError("base-missing", source=str(folder))
 
 
 def _load_model(

@@ -15,8 +15,8 @@ from peft import LoraConfig, PeftConfig, PeftModel, PeftModelForCausalLM
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from glmstudio.errors import StudioError
+from glmstudio.models.adapters.adapter_base import refuse_other_base
 from glmstudio.models.adapters.adapter_files import AdapterForm
-from glmstudio.models.adapters.adapter_fit import refuse_other_family
 from glmstudio.models.adapters.adapter_shelf import AdapterShelf
 from glmstudio.models.adapters.adapter_version import LOOKS, AdapterVersion, adapter_version
 from glmstudio.models.adapters.adapters import fill, lora_for, take_off, unfit
@@ -303,7 +303,7 @@ class Resident:
     def _attach_finished(self, name: str, form: AdapterForm) -> None:
         if form.kind == "ptuning":
             with unfit(form, self.base), torch.no_grad():
-                refuse_other_family(form, self.base)
+                refuse_other_base(form, self.base)
                 self._prefixes[name] = read_prefix(self.base, form.path)(1, self.base.dtype)[:, :, 0].contiguous()
             return
         lora = lora_for(self.base, form)

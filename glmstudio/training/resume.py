@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
+from glmstudio.models.base_names import same_source
 from glmstudio.processes import this_process
 from glmstudio.settings import TrainingSettings
 from glmstudio.training.check import optimizer_steps
@@ -45,24 +47,26 @@ class Standing:
 def reopen(folder: RunFolder, base: "Base") -> Run:
     """Makes a run that was stopped, failed or broke off a queued one again, cut back to its newest whole checkpoint.
 
-    Raises StudioError `resume-nothing`, `resume-finished`, `run-active`, `disk-full-start`, and `resume-base` where
-    `base` is another one than the run began on or has other numbers.
+    Raises StudioError `resume-nothing`, `resume-finished`, `run-active`, `disk-full-start`, and those of
+    `refuse_other_base`.
     """
     run = last_sitting(folder)
-    refuse_other_base(run, base)
+    refuse_other_base(run, BaseFacts.of(base))
     with full_disk_told(folder.path, "disk-full-start"):
         if run.status in LIVE:
             run = folder.mark_interrupted()
         folder.discard_half_written()
-        return _cut_back(folder, run)
+        return _cut_back(folder, run, base)
 
 
-def _cut_back(folder: RunFolder, run: Run) -> Run:
+def _cut_back(folder: RunFolder, run: Run, base: "Base") -> Run:
     step = _newest_whole(folder)
     cut_back(folder.metrics_path, step)
     folder.log_path.unlink(missing_ok=True)
     return folder.update(
         status="queued",
+        # Where it is now: the next one who goes on need not say it again.
+        base=dataclasses.replace(run.base, source=base.source, fingerprint=base.fingerprint),
         step=step,
         earlier_seconds=run.seconds,
         paused_seconds=0.0,
@@ -74,13 +78,19 @@ def _cut_back(folder: RunFolder, run: Run) -> Run:
     )
 
 
-def refuse_other_base(run: Run, base: "Base") -> None:
-    """Raises StudioError `resume-base` where `base` is another one than the run's or has other numbers."""
-    facts = BaseFacts.of(base)
-    if dataclasses.replace(facts, device="") != dataclasses.replace(run.base, device=""):
+def refuse_other_base(run: Run, facts: BaseFacts) -> None:
+    """Raises StudioError `resume-base` where `facts` are of another base than the run's or of other numbers, and
+    `resume-base-changed` where other weights lie where the run's were. The same weights may lie elsewhere by now."""
+    began = run.base
+    same_place = same_source(began.source, facts.source)
+    known = bool(began.fingerprint and facts.fingerprint)
+    same_weights = began.fingerprint == facts.fingerprint if known else same_place
+    if same_place and not same_weights:
+        raise StudioError("resume-base-changed", run=run.id, source=facts.source)
+    if not same_weights or (began.family, began.numbers) != (facts.family, facts.numbers):
         raise StudioError(
-            "resume-base", run=run.id, wanted=run.base.source, wanted_numbers=run.base.numbers,
-            source=facts.source, numbers=facts.numbers,
+            "resume-base", run=run.id, wanted=began.source, wanted_numbers=began.numbers, source=facts.source,
+            numbers=facts.numbers,
         )  # fmt: skip
 
 
@@ -97,6 +107,22 @@ def last_sitting(folder: RunFolder) -> Run:
     if run.status == "finished":
         raise StudioError("resume-finished", run=run.id, steps=run.step)
     return run
+
+
+def begins_anew(folder: RunFolder) -> Finding | None:
+    """The warning `resume-anew` or `resume-anew-incomplete` where a run that has trained has no whole checkpoint to go
+    on from. To be asked before `reopen`, which cuts the run back."""
+    records, _ = read_from(folder.metrics_path)
+    # A run that was killed has recorded more steps than it has told.
+    step = max(folder.read().step, records[-1].step if records else 0)
+    if not step or _newest_whole(folder):
+        return None
+    facts: dict[str, object] = {"run": folder.path.name, "step": step, "folder": str(folder.path)}
+    for newest in folder.numbered():
+        checkpoint = folder.path / f"checkpoint-{newest}"
+        facts |= {"checkpoint": checkpoint.name, "file": sorted(_missing(checkpoint, _state_files(folder)))[0]}
+        return Finding("resume-anew-incomplete", "warning", params=facts)
+    return Finding("resume-anew", "warning", params=facts)
 
 
 def standing(folder: RunFolder) -> Standing:
@@ -124,13 +150,16 @@ def evaluation_due(step: int, rows: int, settings: TrainingSettings) -> bool:
 
 def _newest_whole(folder: RunFolder) -> int:
     """The step of the newest checkpoint that holds everything, 0 without one."""
+    wanted = _state_files(folder)
+    return next((step for step in folder.numbered() if not _missing(folder.path / f"checkpoint-{step}", wanted)), 0)
+
+
+def _state_files(folder: RunFolder) -> Set[str]:
     count = folder.read().settings.num_processes
-    names = {"rng_state.pth"} if count == 1 else {f"rng_state_{index}.pth" for index in range(count)}
-    wanted = STATE_FILES | names
-    return next((step for step in folder.numbered() if _is_whole(folder.path / f"checkpoint-{step}", wanted)), 0)
+    return STATE_FILES | ({"rng_state.pth"} if count == 1 else {f"rng_state_{index}.pth" for index in range(count)})
 
 
-def _is_whole(checkpoint: Path, wanted: Set[str]) -> bool:
-    """A power cut leaves files that were moved into place but are empty."""
+def _missing(checkpoint: Path, wanted: Set[str]) -> Set[str]:
+    """The files that are not there or empty: a power cut leaves files that were moved into place but hold nothing."""
     sizes = {file.name: file.stat().st_size for file in checkpoint.iterdir()}
-    return sizes.keys() >= wanted and all(sizes.values())
+    return {name for name in wanted | sizes.keys() if not sizes.get(name)}

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from glmstudio.data import snapshot
 from glmstudio.errors import StudioError
+from glmstudio.models.base_names import public_name
 from glmstudio.processes import is_there, this_process
 from glmstudio.settings import TRACKERS, LoraSettings, TrainingSettings
 from glmstudio.training.disk_space import full_disk_told, keep_room
@@ -40,18 +41,19 @@ _OLD = "-old"
 
 @dataclass(frozen=True)
 class BaseFacts:
-    """Which base a run trains on, as it was loaded."""
+    """Which base a run trains on, as it was loaded; `fingerprint` tells its weights by content, "" in older runs."""
 
     source: str
     family: str
     dtype: str
     device: str
     quantization: str = "none"
+    fingerprint: str = ""
 
     @classmethod
     def of(cls, base: "Base") -> "BaseFacts":
         dtype = str(base.dtype).removeprefix("torch.")
-        return cls(base.source, base.family.name, dtype, str(base.device), base.quantization)
+        return cls(base.source, base.family.name, dtype, str(base.device), base.quantization, base.fingerprint)
 
     @property
     def numbers(self) -> str:
@@ -319,6 +321,8 @@ def write_about(folder: Path, run: Run, step: int) -> None:
     about = {
         "prompt_style": run.settings.prompt_style,
         "base": run.base.source,
+        "base_name": public_name(run.base.source),
+        "base_fingerprint": run.base.fingerprint,
         "family": run.base.family,
         "max_source_length": run.settings.max_source_length,
         "max_target_length": run.settings.max_target_length,

@@ -1,11 +1,11 @@
 """A dropdown of every checkpoint there is, those of the resident base first. The newest of these is chosen until a
 person picks another (`of_any_base`: of all). Knows no tab."""
 
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from glmstudio.models.base_names import same_base
 from glmstudio.ui.choice import Choice
 from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.page import QUIET
@@ -39,7 +39,8 @@ class AdapterChoice:
         """Every checkpoint there is; sent only when the list has changed."""
         lang = language_of(request)
         runs = {run.id: run for run in self._studio.runs()}
-        resident = PurePath(self._studio.base_status().source).name
+        status = self._studio.base_status()
+        resident = status.source, status.fingerprint
         fitting, others = [], []
         for ref in self._studio.adapters():
             run = runs.get(ref.run_id)
@@ -47,8 +48,7 @@ class AdapterChoice:
             if run is None:
                 continue
             words = adapter_label(run, ref, lang)
-            # A folder may have been moved, and a hub id may be a folder now: the name is what stays.
-            if PurePath(run.base.source).name == resident:
+            if same_base((run.base.source, run.base.fingerprint), resident):
                 fitting.append((words, ref.name))
             else:
                 others.append((t("compare.other-base", lang, run=words, base=run.base.source), ref.name))

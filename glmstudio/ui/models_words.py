@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from glmstudio.ui.header import clock, gigabytes
-from glmstudio.ui.language import error_text, t
+from glmstudio.ui.language import error_text, finding_text, t
 
 if TYPE_CHECKING:
     from glmstudio.base_slot import BaseStatus, Download
@@ -144,7 +144,9 @@ def export_html(now: "ExportState", lang: str) -> str:
         return ""
     written = t("export.written", lang, path=now.result.path, size=f"{now.result.bytes / 1e6:,.1f}")
     check = check_html(now.result.check, lang) if now.result.check is not None else ""
-    return f'<p class="ok">✓ {escape(written)}</p>{check}'
+    doubt = now.result.doubt
+    warned = f'<p class="glm-warn">⚠ {escape(finding_text(doubt, lang))}</p>' if doubt is not None else ""
+    return f'<p class="ok">✓ {escape(written)}</p>{check}{warned}'
 
 
 def check_html(check: "MergeCheck", lang: str) -> str:

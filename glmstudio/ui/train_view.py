@@ -8,7 +8,7 @@ import gradio as gr
 from glmstudio.ui import live_figure
 from glmstudio.ui.charts import figure
 from glmstudio.ui.curves import Curves
-from glmstudio.ui.language import label, language_of, t
+from glmstudio.ui.language import finding_text, label, language_of, t
 from glmstudio.ui.live_figure import drawn, hint
 from glmstudio.ui.page import QUEUED, QUIET, slot
 from glmstudio.ui.train_status import in_order, run_name, runs_html, status_html
@@ -129,7 +129,11 @@ class View:
         """Goes on with the run that is shown, in the queue where another one trains."""
         waiting = self._studio.queue.waiting()
         newest = next(run.id for run in in_order(self._studio.runs(), waiting) if run.id not in waiting)
+        anew = self._studio.begins_anew(chosen or newest)
         self._studio.resume_run(chosen or newest, queue=bool(self._studio.queue.active_id))
+        if anew is not None:
+            lang = language_of(request)
+            gr.Warning(finding_text(anew, lang), title=t("train.resume", lang))
         return gr.update(visible=False)
 
     def on_go(self, request: gr.Request) -> Any:

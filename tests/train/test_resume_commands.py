@@ -13,6 +13,7 @@ from glmstudio.data import formats
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.studio import Studio
+from glmstudio.training.resume import begins_anew
 from glmstudio.training.runs import RunFolder, mark_interrupted
 from glmstudio.workspace import Workspace
 from tests.tiny_base import rows, tiny_model, tiny_tokenizer
@@ -78,7 +79,7 @@ def test_flags_that_contradict_the_run_are_named(folder: Path, broken: Path, cap
     before = (broken / "run.json").read_bytes()
     command = ["train", "--resume", "--output-dir", str(broken)]
     changed = [
-        "--lora-rank", "8", "--num-train-epochs", "9", "--base", "embedded", "--dtype", "bf16",
+        "--lora-rank", "8", "--num-train-epochs", "9", "--dtype", "bf16",
         "--quantization", "4bit", "--train-path", str(folder / "dev.jsonl"), "--overwrite-output-dir",
     ]  # fmt: skip
     assert cli.main([*command, *changed]) == 2
@@ -140,3 +141,34 @@ def wait_for_training() -> None:
     for thread in threading.enumerate():
         if thread.name.startswith("work "):
             thread.join(60)
+
+
+def test_the_base_may_lie_elsewhere_by_now(folder: Path, broken: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    moved = shutil.copytree(folder / "base", tmp_path / "moved")
+    record = json.loads((broken / "run.json").read_text())
+    assert record["base"]["source"] == str(folder / "base")
+    record["base"]["source"] = str(tmp_path / "gone")
+    (broken / "run.json").write_text(json.dumps(record))
+    command = ["train", "--resume", "--output-dir", str(broken)]
+    assert cli.main(command) == 2
+    assert str(tmp_path / "gone") in (told := capsys.readouterr().err)
+    assert "--base" in told
+    assert cli.main([*command, "--base", "embedded"]) == 2
+    assert str(tmp_path / "gone") in (told := capsys.readouterr().err)
+    assert "embedded" in told
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*command, "--base", "moved/"]) == 0
+    assert_same(broken, folder / "straight")
+    assert json.loads((broken / "run.json").read_text())["base"]["source"] == str(moved)
+
+
+def test_a_run_whose_checkpoints_are_gone_says_that_it_begins_anew(folder: Path, broken: Path, capsys) -> None:
+    (broken / "checkpoint-4" / "optimizer.pt").unlink()
+    assert begins_anew(RunFolder(broken)).params["file"] == "optimizer.pt"
+    for checkpoint in broken.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    assert cli.main(["train", "--resume", "--output-dir", str(broken)]) == 0
+    told = capsys.readouterr().err
+    assert "reached step 6" in told
+    assert "begins anew at step 1" in told
+    assert_same(broken, folder / "straight")

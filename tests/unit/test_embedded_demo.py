@@ -6,7 +6,7 @@ import pytest
 
 from glmstudio.data.example import split_context
 from glmstudio.embedded.demo import demo_rows
-from glmstudio.models.loading import embedded_folder
+from glmstudio.models.sources import embedded_folder
 
 FOLDER = embedded_folder().parent / "demo"
 KEYS = {"predicate", "object_type", "subject_type", "object", "subject"}

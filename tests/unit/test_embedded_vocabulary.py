@@ -3,7 +3,8 @@
 import pytest
 
 from glmstudio.embedded.vocabulary import TextCodec, build_model, pieces
-from glmstudio.models.loading import embedded_folder, load_tokenizer
+from glmstudio.models.loading import load_tokenizer
+from glmstudio.models.sources import embedded_folder
 
 TEXTS = (
     "《夜航》：作者是“林远”，定价￥３８．００元（含税）……",

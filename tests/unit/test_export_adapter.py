@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from glmstudio.errors import StudioError
-from glmstudio.models.adapters.adapter_about import about_adapter, dev_prompts, public_name
+from glmstudio.models.adapters.adapter_about import about_adapter, dev_prompts
 from glmstudio.models.adapters.adapters import load_adapter
+from glmstudio.models.base_names import public_name
 from glmstudio.models.chat_format import render_prompt
 from glmstudio.models.exporting.export import export
 from glmstudio.models.exporting.model_card import EXAMPLE

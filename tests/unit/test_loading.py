@@ -12,7 +12,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from glmstudio.embedded.vocabulary import build_model
 from glmstudio.errors import StudioError
-from glmstudio.models import devices, loading, processor
+from glmstudio.models import devices, processor, sources
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
 from glmstudio.models.chatglm.tokenization_chatglm import ChatGLMTokenizer
 from glmstudio.models.families import CHATGLM as CHATGLM_FAMILY
@@ -182,12 +182,12 @@ def test_special_tokens_without_a_row_count_only_where_they_are_used(llama):
 
 
 def test_the_embedded_base_is_a_folder_of_the_program(monkeypatch, tmp_path, folder):
-    assert loading.embedded_folder().parts[-2:] == ("data", "embedded")
-    monkeypatch.setattr(loading, "embedded_folder", lambda: folder)
+    assert sources.embedded_folder().parts[-2:] == ("data", "embedded")
+    monkeypatch.setattr(sources, "embedded_folder", lambda: folder)
     base = load_base("embedded", device="cpu", dtype="fp32")
     assert base.source == "embedded"
     assert base.model.name_or_path == "embedded"
-    monkeypatch.setattr(loading, "embedded_folder", lambda: tmp_path / "gone")
+    monkeypatch.setattr(sources, "embedded_folder", lambda: tmp_path / "gone")
     assert refusal("embedded").params == {"source": str(tmp_path / "gone")}
 
 

@@ -22,7 +22,9 @@ from glmstudio.workspace import Workspace
 
 def base(source: str) -> SimpleNamespace:
     family = SimpleNamespace(name="chatglm")
-    return SimpleNamespace(source=source, family=family, dtype="torch.float32", device="cpu", quantization="none")
+    return SimpleNamespace(
+        source=source, family=family, dtype="torch.float32", device="cpu", quantization="none", fingerprint=""
+    )
 
 
 class Desk:

@@ -31,6 +31,7 @@ BASE = SimpleNamespace(
     dtype="torch.float32",
     device="cpu",
     quantization="none",
+    fingerprint="ab-cd",
 )
 LORA = LoraSettings(r=4, target_modules=("dense", "query_key_value"))
 SETTINGS = TrainingSettings(max_source_length=123)

@@ -4,16 +4,15 @@ Reads small JSON files; knows no weights and no words.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from glmstudio.data import snapshot
 from glmstudio.models.adapters.adapter_files import adapter_form
+from glmstudio.models.base_names import HUB_NAME, public_name
 from glmstudio.settings import PROMPT_STYLES, TrainingSettings
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 RECORD = "glmstudio.json"
 # From a checkpoint's run.json, which lies in the folder above.
 RUN_KEYS = ("lora", "settings", "versions", "dataset", "best_step", "best_eval_loss")
@@ -60,25 +59,12 @@ def record_of(path: Path) -> dict[str, Any]:
     )
 
 
-def public_name(source: str | None) -> str:
-    """What `source` is called on other machines: the hub id that it is or was downloaded as, else its last folder.
-
-    Knows the folders in which the Hugging Face and the ModelScope client keep their downloads, and the name in an
-    original config.json.
-    """
-    if not source:
-        return "unknown"
-    path = Path(source).expanduser()
-    for part in path.parts:
-        if part.startswith("models--") and part.count("--") >= 2:
-            return part.removeprefix("models--").replace("--", "/", 1)
-    if not path.exists() and not path.is_absolute():
-        return source.partition(":")[2] or source
-    parents = [parent.name for parent in path.parents]
-    if "modelscope" in parents and len(parents) > 1:
-        return f"{parents[0]}/{path.name}"
-    named = str(_object(path / "config.json").get("_name_or_path", ""))
-    return named if HUB_ID.fullmatch(named) else path.resolve().name
+def base_name(about: Mapping[str, Any], source: str | None) -> str:
+    """What a card calls the base: as the record of a run says, also where `source`, from which it was loaded now, is
+    called otherwise. Adapters from elsewhere often name a folder of another machine, which only a hub id outlives."""
+    recorded = about.get("base_name") or public_name(about.get("base"))
+    keep = bool(about.get("base")) and (about["recorded"] or HUB_NAME.fullmatch(recorded))
+    return recorded if keep or not source else public_name(source)
 
 
 def _object(path: Path) -> dict[str, Any]:

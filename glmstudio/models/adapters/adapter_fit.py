@@ -13,7 +13,8 @@ from peft.utils.other import get_pattern_key
 from transformers import GlmConfig
 
 from glmstudio.errors import StudioError
-from glmstudio.models.adapters.adapter_files import AdapterForm, Lora
+from glmstudio.models.adapters.adapter_base import both_bases, refuse_other_base
+from glmstudio.models.adapters.adapter_files import Lora
 from glmstudio.models.conversion import GlmNames
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 PREFIX = "base_model.model."
 _KEY = re.compile(r"base_model\.model\.(.+?)\.(lora_.+)")
-# ChatGLM2 and ChatGLM3 have equal shapes: only the name tells their adapters apart.
-_CHATGLM = re.compile(r"chatglm([23]?)-?6b", re.IGNORECASE)
 # Ways to begin that rewrite the base's own weights; their adapters are right on those only.
 _REWRITES_BASE = re.compile(r"pissa|olora|corda|loftq|lora_ga", re.IGNORECASE)
 
@@ -32,10 +31,10 @@ def fit(lora: Lora, base: "Base") -> Lora:
 
     Adapters of ChatGLM2, ChatGLM3 and GLM-4 in their original form get the layers of GlmForCausalLM: A of
     `query_key_value` goes to q, k and v, B is cut into the three. Raises StudioError `adapter-changes-base`,
-    `adapter-other-family`, `adapter-other-base`, `adapter-other-layers`, and ValueError for files at odds.
+    `adapter-other-base`, `adapter-other-layers`, those of `refuse_other_base`, and ValueError for files at odds.
     """
     _refuse_rewriting(lora)
-    refuse_other_family(lora.form, base)
+    refuse_other_base(lora.form, base)
     if isinstance(base.model.config, GlmConfig):
         lora = _with_native_names(lora, base)
     _refuse_other_shapes(lora, base)
@@ -59,17 +58,6 @@ def _refuse_rewriting(lora: Lora) -> None:
     for name, value in rewriting.items():
         if value:
             raise StudioError("adapter-changes-base", folder=str(lora.form.path), setting=f"{name}: {value}")
-
-
-def refuse_other_family(form: AdapterForm, base: "Base") -> None:
-    """Raise StudioError `adapter-other-family` where the form's config names another generation of ChatGLM-6B."""
-    found = _CHATGLM.search((form.trained_on or "").replace("\\", "/").rstrip("/").rpartition("/")[2])
-    if found and base.family.name.startswith("chatglm") and base.family.name != f"chatglm{found[1]}":
-        raise StudioError("adapter-other-family", **_bases(form, base), family=base.family.title)
-
-
-def _bases(form: AdapterForm, base: "Base") -> dict[str, str]:
-    return {"folder": str(form.path), "trained_on": form.trained_on or "?", "source": base.source}
 
 
 def _with_native_names(lora: Lora, base: "Base") -> Lora:
@@ -123,7 +111,7 @@ def _refuse_other_shapes(lora: Lora, base: "Base") -> None:
             # Experts stand in one tensor today; PEFT itself fuses the adapters of single ones.
             continue
         if layer is None:
-            raise StudioError("adapter-other-layers", **_bases(lora.form, base), tensor=module)
+            raise StudioError("adapter-other-layers", **both_bases(lora.form, base.source), tensor=module)
         is_a = rest == "lora_A.weight"
         rank = value.shape[0 if is_a else 1]
         if not lora.config.rank_pattern and rank != lora.config.r:
@@ -135,7 +123,9 @@ def _refuse_other_shapes(lora: Lora, base: "Base") -> None:
 def _refuse_shape(lora: Lora, base: "Base", key: str, expected: list[int]) -> None:
     actual = list(lora.state[key].shape)
     if actual != expected:
-        raise StudioError("adapter-other-base", **_bases(lora.form, base), tensor=key, actual=actual, expected=expected)
+        raise StudioError(
+            "adapter-other-base", **both_bases(lora.form, base.source), tensor=key, actual=actual, expected=expected
+        )
 
 
 def _short(modules: set[str], base: "Base") -> set[str]:

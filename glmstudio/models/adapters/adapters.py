@@ -13,8 +13,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 
 from glmstudio.errors import StudioError
+from glmstudio.models.adapters.adapter_base import refuse_other_base
 from glmstudio.models.adapters.adapter_files import AdapterForm, Lora, adapter_form, read_lora
-from glmstudio.models.adapters.adapter_fit import fit, refuse_other_family
+from glmstudio.models.adapters.adapter_fit import fit
 from glmstudio.models.adapters.prefix_files import load_prefix
 from glmstudio.models.checkpoint_files import first_line
 
@@ -36,7 +37,7 @@ def load_adapter(base: "Base", path: str | Path, *, trainable: bool = False) -> 
     form = adapter_form(path)
     if form.kind == "ptuning":
         with unfit(form, base):
-            refuse_other_family(form, base)
+            refuse_other_base(form, base)
             prefixed = load_prefix(base, form.path)
         take_off(base.model)
         return prefixed

@@ -17,7 +17,8 @@ from glmstudio.models.exporting.export_merged import Progress, Prompts, export_m
 from glmstudio.models.exporting.export_result import ExportResult
 from glmstudio.models.exporting.ollama import modelfile
 from glmstudio.models.families import family_of
-from glmstudio.models.loading import folder_of, load_tokenizer
+from glmstudio.models.loading import load_tokenizer
+from glmstudio.models.sources import folder_of
 
 KINDS = ("adapter", "merged", "gguf")
 MODELFILE = "Modelfile"
@@ -70,9 +71,9 @@ def export(
     gguf.find_converter()
     with workplace(destination) as folder:
         merged = folder / destination.stem
-        check = export_merged(base_source, adapter, merged, **wish).check
+        done = export_merged(base_source, adapter, merged, **wish)
         made = to_gguf(merged, destination, outtype, on_progress=on_progress, should_stop=should_stop)
-    return ExportResult(made.path, made.bytes, check)
+    return ExportResult(made.path, made.bytes, done.check, done.doubt)
 
 
 def to_gguf(

@@ -13,15 +13,19 @@ from typing import Any
 from huggingface_hub import snapshot_download
 
 from glmstudio.errors import StudioError
-from glmstudio.models.adapters.adapter_about import RECORD, about_adapter, public_name
+from glmstudio.models.adapters.adapter_about import RECORD, about_adapter, base_name
+from glmstudio.models.adapters.adapter_base import base_doubt, refuse_other_weights
 from glmstudio.models.adapters.adapter_files import AdapterForm, adapter_form, read_lora
+from glmstudio.models.base_names import EMBEDDED, public_name
 from glmstudio.models.checkpoint_files import read_json
 from glmstudio.models.exporting import model_card
 from glmstudio.models.exporting.destinations import aside, size_of
 from glmstudio.models.exporting.export_result import ExportResult
 from glmstudio.models.exporting.shards import write_shards
 from glmstudio.models.families import FAMILIES, Family, family_of
-from glmstudio.models.loading import EMBEDDED, embedded_folder, load_tokenizer
+from glmstudio.models.fingerprint import fingerprint
+from glmstudio.models.loading import load_tokenizer
+from glmstudio.models.sources import embedded_folder
 
 
 def export_adapter(
@@ -45,30 +49,33 @@ def export_adapter(
     source = base_source or known.get("base")
     if not source:
         raise StudioError("export-base-unknown", folder=str(adapter))
+    form, weights = adapter_form(adapter), _fingerprint_here(source)
+    refuse_other_weights(form, source, weights)
+    doubt, name = base_doubt(adapter, source, weights), base_name(known, base_source)
     family, tokenizer = _family_and_tokenizer(source, known)
-    facts = model_card.CardFacts(destination.name, source, family, known, tokenizer, scores)
+    facts = model_card.CardFacts(destination.name, name, family, known, tokenizer, scores)
     with aside(destination) as folder:
-        _write_adapter(folder, adapter_form(adapter), source)
-        write_record(folder, known, source)
+        _write_adapter(folder, form, name)
+        write_record(folder, known, name)
         (folder / "README.md").write_text(model_card.card(facts, language), encoding="utf-8")
-    return ExportResult(destination, size_of(destination))
+    return ExportResult(destination, size_of(destination), doubt=doubt)
 
 
-def write_record(folder: Path, about: Mapping[str, Any], source: str) -> None:
+def write_record(folder: Path, about: Mapping[str, Any], base: str) -> None:
     """`glmstudio.json`, by which this program knows the prompt style again; no path of this machine is in it."""
     record = {key: value for key, value in about.items() if key not in ("kind", "recorded", "versions", "snapshot_id")}
-    text = json.dumps(record | {"base": public_name(source)}, ensure_ascii=False, indent=2) + "\n"
+    text = json.dumps(record | {"base": base}, ensure_ascii=False, indent=2) + "\n"
     (folder / RECORD).write_text(text, encoding="utf-8")
 
 
-def _write_adapter(folder: Path, form: AdapterForm, source: str) -> None:
+def _write_adapter(folder: Path, form: AdapterForm, base: str) -> None:
     if form.kind == "ptuning":
         for file in (form.config, *form.weights):
             shutil.copyfile(file, folder / file.name)
         return
     lora = read_lora(form)
     config = lora.config
-    config.base_model_name_or_path, config.inference_mode = public_name(source), True
+    config.base_model_name_or_path, config.inference_mode = base, True
     if config.target_modules is None:
         config.target_modules = sorted({name.partition(".lora_")[0].rpartition(".")[2] for name in lora.state})
     config.save_pretrained(folder)
@@ -86,6 +93,15 @@ def _family_and_tokenizer(source: str, about: Mapping[str, Any]) -> tuple[Family
         return family, load_tokenizer(folder)
     except StudioError:
         return family, None
+
+
+def _fingerprint_here(source: str) -> str:
+    """That of a base whose weights are on this machine, else ""."""
+    folder = _folder_here(source)
+    try:
+        return fingerprint(folder) if folder else ""
+    except StudioError:
+        return ""
 
 
 def _folder_here(source: str) -> Path | None:

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from glmstudio.errors import StudioError
-from glmstudio.models.adapters.adapter_about import about_adapter, dev_prompts
+from glmstudio.models.adapters.adapter_about import about_adapter, base_name, dev_prompts
+from glmstudio.models.adapters.adapter_base import base_doubt, refuse_other_weights
 from glmstudio.models.adapters.adapter_files import adapter_form
 from glmstudio.models.adapters.adapters import load_adapter
 from glmstudio.models.chat_format import render_prompt
@@ -29,8 +30,10 @@ from glmstudio.models.exporting.merged_files import named_tensors, stored_dtype,
 from glmstudio.models.exporting.merging import merge_lora
 from glmstudio.models.exporting.shards import write_shards
 from glmstudio.models.families import CHATGLM, Family, family_of
+from glmstudio.models.fingerprint import fingerprint
 from glmstudio.models.inspection.library import UNCHECKED
-from glmstudio.models.loading import Base, folder_of, load_base
+from glmstudio.models.loading import Base, load_base
+from glmstudio.models.sources import folder_of
 from glmstudio.settings import EXPORT_FORMS
 
 CHECK_FILE = "merge_check.json"
@@ -106,7 +109,9 @@ def export_merged(
     adapter, destination = Path(adapter), Path(destination)
     source = folder_of(str(base_source))
     _refuse(source, adapter, form)
-    about = about_adapter(adapter)
+    about, weights = about_adapter(adapter), fingerprint(source)
+    refuse_other_weights(adapter_form(adapter), str(base_source), weights)
+    doubt = base_doubt(adapter, str(base_source), weights)
     with aside(destination) as folder:
         loaded = stored_dtype(source)
         wish = _Wish(
@@ -116,14 +121,13 @@ def export_merged(
         expected = _write_merged(folder, wish, about)
         gc.collect()
         check = _checked(folder, wish, expected)
-        facts = model_card.CardFacts(
-            destination.name, wish.base_source, expected.family, about, expected.tokenizer, scores, check
-        )
+        name = base_name(about, wish.base_source)
+        facts = model_card.CardFacts(destination.name, name, expected.family, about, expected.tokenizer, scores, check)
         (folder / "README.md").write_text(model_card.card(facts, language), encoding="utf-8")
-        write_record(folder, about, wish.base_source)
+        write_record(folder, about, name)
         if not check.passed:
             raise _failed(folder, destination, check)
-    return ExportResult(destination, size_of(destination), check)
+    return ExportResult(destination, size_of(destination), check, doubt)
 
 
 def _refuse(source: Path, adapter: Path, form: str) -> None:

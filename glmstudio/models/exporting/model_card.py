@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from glmstudio.models.adapters.adapter_about import public_name
 from glmstudio.models.chat_format import render_prompt
 from glmstudio.models.exporting.card_words import WORDS
 from glmstudio.models.exporting.merge_check import MergeCheck
@@ -23,8 +22,9 @@ PLACE = "path/of/this/folder"
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card is made from. `about` is that of `about_adapter`; `tokenizer` None leaves the prompt out; `scores` is
-    the JSON of an evaluation; `check` is there for merged weights only, which tells the two kinds of card apart."""
+    """What a card is made from. `base` is a name that others know; `about` is that of `about_adapter`; `tokenizer` None
+    leaves the prompt out; `scores` is the JSON of an evaluation; `check` is there for merged weights only, which tells
+    the two kinds of card apart."""
 
     name: str
     base: str
@@ -40,7 +40,7 @@ def card(facts: CardFacts, language: str = "en") -> str:
     words = WORDS[language]
     kind = words["kind-ptuning" if facts.about.get("kind") == "ptuning" else "kind-lora"].strip(" ")
     form = "merged" if facts.check else "adapter"
-    fill = {"name": facts.name, "base": public_name(facts.base), "family": facts.family.title, "kind": kind}
+    fill = {"name": facts.name, "base": facts.base, "family": facts.family.title, "kind": kind}
     parts = [
         _front_matter(facts, fill["base"]),
         "# " + words[f"title-{form}"].format(**fill),
@@ -69,7 +69,7 @@ def _training(facts: CardFacts) -> list[str]:
     about = facts.about
     lora, settings = about.get("lora", {}), about.get("settings", {})
     rows = {
-        "base": f"`{public_name(facts.base)}`",
+        "base": f"`{facts.base}`",
         "family": facts.family.title,
         "prompt_style": about["prompt_style"],
         "max_source_length": about["max_source_length"],

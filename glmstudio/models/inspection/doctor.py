@@ -18,8 +18,9 @@ from glmstudio.models.hubs import hub
 from glmstudio.models.inspection.anatomy import NO_PARAMETER, Anatomy, anatomy
 from glmstudio.models.inspection.memory_needs import FITS, Needs, fitting, memory_needs
 from glmstudio.models.inspection.tensor_check import tensor_problems
-from glmstudio.models.loading import TOKENIZER_FILES, load_tokenizer, local_folder
+from glmstudio.models.loading import TOKENIZER_FILES, load_tokenizer
 from glmstudio.models.prompts.dialogue import dialogue_of, stop_ids
+from glmstudio.models.sources import local_folder
 from glmstudio.models.vocabularies.vocabulary_fit import refuse_larger_vocabulary, tokens_in_use
 from glmstudio.settings import QUANTIZATIONS
 

@@ -13,13 +13,14 @@ from typing import Any
 from huggingface_hub import constants
 
 from glmstudio.errors import StudioError
+from glmstudio.models.base_names import EMBEDDED, absolute
 from glmstudio.models.checkpoint_files import SINGLE_FILES
 from glmstudio.models.devices import chosen_device, chosen_dtype, free_memory
 from glmstudio.models.hubs import hub_modelscope
 from glmstudio.models.hubs.hub_huggingface import kept_folder
 from glmstudio.models.inspection.anatomy import Anatomy, anatomy, is_prefix
 from glmstudio.models.inspection.memory_needs import Needs, fitting, memory_needs
-from glmstudio.models.loading import EMBEDDED, embedded_folder
+from glmstudio.models.sources import embedded_folder
 from glmstudio.settings import QUANTIZATIONS
 from glmstudio.workspace import Workspace
 
@@ -105,11 +106,11 @@ def _candidates(workspace: Workspace) -> Iterator[tuple[str, Path]]:
             yield f"modelscope:{name}", folder
     for folder in sorted((*workspace.checkpoints.glob("*"), *workspace.checkpoints.glob("*/*"))):
         if _is_model(folder) and not folder.name.startswith(".") and not folder.name.endswith(UNCHECKED):
-            yield str(folder), folder
+            yield absolute(str(folder)), folder
     for source in remembered(workspace.root):
         folder = Path(source).expanduser()
         if folder.is_dir():
-            yield source, folder
+            yield absolute(source), folder
 
 
 def _is_model(folder: Path) -> bool:
