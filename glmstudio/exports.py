@@ -1,6 +1,7 @@
 """Exports from the page: one at a time on a background thread. Knows no page and no words."""
 
 import json
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +19,11 @@ FOLDER = "exports"
 
 @dataclass(frozen=True)
 class ExportState:
-    """The export under way, or the last one. `state` is idle, running, done or failed; `stage` is export's own."""
+    """The export under way, or the last one. `state` is idle, running, done or failed; `job` is what a stop names;
+    `stage` is export's own."""
 
     state: str = "idle"
+    job: str = ""
     kind: str = ""
     destination: Path = Path()
     stage: str = ""
@@ -65,14 +68,14 @@ class Exports:
         }
 
         def prepare() -> tuple[str, Callable[..., None]]:
-            self._now = ExportState("running", kind, destination)
-            return destination.name, lambda should_stop: self._work(wish, should_stop)
+            self._now = ExportState("running", uuid.uuid4().hex, kind, destination)
+            return self._now.job, lambda should_stop: self._work(wish, should_stop)
 
         self._thread.start(prepare)
 
-    def stop(self) -> None:
-        """Asks the export to stop; nothing of it is left then."""
-        self._thread.stop()
+    def stop(self, job: str) -> None:
+        """Asks that export to stop, where it is under way; nothing of it is left then."""
+        self._thread.stop(job)
 
     def close(self, seconds: float) -> None:
         self._thread.close(seconds)

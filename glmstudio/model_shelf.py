@@ -1,5 +1,6 @@
 """The bases that could be used and the one that is: listing, looking, downloading, switching. Knows no words."""
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fetching:
-    """The download under way, or the last one. `state` is idle, running, done or failed."""
+    """The download under way, or the last one. `state` is idle, running, done or failed; `job` is what a stop names."""
 
     state: str = "idle"
+    job: str = ""
     source: str = ""
     download: Download | None = None
     error: StudioError | None = None
@@ -72,17 +74,17 @@ class ModelShelf:
             return
 
         def prepare() -> tuple[str, Callable[..., None]]:
-            self._fetching = Fetching("running", source)
-            return source, lambda should_stop: self._fetch(source, quantization, should_stop)
+            self._fetching = Fetching("running", uuid.uuid4().hex, source)
+            return self._fetching.job, lambda should_stop: self._fetch(source, quantization, should_stop)
 
         self._thread.start(prepare)
 
     def fetching(self) -> Fetching:
         return self._fetching
 
-    def stop(self) -> None:
-        """Ends a download; what came is kept for the next try."""
-        self._thread.stop()
+    def stop(self, job: str) -> None:
+        """Ends that download, where it is under way; what came is kept for the next try."""
+        self._thread.stop(job)
 
     def close(self, seconds: float) -> None:
         self._thread.close(seconds)

@@ -93,7 +93,7 @@ class RunQueue:
         """Starts no more runs and asks the active one to stop; waits for its checkpoint, at most that long."""
         with self._lock:
             self._held = True
-            self._stop()
+            self._stop(self.active_id)
         self._thread.close(seconds)
         self._owner.release()
 
@@ -159,7 +159,7 @@ class RunQueue:
         """Asks the run to stop and keep a checkpoint; returns at once. Raises StudioError `run-not-active`."""
         with self._lock:
             self._refuse_other(run_id)
-            self._stop()
+            self._stop(run_id)
 
     @property
     def stopping(self) -> bool:
@@ -205,8 +205,8 @@ class RunQueue:
             self._pause = pause = PauseWish()
             self._thread.start(lambda: (entry.run_id, lambda should_stop: self._train(entry, should_stop, pause)))
 
-    def _stop(self) -> None:
-        self._thread.stop()
+    def _stop(self, run_id: str) -> None:
+        self._thread.stop(run_id)
         self._pause.take_back()
 
     def _refuse_other(self, run_id: str) -> None:

@@ -42,15 +42,16 @@ class RunThread:
         return self._active
 
     def start(self, prepare: Callable[[], tuple[str, Work]]) -> str:
-        """`prepare` gives (id, work) and is called only when nothing is under way, under the lock, so that two clicks
-        or two tabs start one. Raises StudioError `busy`."""
+        """`prepare` gives (id, work), an id that no work had before, and is called only when nothing is under way,
+        under the lock, so that two clicks or two tabs start one. Raises StudioError `busy`."""
         with self._lock:
             if self._active:
                 raise StudioError(self._busy, run=self._active)
             work_id, work = prepare()
-            self._stop.clear()
+            # Each work has its own: the wish to stop one never reaches the next.
+            self._stop = stop = threading.Event()
             self._active = work_id
-            self._thread = threading.Thread(target=self._run, args=(work,), name=f"work {work_id}", daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(work, stop), name=f"work {work_id}", daemon=True)
             self._thread.start()
             return work_id
 
@@ -59,9 +60,11 @@ class RunThread:
         """Whether the work under way was asked to stop."""
         return self._stop.is_set()
 
-    def stop(self) -> None:
-        """Asks the work under way to stop, if there is any; returns at once."""
-        self._stop.set()
+    def stop(self, work_id: str) -> None:
+        """Asks that work to stop, where it is under way; returns at once."""
+        with self._lock:
+            if work_id == self._active:
+                self._stop.set()
 
     def close(self, seconds: float) -> None:
         """Asks the work under way to stop and waits for its end, at most that long."""
@@ -70,9 +73,9 @@ class RunThread:
             self._stop.set()
             thread.join(seconds)
 
-    def _run(self, work: Work) -> None:
+    def _run(self, work: Work, stop: threading.Event) -> None:
         try:
-            work(self._stop.is_set)
+            work(stop.is_set)
         except StudioError as error:
             self._on_failure(error.bare())
         except Exception as error:

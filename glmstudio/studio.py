@@ -276,8 +276,12 @@ class Studio:
         return runs.RunFolder(self.workspace.run_folder(run_id)).read()
 
     def active_run(self) -> "runs.Run | None":
+        """None, too, where its `run.json` cannot be read any more."""
         run_id = self.queue.active_id
-        return self.run(run_id) if run_id else None
+        try:
+            return self.run(run_id) if run_id else None
+        except StudioError:
+            return None
 
     def progress(self, run_id: str) -> "Progress | None":
         """The latest progress of a run that this process trains or trained; None otherwise."""

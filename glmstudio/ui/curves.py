@@ -9,6 +9,7 @@ from glmstudio.ui.charts import Curve
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
     from glmstudio.training.metrics import MetricRecord
+    from glmstudio.training.runs import Run
 
 
 @dataclass
@@ -29,15 +30,14 @@ class Curves:
         self.lock = threading.RLock()
         self._tails: dict[str, Tail] = {}
 
-    def tail(self, run_id: str) -> Tail:
-        """The run's tail, up to date."""
+    def tail(self, run: "Run") -> Tail:
+        """The run's tail, up to date; empty where its folder has gone meanwhile."""
         with self.lock:
-            started_at = self._studio.run(run_id).started_at
-            tail = self._tails.get(run_id)
+            tail = self._tails.get(run.id)
             # A run that goes on was cut back to its checkpoint: what was read of it is read anew.
-            if tail is None or tail.started_at != started_at:
-                tail = self._tails[run_id] = Tail(Curve(run_id), started_at=started_at)
-            records, tail.offset = self._studio.metrics(run_id, tail.offset)
+            if tail is None or tail.started_at != run.started_at:
+                tail = self._tails[run.id] = Tail(Curve(run.id), started_at=run.started_at)
+            records, tail.offset = self._studio.metrics(run.id, tail.offset)
             tail.curve.extend(records)
             tail.latest.update({record.kind: record for record in records})
             return tail

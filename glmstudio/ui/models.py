@@ -38,7 +38,8 @@ class Models:
             with gr.Column(scale=42, min_width=320, elem_id="models-right"):
                 self.found = slot("models-found")
                 self.exporting = Exporting(studio)
-        self.seen = gr.State("")
+        # `job` is the download that Stop is about.
+        self.seen, self.job = gr.State(""), gr.State("")
 
     def _place_source(self) -> None:
         with gr.Row(elem_classes="glm-line"):
@@ -66,10 +67,10 @@ class Models:
         picked.then(self.on_look, asked, looked, **QUIET)
         gr.on([self.look.click, self.source.submit], self.on_look, asked, looked, **QUIET)
         self.use.click(self.on_use, [*asked, self.quantization], [self.state, self.stop, self.use], **QUEUED)
-        self.stop.click(self.on_stop, None, self.stop, **QUIET)
+        self.stop.click(self.on_stop, self.job, self.stop, **QUIET)
         page.tabs.select(self.on_open, self.source, looked, **QUIET)
         self.exporting.wire(page)
-        shown = [self.seen, self.state, self.stop, self.use, self.bases]
+        shown = [self.seen, self.job, self.state, self.stop, self.use, self.bases]
 
         # One request a second for the whole tab.
         def on_tick(request: gr.Request, seen: str, source: str, *export: Any) -> list[Any]:
@@ -92,11 +93,13 @@ class Models:
         status, fetching = self._studio.base_status(), self._studio.shelf.fetching()
         html = state_html(status, fetching, lang)
         busy = fetching.state == "running"
-        if html == seen:
-            return [gr.skip()] * 5
+        state = f"{fetching.job} {html}"
+        if state == seen:
+            return [gr.skip()] * 6
         settled = status.state in ("ready", "failed") and not busy
         return [
-            html, html, gr.update(interactive=busy), gr.update(interactive=not busy and status.state != "loading"),
+            state, fetching.job, html,
+            gr.update(interactive=busy), gr.update(interactive=not busy and status.state != "loading"),
             self._list(request, source) if settled else gr.skip(),
         ]  # fmt: skip
 
@@ -121,8 +124,8 @@ class Models:
         self._studio.shelf.use(self._named(source, hub), quantization)
         return ["", gr.skip(), gr.update(interactive=False)]
 
-    def on_stop(self) -> Any:
-        self._studio.shelf.stop()
+    def on_stop(self, job: str) -> Any:
+        self._studio.shelf.stop(job)
         return gr.update(interactive=False)
 
     def _named(self, source: str, hub: str) -> str:

@@ -43,26 +43,28 @@ class Exporting:
                 )
                 self.stop = gr.Button(label("models.stop"), size="sm", interactive=False, elem_id="models-export-stop")
             self.state = slot("models-export-state")
-        self._seen = gr.State("")
+        # `job` is the export that Stop is about.
+        self._seen, self._job = gr.State(""), gr.State("")
         self.asked = [*self.adapters.asked, self._seen]
-        self.shown = [*self.adapters.shown, self._seen, self.state, self.start, self.stop]
+        self.shown = [*self.adapters.shown, self._seen, self._job, self.state, self.start, self.stop]
 
     def wire(self, page: "Page") -> None:
         self.adapters.wire(page)
         asked = [self.adapters.choice, self.kind, self.destination]
         self.start.click(self.on_start, asked, [self.start, self.state], **QUEUED)
-        self.stop.click(self.on_stop, None, self.stop, **QUIET)
+        self.stop.click(self.on_stop, self._job, self.stop, **QUIET)
 
     def on_tick(self, request: gr.Request, run: str | None, last: Any, picked: bool, seen: str) -> list[Any]:
         adapters = self.adapters.look(request, run, last, picked)
         now = self._studio.exports.now()
         html = export_html(now, language_of(request))
-        state = f"{bool(run)} {now.state} {html}"
+        state = f"{bool(run)} {now.state} {now.job} {html}"
         if state == seen:
-            return [*adapters, *[gr.skip()] * 4]
+            return [*adapters, *[gr.skip()] * 5]
         running = now.state == "running"
         return [
-            *adapters, state, html, gr.update(interactive=bool(run) and not running), gr.update(interactive=running)
+            *adapters, state, now.job, html,
+            gr.update(interactive=bool(run) and not running), gr.update(interactive=running)
         ]  # fmt: skip
 
     def on_start(self, request: gr.Request, run: str | None, kind: str, destination: str) -> list[Any]:
@@ -73,6 +75,6 @@ class Exporting:
         self._studio.start_export(kind, ref, where, language_of(request))
         return [gr.update(interactive=False), ""]
 
-    def on_stop(self) -> Any:
-        self._studio.exports.stop()
+    def on_stop(self, job: str) -> Any:
+        self._studio.exports.stop(job)
         return gr.update(interactive=False)

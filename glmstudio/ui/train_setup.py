@@ -73,10 +73,11 @@ class Setup:
                 label("train.continue"), variant="primary", size="sm", visible=False, elem_id="train-continue"
             )
             self.stop = gr.Button(label("train.stop"), size="sm", interactive=False, elem_id="train-stop")
-        self.situation = gr.State("")
+        # `active` is the run that the buttons beside Start are about.
+        self.situation, self.active = gr.State(""), gr.State("")
         self.recommended = gr.State(self._usual("standard", "lora"))
         self.ticking = [self.situation, self.dataset, *self.form.inputs]
-        self.running = [self.situation, self.pause, self.go_on, self.stop]
+        self.running = [self.situation, self.active, self.pause, self.go_on, self.stop]
         self.looked = [*self.running, self.facts, self.check, self.needs, self.start, self.queue, *self.commands]
 
     def _place_data(self) -> None:
@@ -128,7 +129,7 @@ class Setup:
         view.refresh_after(started)
         view.refresh_after(self.queue.click(self.on_queue, asked, None, **QUEUED))
         for button, handler in ((self.pause, self.on_pause), (self.go_on, self.on_continue), (self.stop, self.on_stop)):
-            view.refresh_after(button.click(handler, None, self.running, **QUEUED))
+            view.refresh_after(button.click(handler, self.active, self.running, **QUEUED))
 
     # Handlers
 
@@ -220,30 +221,30 @@ class Setup:
         (lora, settings), _ = self.form.read(typed)
         self._studio.start_run(dataset, lora, settings, queue=True)
 
-    def on_pause(self, request: gr.Request) -> list[Any]:
-        """Lets the active run wait."""
-        return self._told(self._studio.pause_run)
+    def on_pause(self, run_id: str) -> list[Any]:
+        """Lets the run wait."""
+        return self._told(self._studio.pause_run, run_id)
 
-    def on_continue(self, request: gr.Request) -> list[Any]:
+    def on_continue(self, run_id: str) -> list[Any]:
         """Ends its pause."""
-        return self._told(self._studio.continue_run)
+        return self._told(self._studio.continue_run, run_id)
 
-    def on_stop(self, request: gr.Request) -> list[Any]:
-        """Asks the active run to stop and keep a checkpoint."""
-        return self._told(self._studio.stop_run)
+    def on_stop(self, run_id: str) -> list[Any]:
+        """Asks the run to stop and keep a checkpoint."""
+        return self._told(self._studio.stop_run, run_id)
 
-    def _told(self, verb: "Callable[[str], None]") -> list[Any]:
-        active = self._studio.active_run()
-        if active is not None:
-            verb(active.id)
+    def _told(self, verb: "Callable[[str], None]", run_id: str) -> list[Any]:
+        """The run that this browser saw, whatever trains by now."""
+        verb(run_id)
         # The next tick looks again.
-        return ["", *self._running(active)]
+        return ["", *self._running(self._studio.active_run())]
 
     def _running(self, active: "Run | None") -> list[Any]:
-        """The buttons of the active run: pause or continue, stop."""
+        """The active run and its buttons: pause or continue, stop."""
         pausing, may = self._studio.queue.pausing, active is not None and not self._studio.queue.stopping
         can_pause = active is not None and active.settings.num_processes == 1
         return [
+            active.id if active else "",
             gr.update(visible=can_pause and not pausing, interactive=may),
             gr.update(visible=can_pause and pausing, interactive=may),
             gr.update(interactive=may),

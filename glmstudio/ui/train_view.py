@@ -89,7 +89,7 @@ class View:
         known = {run.id: run for run in runs}
         shown = known.get(chosen) or next((run for run in runs if run.id not in waiting), runs[0] if runs else None)
         others = [known[run_id] for run_id in overlaid if run_id in known and known[run_id] is not shown]
-        latest = self._curves.tail(shown.id).latest if shown else {}
+        latest = self._curves.tail(shown).latest if shown else {}
         progress = self._studio.progress(shown.id) if shown else None
         values = (
             self._chart([shown, *others] if shown else [], lang),
@@ -115,7 +115,7 @@ class View:
         if not runs:
             return hint(t("train.chart-empty", lang))
         with self._curves.lock:
-            curves = [(run_name(run, lang), self._curves.tail(run.id).curve) for run in runs]
+            curves = [(run_name(run, lang), self._curves.tail(run).curve) for run in runs]
             if not any(curve.size for _, curve in curves):
                 return hint(t("train.chart-waiting", lang))
             key = (lang, *((curve.run_id, curve.size) for _, curve in curves))
@@ -128,7 +128,7 @@ class View:
     def on_resume(self, request: gr.Request, chosen: str, overlaid: tuple[str, ...]) -> Any:
         """Goes on with the run that is shown, in the queue where another one trains."""
         waiting = self._studio.queue.waiting()
-        newest = next(run.id for run in in_order(self._studio.runs(), waiting) if run.id not in waiting)
+        newest = next((run.id for run in in_order(self._studio.runs(), waiting) if run.id not in waiting), "")
         anew = self._studio.begins_anew(chosen or newest)
         self._studio.resume_run(chosen or newest, queue=bool(self._studio.queue.active_id))
         if anew is not None:

@@ -15,17 +15,23 @@ def write(path: Path, *steps: int) -> None:
 
 
 def test_a_run_that_goes_on_has_no_double_points(tmp_path: Path) -> None:
-    path, run = tmp_path / "metrics.jsonl", SimpleNamespace(started_at=1.0)
-    studio = SimpleNamespace(run=lambda run_id: run, metrics=lambda run_id, offset: read_from(path, offset))
+    path, run = tmp_path / "metrics.jsonl", SimpleNamespace(id="run-0001", started_at=1.0)
+    studio = SimpleNamespace(metrics=lambda run_id, offset: read_from(path, offset))
     curves = Curves(studio)
     write(path, 1, 2, 3, 4)
-    first = curves.tail("run-0001")
+    first = curves.tail(run)
     assert (first.curve.size, first.latest["train"].step) == (4, 4)
     write(path, 5)
-    assert curves.tail("run-0001") is first
+    assert curves.tail(run) is first
     assert first.curve.size == 5
     cut_back(path, 2)
     run.started_at = 2.0
     write(path, 3, 4, 5, 6)
-    again = curves.tail("run-0001")
+    again = curves.tail(run)
     assert (again.curve.size, again.latest["train"].step) == (6, 6)
+
+
+def test_a_waiting_run_that_was_taken_out_between_two_looks_is_empty(tmp_path: Path) -> None:
+    run = SimpleNamespace(id="run-0002", started_at=None)
+    studio = SimpleNamespace(metrics=lambda run_id, offset: read_from(tmp_path / run_id / "metrics.jsonl", offset))
+    assert Curves(studio).tail(run).curve.size == 0

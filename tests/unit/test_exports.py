@@ -84,7 +84,9 @@ def test_one_at_a_time_and_a_stop_is_heard(tmp_path, monkeypatch):
     assert "width:25.0%" in export_html(exports.now(), "en")
     with pytest.raises(StudioError, match="export-active"):
         exports.start("merged", Path("adapter"), "base", tmp_path / "out", None, "en")
-    exports.stop()
+    exports.stop("another")
+    assert not exports._thread.stopping
+    exports.stop(exports.now().job)
     exports.close(10)
     assert exports.now().error.code == "export-stopped"
 
@@ -93,11 +95,11 @@ def test_the_state_of_a_base_that_is_coming():
     ready, idle = BaseStatus("ready", "embedded"), Fetching()
     assert "✓" in state_html(ready, idle, "en")
     got = Download(3 * 2**30, 12 * 2**30, 0.0, 3 * 2**30)
-    running = state_html(ready, Fetching("running", "owner/name", got), "zh")
+    running = state_html(ready, Fetching("running", "1", "owner/name", got), "zh")
     assert "width:25.0%" in running
     assert "3.0 GB / 12.0 GB" in running
-    assert "owner/name" in state_html(ready, Fetching("running", "owner/name"), "en")
-    failed = Fetching("failed", "o/n", error=StudioError("hub-unknown", source="o/n", endpoint="here"))
+    assert "owner/name" in state_html(ready, Fetching("running", "1", "owner/name"), "en")
+    failed = Fetching("failed", "1", "o/n", error=StudioError("hub-unknown", source="o/n", endpoint="here"))
     assert "glm-bad" in state_html(ready, failed, "en")
     assert "width:25.0%" in state_html(BaseStatus("downloading", "owner/name", download=got), idle, "en")
 
