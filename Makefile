@@ -1,7 +1,9 @@
-# make run: the page on http://127.0.0.1:7860.  make test: everything the tests need, then all tests.
+# make run: the page on http://127.0.0.1:7860.  make test: everything the tests need, then all tests, on all processors.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A file's tests stay on one worker, so that what they share is made once.
+TESTS := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .PHONY: run test check fast-test browser clean
@@ -12,10 +14,11 @@ run: $(VENV)/.run-ready
 test: $(VENV)/.test-ready browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q
+	$(TESTS)
+	$(BIN)/python -m tests.lesser_processor
 
 fast-test: $(VENV)/.test-ready
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m "not slow and not ui"
+	$(TESTS) -m "not slow and not ui"
 
 check: $(VENV)/.test-ready
 	$(BIN)/ruff check .

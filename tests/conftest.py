@@ -3,12 +3,26 @@
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from glmstudio.environment import prepare
 
+# A worker has torch, and so have the program that it starts and a browser beside them.
+BYTES_PER_WORKER = 3 * 2**30
+MOST_WORKERS = 8
+
 os.environ["HF_HUB_OFFLINE"] = "1"
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    # Workers share the processors; what they start inherits this. torch reads it when it is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // int(workers))))
 prepare()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """As many workers as there are processors, and memory for."""
+    fitting = psutil.virtual_memory().available // BYTES_PER_WORKER
+    return max(1, min(os.cpu_count(), fitting, MOST_WORKERS))
 
 
 @pytest.fixture

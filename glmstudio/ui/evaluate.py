@@ -74,7 +74,7 @@ class Evaluating:
             event.then(self.on_show, asked, shown, **QUIET)
         self.filter.input(self.on_show, asked, shown, **QUIET)
         question = [self.dataset, self.adapters.choice, *self.form.inputs]
-        begun = self.start.click(self.on_start, question, [self.start, self.chosen, self.place], **QUEUED)
+        begun = self.start.click(self.on_start, question, [self.seen, self.start, self.chosen, self.place], **QUEUED)
         begun.success(self.on_show, asked, shown, **QUIET)
         self.stop.click(self.on_stop, None, self.stop, **QUIET)
         self.ask.click(self.on_ask, [self.chosen, self.place], [page.ask, page.tabs], **QUIET)
@@ -130,7 +130,8 @@ class Evaluating:
         for problem in [*problems, *out_of_bounds(settings)]:
             raise problem
         name = self._studio.start_evaluation(dataset or "", run or "", settings)
-        return [gr.update(interactive=False), name, -1]
+        # A tick may have shown the end of this before it is answered: the next one shows it again.
+        return ["", gr.update(interactive=False), name, -1]
 
     def on_stop(self) -> Any:
         self._studio.scoreboards.stop()

@@ -66,7 +66,7 @@ class Models:
         picked = self.bases.pick(self.on_pick, None, self.source, **QUIET)
         picked.then(self.on_look, asked, looked, **QUIET)
         gr.on([self.look.click, self.source.submit], self.on_look, asked, looked, **QUIET)
-        self.use.click(self.on_use, [*asked, self.quantization], [self.state, self.stop, self.use], **QUEUED)
+        self.use.click(self.on_use, [*asked, self.quantization], [self.seen, self.state, self.stop, self.use], **QUEUED)
         self.stop.click(self.on_stop, self.job, self.stop, **QUIET)
         page.tabs.select(self.on_open, self.source, looked, **QUIET)
         self.exporting.wire(page)
@@ -122,7 +122,8 @@ class Models:
         if not source.strip():
             raise StudioError("models-no-source")
         self._studio.shelf.use(self._named(source, hub), quantization)
-        return ["", gr.skip(), gr.update(interactive=False)]
+        # A tick may have shown the end of this before it is answered: the next one shows it again.
+        return ["", "", gr.skip(), gr.update(interactive=False)]
 
     def on_stop(self, job: str) -> Any:
         self._studio.shelf.stop(job)

@@ -51,7 +51,7 @@ class Exporting:
     def wire(self, page: "Page") -> None:
         self.adapters.wire(page)
         asked = [self.adapters.choice, self.kind, self.destination]
-        self.start.click(self.on_start, asked, [self.start, self.state], **QUEUED)
+        self.start.click(self.on_start, asked, [self._seen, self.start, self.state], **QUEUED)
         self.stop.click(self.on_stop, self._job, self.stop, **QUIET)
 
     def on_tick(self, request: gr.Request, run: str | None, last: Any, picked: bool, seen: str) -> list[Any]:
@@ -73,7 +73,8 @@ class Exporting:
             raise StudioError("adapter-missing", folder=run or "")
         where = Path(destination.strip()).expanduser() if destination.strip() else None
         self._studio.start_export(kind, ref, where, language_of(request))
-        return [gr.update(interactive=False), ""]
+        # A tick may have shown the end of this before it is answered: the next one shows it again.
+        return ["", gr.update(interactive=False), ""]
 
     def on_stop(self, job: str) -> Any:
         self._studio.exports.stop(job)

@@ -25,7 +25,7 @@ def exit_code(folder: Path, last: int) -> int:
     processes.set_forkserver_preload(["tests.train.broken_off"])
     child = processes.Process(target=train_until, args=(folder, last))
     child.start()
-    child.join(120)
+    child.join(600)
     return child.exitcode
 
 

@@ -127,7 +127,7 @@ def test_memory_that_really_runs_out(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.train.short_of_memory", str(tmp_path / "run")]
     # Threads and their heaps would take address space of their own, as many as there are cores.
     alone = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-    ended = subprocess.run(command, cwd=REPOSITORY, env=alone, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, cwd=REPOSITORY, env=alone, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr
     run = RunFolder(tmp_path / "run").read()
     assert (run.status, run.step) == ("finished", 2)

@@ -23,15 +23,20 @@ ASK = GenerationSettings(max_new_tokens=2)
 
 
 class Pauses(PauseWish):
-    """Asks for a pause the so manieth times that the run looks whether one is asked for; `during` is each pause."""
+    """Asks for a pause the so manieth times that the run looks whether one is asked for; `during` is each pause.
+
+    `times` are those of the looks, in seconds.
+    """
 
     def __init__(self, moments: set[int], during: Callable[[], None]) -> None:
         super().__init__()
         self._moments, self._during, self.looks, self.waits = moments, during, 0, 0
+        self.times: list[float] = []
 
     @property
     def asked(self) -> bool:
         self.looks += 1
+        self.times.append(time.monotonic())
         return self.looks in self._moments
 
     def wait(self) -> None:
@@ -106,8 +111,10 @@ def test_a_stop_ends_a_pause_at_once_and_what_is_left_goes_on(tmp_path, undistur
 
 def test_a_pause_is_no_time_of_the_run(tmp_path):
     began = time.time()
-    run = run_in(tmp_path / "run", UNEVEN, pause=Pauses({5, 9}, lambda: time.sleep(0.4)))
-    assert 0.8 < run.paused_seconds < 1.5
+    wish = Pauses({5, 9}, lambda: time.sleep(0.4))
+    run = run_in(tmp_path / "run", UNEVEN, pause=wish)
+    # A pause lies between the look that asked for it and the next one.
+    assert 0.8 < run.paused_seconds < sum(wish.times[look] - wish.times[look - 1] for look in (5, 9))
     assert run.seconds < time.time() - began - 0.8
     assert run.seconds == pytest.approx(run.finished_at - run.started_at - run.paused_seconds)
 

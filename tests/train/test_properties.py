@@ -89,7 +89,7 @@ def test_trained_while_answering_is_trained_alone(tmp_path: Path) -> None:
 
     run_in(tmp_path / "asked", settings, lora=DROPOUT, resident=asked, on_progress=follow)
     ended.set()
-    asking.join(10)
+    asking.join(600)
     assert len(waits) > 10
     assert max(waits) <= 1
     for name in ("best", "last", "checkpoint-12"):

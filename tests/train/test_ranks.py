@@ -39,7 +39,7 @@ def started(module: str, *words: str, **environment: str) -> subprocess.Complete
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     return subprocess.run(
         [*torchrun, module, *words], cwd=REPOSITORY, env={**os.environ, **environment}, capture_output=True, text=True,
-        timeout=180,
+        timeout=600,
     )  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def test_the_page_starts_such_a_run_follows_and_stops_it(place: Path, tmp_path: 
     studio.close()
 
 
-def wait_for(look: Callable[[], Any], enough: Callable[[Any], bool], seconds: float = 90) -> Any:
+def wait_for(look: Callable[[], Any], enough: Callable[[Any], bool], seconds: float = 600) -> Any:
     end = time.monotonic() + seconds
     while not enough(found := look()):
         assert time.monotonic() < end, found

@@ -140,7 +140,7 @@ def test_the_page_goes_on_with_a_run_of_either_kind(folder: Path, tmp_path: Path
 def wait_for_training() -> None:
     for thread in threading.enumerate():
         if thread.name.startswith("work "):
-            thread.join(60)
+            thread.join(600)
 
 
 def test_the_base_may_lie_elsewhere_by_now(folder: Path, broken: Path, tmp_path: Path, capsys, monkeypatch) -> None:

@@ -37,7 +37,7 @@ def studio(tmp_path: Path):
 
 def planned(studio: Studio) -> None:
     studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS)
-    studio._probing._thread.join(60)
+    studio._probing._thread.join(600)
     _, estimate = studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS)
     assert estimate is not None
 
@@ -121,12 +121,12 @@ def test_what_must_not_be_torn_off_refuses_the_switch_by_name(studio, monkeypatc
 
     def slow(*_: object, **__: object) -> dict:
         begun.set()
-        assert leave.wait(20)
+        assert leave.wait(600)
         return {"rows": []}
 
     monkeypatch.setattr(evaluation, "evaluate", slow)
     studio.start_evaluation(DATASET, REF.name, ASK)
-    assert begun.wait(20)
+    assert begun.wait(600)
     with pytest.raises(StudioError) as told:
         studio.shelf.use(other(studio), "none")
     assert (told.value.code, told.value.params) == ("base-evaluates", {"adapter": REF.name})

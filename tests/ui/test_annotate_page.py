@@ -13,7 +13,6 @@ from tests.ui.small_workspace import DATASET, DEV_ROWS, prepare
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
-expect.set_options(timeout=30_000)
 ROWS = "#annotate-table tr[data-id]"
 # Names that are the same in every language.
 PROPER = {"GLM", "Studio", "JSON", "LoRA", "CPU", "bf16", "fp32", "GB", "EN", "Ctrl", "Esc", "CSV", "JSONL", "Alpaca"}
@@ -100,6 +99,8 @@ def test_a_late_answer_does_not_undo_a_search(page):
     page.route("**/gradio_api/run/**", hold)
     page.locator("#annotate-save").click()
     saved(page)
+    while not held:
+        page.wait_for_timeout(50)
     box(page, "annotate-search").fill("只有一行有这句话")
     page.wait_for_timeout(500)  # Time for a search that does not wait to be answered first.
     ((route, answer),) = held
@@ -283,7 +284,7 @@ def test_everything_fits_on_one_screen(page):
 
 def test_the_header_says_the_state_of_the_base(page):
     header = page.locator("#header")
-    expect(header).to_contain_text("就绪", timeout=60_000)
+    expect(header).to_contain_text("就绪")
     expect(header).to_contain_text("tiny")
 
 

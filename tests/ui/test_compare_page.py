@@ -11,7 +11,8 @@ from tests.ui.small_workspace import DATASET, DEV_ROWS, prepare
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
-expect.set_options(timeout=30_000)
+# Answers of so many tokens take minutes: none ends by itself while a test lasts.
+ENDLESS = 32768
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"> ${1 + 1} {{value}} `"
 
 
@@ -36,14 +37,14 @@ def ask(page: Page, text: str, *, tokens: int = 12, temperature: int = 0) -> Non
     box(page, "compare-max-new-tokens").fill(str(tokens))
     box(page, "compare-instruction").fill("Name it.")
     box(page, "compare-input").fill(text)
-    expect(page.locator("#compare-generate")).to_be_enabled(timeout=60_000)
+    expect(page.locator("#compare-generate")).to_be_enabled()
     page.locator("#compare-generate").click()
     expect(page.locator("#compare-stop")).to_be_enabled()
 
 
 def answered(page: Page) -> tuple[str, str]:
     """Waits for the end and gives both panes' texts."""
-    expect(page.locator("#compare-right")).to_be_enabled(timeout=60_000)
+    expect(page.locator("#compare-right")).to_be_enabled()
     expect(page.locator("#compare-generate")).to_be_enabled()
     return tuple(page.locator(f"#compare-{name}").inner_text() for name in ("base", "tuned"))
 
@@ -69,7 +70,7 @@ def test_a_dev_row_is_asked_and_a_correction_becomes_an_example(page):
     page.locator("#compare-later").click()
     expect(page.locator("#compare-expected")).to_contain_text(f"期望（验证行 2 / {DEV_ROWS}）")
     box(page, "compare-max-new-tokens").fill("12")
-    expect(page.locator("#compare-generate")).to_be_enabled(timeout=60_000)
+    expect(page.locator("#compare-generate")).to_be_enabled()
     page.locator("#compare-input textarea").press("Control+Enter")
     base, tuned = answered(page)
     assert base != tuned
@@ -112,7 +113,7 @@ def test_texts_are_never_markup_in_any_view(page):
 
 
 def test_stop_ends_the_answers_and_the_next_question_is_free(page):
-    ask(page, "301 Rome is green.", tokens=3000, temperature=5)
+    ask(page, "301 Rome is green.", tokens=ENDLESS, temperature=5)
     page.locator("#compare-stop").click()
     answered(page)
     expect(page.locator("#compare-base-head")).to_contain_text("已停止")
@@ -121,7 +122,7 @@ def test_stop_ends_the_answers_and_the_next_question_is_free(page):
 def test_a_setting_out_of_bounds_is_named_and_nothing_is_asked(page):
     box(page, "compare-input").fill("302 Bern is blue.")
     box(page, "compare-max-new-tokens").fill("0")
-    expect(page.locator("#compare-generate")).to_be_enabled(timeout=60_000)
+    expect(page.locator("#compare-generate")).to_be_enabled()
     page.locator("#compare-generate").click()
     expect(page.locator("#compare-message")).to_contain_text("“最多词元数”为 0")
     expect(page.locator("#compare-generate")).to_be_enabled()
@@ -130,7 +131,7 @@ def test_a_setting_out_of_bounds_is_named_and_nothing_is_asked(page):
 def test_a_closed_tab_frees_the_model(browser, program, page):
     with opened(browser, program) as other:
         other.locator("#tab-compare-button").click()
-        ask(other, "303 Lima is grey.", tokens=3000, temperature=5)
+        ask(other, "303 Lima is grey.", tokens=ENDLESS, temperature=5)
         expect(other.locator("#compare-base-head")).to_contain_text("词元")
     ask(page, "304 Cairo is pink.")
     answered(page)
@@ -142,7 +143,7 @@ def test_a_reload_keeps_the_prompt(page):
     page.reload()
     page.locator("#tab-compare-button").click()
     expect(box(page, "compare-instruction")).to_have_value("翻译成中文。")
-    expect(page.locator("#compare-generate")).to_be_enabled(timeout=60_000)
+    expect(page.locator("#compare-generate")).to_be_enabled()
 
 
 def test_without_a_run_the_base_answers_alone_and_the_page_says_what_to_do(browser, tmp_path):

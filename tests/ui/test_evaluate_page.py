@@ -28,11 +28,11 @@ def page(browser: Browser, program: Program) -> Iterator[Page]:
 def test_scores_rows_and_the_way_to_compare(page):
     expect(page.locator("#evaluate-scores")).to_contain_text("还没有评测")
     expect(box(page, "evaluate-dataset")).to_have_value(DATASET)
-    expect(page.locator("#evaluate-start")).to_be_enabled(timeout=60_000)
+    expect(page.locator("#evaluate-start")).to_be_enabled()
     expect(page.locator("#evaluate-ask")).to_be_disabled()
     box(page, "evaluate-max-new-tokens").fill("12")
     page.locator("#evaluate-start").click()
-    expect(page.locator("#evaluate-scores table")).to_be_visible(timeout=60_000)
+    expect(page.locator("#evaluate-scores table")).to_be_visible()
     expect(page.locator("#evaluate-scores")).to_contain_text("JSON 有效")
     rows = page.locator("#evaluate-rows tr[data-place]")
     expect(rows).to_have_count(DEV_ROWS)
@@ -51,7 +51,7 @@ def test_the_scoreboard_is_there_after_a_reload_and_the_filter_chooses_rows(page
 
 
 def test_what_is_wrong_is_said(page):
-    expect(page.locator("#evaluate-start")).to_be_enabled(timeout=60_000)
+    expect(page.locator("#evaluate-start")).to_be_enabled()
     box(page, "evaluate-max-new-tokens").fill("0")
     page.locator("#evaluate-start").click()
     expect(page.locator(".toast-wrap")).to_contain_text("“最多词元数”为 0")

@@ -39,7 +39,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 def page(browser: Browser, program: Program) -> Iterator[Page]:
     with opened(browser, program) as shown:
         shown.locator("#tab-models-button").click()
-        expect(shown.locator("#models-bases tr[data-source]").first).to_be_visible(timeout=60_000)
+        expect(shown.locator("#models-bases tr[data-source]").first).to_be_visible()
         yield shown
 
 
@@ -55,12 +55,12 @@ def use(page: Page, source: str) -> None:
 
 def test_an_adapter_goes_out_merged_and_checked(page, program):
     """First, while the base that the run was trained on is named as a folder."""
-    expect(page.locator("#models-export-go")).to_be_enabled(timeout=60_000)
+    expect(page.locator("#models-export-go")).to_be_enabled()
     box(page, "models-kind").click()
     page.get_by_role("option").filter(has_text="适配器").click()
     page.locator("#models-export-go").click()
     state = page.locator("#models-export-state")
-    expect(state).to_contain_text("run-0001-best-adapter", timeout=60_000)
+    expect(state).to_contain_text("run-0001-best-adapter")
     assert (program.root / "checkpoints" / "exports" / "run-0001-best-adapter" / "README.md").is_file()
 
 
@@ -88,28 +88,28 @@ def test_another_base_takes_the_place_of_the_resident_one(page):
     expect(box(page, "models-source")).to_have_value(re.compile("tiny-glm$"))
     page.locator("#models-quantization label").filter(has_text="全精度").click()
     page.locator("#models-use").click()
-    expect(page.locator("#header")).to_contain_text("tiny-glm", timeout=60_000)
-    expect(page.locator("#header")).to_contain_text("就绪", timeout=60_000)
+    expect(page.locator("#header")).to_contain_text("tiny-glm")
+    expect(page.locator("#header")).to_contain_text("就绪")
     expect(page.locator("#models-state")).to_contain_text("tiny-glm 已载入")
     page.locator("#tab-compare-button").click()
     box(page, "compare-input").fill("Paris is red.")
     box(page, "compare-max-new-tokens").fill("4")
     page.locator("#compare-generate").click()
-    expect(page.locator("#compare-base-head")).to_contain_text("词元", timeout=60_000)
+    expect(page.locator("#compare-base-head")).to_contain_text("词元")
 
 
 def test_a_base_from_a_hub_is_downloaded_and_loaded(page, program):
     use(page, HUB_ID)
-    expect(page.locator("#header")).to_contain_text("tiny-llama", timeout=60_000)
-    expect(page.locator("#models-state")).to_contain_text(f"{HUB_ID} 已载入", timeout=60_000)
+    expect(page.locator("#header")).to_contain_text("tiny-llama")
+    expect(page.locator("#models-state")).to_contain_text(f"{HUB_ID} 已载入")
     expect(row(page, HUB_ID)).to_be_visible()
     assert list((program.root / "hub").rglob("model.safetensors"))
 
 
 def test_a_hub_id_that_is_none_is_told_and_the_base_stays(page):
-    expect(page.locator("#header")).to_contain_text("就绪", timeout=60_000)
+    expect(page.locator("#header")).to_contain_text("就绪")
     use(page, "nobody/nothing")
-    expect(page.locator("#models-state")).to_contain_text("nobody/nothing", timeout=60_000)
+    expect(page.locator("#models-state")).to_contain_text("nobody/nothing")
     expect(page.locator("#models-state .glm-bad")).to_be_visible()
     expect(page.locator("#header")).to_contain_text("就绪")
 
@@ -119,7 +119,7 @@ def test_the_tab_fits_one_screen_in_both_languages(browser, program):
         with opened(browser, program, language=language) as shown:
             shown.locator("#tab-models-button").click()
             row(shown, "tiny-glm").click()
-            expect(shown.locator("#models-found dl")).to_be_visible(timeout=60_000)
+            expect(shown.locator("#models-found dl")).to_be_visible()
             assert shown.evaluate("document.documentElement.scrollHeight") <= 800
             assert shown.evaluate("document.documentElement.scrollWidth") <= 1280
             for place in ("#models-bases", "#models-found"):

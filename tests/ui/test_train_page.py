@@ -13,7 +13,6 @@ from tests.ui.small_workspace import DATASET, DEV_ROWS, TRAIN_ROWS, prepare
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
-expect.set_options(timeout=30_000)
 PLOT = "document.querySelector('#train-chart .js-plotly-plot')"
 
 
@@ -39,7 +38,7 @@ def open_train(page: Page) -> None:
 
 def start_a_run(page: Page, epochs: str) -> None:
     # Until the base is there its usual values are still to come.
-    expect(page.locator("#train-start")).to_be_enabled(timeout=60_000)
+    expect(page.locator("#train-start")).to_be_enabled()
     box(page, "train-num-train-epochs").fill(epochs)
     page.locator("#train-start").click()
     expect(page.locator("#train-start")).to_be_disabled()
@@ -51,7 +50,7 @@ def start_a_run(page: Page, epochs: str) -> None:
 
 def stop_the_run(page: Page) -> None:
     page.locator("#train-stop").click()
-    expect(page.locator("#train-status")).to_contain_text("已停止", timeout=60_000)
+    expect(page.locator("#train-status")).to_contain_text("已停止")
 
 
 def wait_for_points(page: Page, count: int) -> None:
@@ -60,7 +59,7 @@ def wait_for_points(page: Page, count: int) -> None:
 
 def test_everything_wrong_is_said_at_once_and_start_is_off(page):
     start, check = page.locator("#train-start"), page.locator("#train-check")
-    expect(start).to_be_enabled(timeout=60_000)
+    expect(start).to_be_enabled()
     expect(page.locator("#train-facts")).to_contain_text(f"训练 {TRAIN_ROWS} 条 · 验证 {DEV_ROWS} 条")
     box(page, "train-learning-rate").fill("5")
     box(page, "train-r").fill("")
@@ -90,7 +89,7 @@ def test_a_preset_fills_the_fields_and_a_reload_keeps_them(page):
 
 def test_a_run_ends_finished_with_its_whole_curve(page):
     start_a_run(page, "4")
-    text = wait_for_text(page, "train-status", "完成", seconds=120)
+    text = wait_for_text(page, "train-status", "完成")
     assert "32 / 32" in text
     expect(page.locator("#train-start")).to_be_enabled()
     wait_for_points(page, 32)
@@ -144,10 +143,10 @@ def test_runs_wait_behind_a_paused_one_change_places_and_start_by_themselves(pag
     wait_for_points(page, step + 5)
     expect(page.locator("#train-status")).to_contain_text("训练中")
     page.locator("#train-stop").click()
-    expect(page.locator(f"#train-runs tr[data-run={active}]")).to_contain_text("已停止", timeout=60_000)
+    expect(page.locator(f"#train-runs tr[data-run={active}]")).to_contain_text("已停止")
     for run in waiting[:2]:
         ended = page.locator(f"#train-runs tr[data-run={run}]")
-        expect(ended).to_contain_text("完成", timeout=60_000)
+        expect(ended).to_contain_text("完成")
         expect(ended).to_contain_text(f"{steps} / {steps}")
     ended = [RunFolder(program[1] / "checkpoints" / run).read().finished_at for run in waiting[:2]]
     assert ended[1] < ended[0]
@@ -209,7 +208,7 @@ def test_a_restart_shows_the_last_run_and_why_one_failed(browser, tmp_path):
     with running(tmp_path, *arguments) as started, opened(browser, started) as page:
         page.locator("#tab-train-button").click()
         wait_for_points(page, 20)
-        text = wait_for_text(page, "train-status", "失败", seconds=10)
+        text = wait_for_text(page, "train-status", "失败")
         assert "a-code-of-old · names: <b>wq</b>" in text
 
 
@@ -217,7 +216,7 @@ def test_a_base_that_cannot_be_loaded_keeps_start_off_and_says_why(browser, tmp_
     prepare(tmp_path)
     with running(tmp_path, "--base", str(tmp_path / "nothing")) as started, opened(browser, started) as page:
         open_train(page)
-        expect(page.locator("#train-check")).to_contain_text("nothing", timeout=30_000)
+        expect(page.locator("#train-check")).to_contain_text("nothing")
         expect(page.locator("#train-start")).to_be_disabled()
         expect(page.locator("#train-status")).to_contain_text("还没有训练过")
 

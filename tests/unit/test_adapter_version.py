@@ -70,19 +70,19 @@ def test_whoever_looks_while_best_is_moved_sees_the_new_one(tmp_path: Path, monk
     def moved(source: Path, target: Path) -> None:
         if Path(target) == run.path / "best":
             gone.set()
-            assert looked.wait(10)
+            assert looked.wait(600)
         move(source, target)
 
     def waits(seconds: float) -> None:
         looked.set()
-        putting.join(10)
+        putting.join(600)
 
     monkeypatch.setattr(os, "replace", moved)
     monkeypatch.setattr(module.time, "sleep", waits)
     new = RECORD | {"step": 9}
     putting = threading.Thread(target=lambda: run.put("best", lambda folder: written(folder, "two", new) and None))
     putting.start()
-    assert gone.wait(10)
+    assert gone.wait(600)
     found = adapter_version(run.path / "best")
     assert looked.is_set()
     assert (found.step, found.prompt.recorded) == (9, True)

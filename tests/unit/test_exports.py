@@ -22,7 +22,7 @@ CHECK = MergeCheck(True, 1e-7, 2e-5, 1e-6, 4e-6, 0.3, 1.0, 30, 3, "float32")
 
 def started(exports: Exports, kind: str, destination: Path, scores: Path | None = None) -> ExportState:
     exports.start(kind, Path("adapter"), "base", destination, scores, "zh")
-    exports.close(10)
+    exports.close(600)
     return exports.now()
 
 
@@ -80,14 +80,14 @@ def test_one_at_a_time_and_a_stop_is_heard(tmp_path, monkeypatch):
     monkeypatch.setattr("glmstudio.models.exporting.export.export", slow)
     exports = Exports(tmp_path)
     exports.start("merged", Path("adapter"), "base", tmp_path / "out", None, "en")
-    begun.wait(5)
+    begun.wait(600)
     assert "width:25.0%" in export_html(exports.now(), "en")
     with pytest.raises(StudioError, match="export-active"):
         exports.start("merged", Path("adapter"), "base", tmp_path / "out", None, "en")
     exports.stop("another")
     assert not exports._thread.stopping
     exports.stop(exports.now().job)
-    exports.close(10)
+    exports.close(600)
     assert exports.now().error.code == "export-stopped"
 
 

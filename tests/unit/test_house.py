@@ -97,3 +97,15 @@ def test_every_error_has_its_sentence_in_both_languages():
     for language in ("en", "zh"):
         words = json.loads((PACKAGE / "ui" / "locales" / f"{language}.json").read_text(encoding="utf-8"))
         assert sorted(code for code in codes if f"error.{code}" not in words) == [], language
+
+
+def test_no_test_has_a_bound_in_seconds_that_a_busy_machine_breaks():
+    bound = re.compile(r"(?:\.(?:join|wait|close|acquire|result)\((?:timeout=)?|\btimeout=)(\d[\d_.]*)\)?")
+    short = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        # Playwright counts milliseconds.
+        least = 120_000 if path.parent.name == "ui" else 120
+        for line in path.read_text(encoding="utf-8").splitlines():
+            # `Event.wait(0.01)` is the step of a loop.
+            short += [f"{path.name}: {line}" for found in bound.findall(line) if 0.1 < float(found) < least]
+    assert short == []

@@ -138,6 +138,6 @@ def test_ten_large_models_are_listed_at_once(root, tmp_path):
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
     for number in range(10):
         cached(f"some/model{number}", model)
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(found(root)) == 11
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5

@@ -239,7 +239,6 @@ def test_a_config_that_describes_no_model(folder, changes):
     [
         ({"model_type": "abacus"}, "abacus"),
         ({"model_type": "clip"}, "clip"),
-        ({"model_type": ""}, "?"),
         ({"model_type": "chatglm2"}, "chatglm2"),
     ],
 )
@@ -252,6 +251,8 @@ def test_a_family_that_is_not_supported(folder, changes, named):
     assert "GLM-4-0414" in error.params["supported"]
     with pytest.raises(StudioError, match="unsupported-family"):
         load_tokenizer(folder)
+    edit_json(folder / "config.json", model_type="")
+    assert refusal(folder).code == "config-no-type"
 
 
 def test_a_missing_shard(folder):

@@ -65,7 +65,7 @@ def test_while_a_download_fails_the_resident_base_stays(slot, tmp_path, monkeypa
     resident = slot.resident()
     shelf = ModelShelf(tmp_path, slot, nothing)
     shelf.use("owner/name", "none")
-    shelf.close(30)
+    shelf.close(600)
     found = shelf.fetching()
     assert (found.state, found.source, found.error.code) == ("failed", "owner/name", "hub-unreachable")
     assert (found.download.done, found.download.total) == (30, 100)

@@ -40,7 +40,7 @@ def probing_of(resident: Resident, busy: Callable[[], bool] = lambda: False) -> 
 
 def settle(probing: Probing) -> None:
     if (thread := probing._thread) is not None:
-        thread.join(10)
+        thread.join(600)
 
 
 def test_a_kind_is_measured_once_and_other_settings_do_not_matter(probes):

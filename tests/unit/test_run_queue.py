@@ -44,7 +44,7 @@ class Desk:
         folder.update(status="running")
         self.trained.append((folder.path.name, resume))
         self.began.release()
-        assert self.end.acquire(timeout=10)
+        assert self.end.acquire(timeout=600)
         pause.wait()
         if self.error is not None:
             folder.update(status="failed")
@@ -71,7 +71,7 @@ class Desk:
         return self.folder(run_id).read().status
 
     def wait_until_one_trains(self) -> str:
-        assert self.began.acquire(timeout=10)
+        assert self.began.acquire(timeout=600)
         return self.trained[-1][0]
 
     def finish(self, count: int) -> None:
@@ -79,7 +79,7 @@ class Desk:
         for _ in range(count):
             thread = self.queue._thread._thread
             self.end.release()
-            thread.join(10)
+            thread.join(600)
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_a_run_whose_rows_are_gone_fails_with_that_reason(desk):
     for path in desk.workspace.snapshots.glob("*/train.jsonl"):
         path.unlink()
     desk.finish(1)
-    desk.queue._thread.close(10)
+    desk.queue._thread.close(600)
     assert desk.status(first) == "finished"
     assert desk.folder(second).read().error["code"] == "snapshot-missing"
 
@@ -205,7 +205,7 @@ def test_two_people_who_start_at_once_start_one_run(desk):
     for person in people:
         person.start()
     for person in people:
-        person.join(10)
+        person.join(600)
     assert sorted(outcomes) == ["run-0001", "run-active"]
     desk.finish(1)
 
@@ -214,7 +214,7 @@ def test_closing_starts_no_other_run_and_a_damaged_order_is_none(desk, tmp_path)
     first, second = desk.add(), desk.add()
     desk.wait_until_one_trains()
     desk.end.release()
-    desk.queue.close(10)
+    desk.queue.close(600)
     assert desk.status(first) == "stopped"
     assert desk.status(second) == "queued"
     desk.workspace.queue.write_text('[{"ru', encoding="utf-8")
@@ -254,14 +254,14 @@ def test_a_stop_and_the_program_s_end_end_a_pause_for_good(desk, end):
         desk.end.release()
     else:
         desk.end.release()
-        desk.queue.close(10)
-    thread.join(10)
+        desk.queue.close(600)
+    thread.join(600)
     assert desk.status(run_id) == "stopped"
 
 
 def test_a_run_of_several_processes_does_not_pause(desk, monkeypatch):
     trained = threading.Event()
-    monkeypatch.setattr(launch, "train_launched", lambda *values, **more: trained.wait(10))
+    monkeypatch.setattr(launch, "train_launched", lambda *values, **more: trained.wait(600))
     run_id = desk.add(processes=2)
     with pytest.raises(StudioError, match="pause-processes"):
         desk.queue.pause(run_id)
@@ -282,13 +282,13 @@ def test_of_two_programs_on_a_folder_the_first_has_the_queue_until_it_ends(desk,
     assert sorted(path.name for path in desk.workspace.checkpoints.glob("run-*")) == [first, second]
     assert (desk.queue.waiting(), desk.status(first), desk.status(second)) == ([second], "running", "queued")
     desk.end.release()
-    desk.queue.close(10)
+    desk.queue.close(600)
     desk.folder(second).update(process={})
     assert other.queue.mine()
     assert (other.queue.waiting(), other.queue.held) == ([second], 1)
     with pytest.raises(StudioError, match="queue-elsewhere"):
         desk.add()
-    other.queue.close(10)
+    other.queue.close(600)
 
 
 def test_a_program_that_is_killed_lets_go_of_the_queue(tmp_path):
@@ -306,4 +306,4 @@ def test_a_program_that_is_killed_lets_go_of_the_queue(tmp_path):
     program.kill()
     program.communicate()
     assert desk.queue.mine()
-    desk.queue.close(1)
+    desk.queue.close(600)

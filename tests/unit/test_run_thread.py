@@ -18,7 +18,7 @@ def test_a_stop_that_comes_late_does_not_reach_the_next_work():
 
     def work(name: str):
         def waits(should_stop) -> None:
-            assert leave.wait(10)
+            assert leave.wait(600)
             stopped[name] = should_stop()
 
         return name, waits
@@ -27,14 +27,14 @@ def test_a_stop_that_comes_late_does_not_reach_the_next_work():
     thread.stop("first")
     assert thread.stopping
     leave.set()
-    thread._thread.join(10)
+    thread._thread.join(600)
     leave.clear()
     thread.start(lambda: work("second"))
     # Whoever looked at the first one presses Stop now.
     thread.stop("first")
     assert not thread.stopping
     leave.set()
-    thread._thread.join(10)
+    thread._thread.join(600)
     assert stopped == {"first": True, "second": False}
 
 
@@ -52,6 +52,6 @@ def test_a_failure_that_is_kept_keeps_nothing_of_what_failed():
 
     thread = runs(heard)
     thread.start(lambda: ("one", fails))
-    thread._thread.join(10)
+    thread._thread.join(600)
     assert [(error.code, error.params) for error in heard] == [("out-of-memory", {"run": "run-0001"})]
     assert seen[0]() is None

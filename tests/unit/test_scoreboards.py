@@ -36,7 +36,7 @@ def evaluate(examples, ref, settings, on_progress, should_stop):
 
 
 def ended(boards: Scoreboards) -> Evaluation:
-    boards.close(10)
+    boards.close(600)
     return boards.now()
 
 
@@ -69,7 +69,7 @@ def test_one_at_a_time_and_a_stop_keeps_what_was_answered(folder):
 
     boards = Scoreboards(folder, slow)
     boards.start("d", ROWS, REF, None)
-    begun.wait(5)
+    begun.wait(600)
     with pytest.raises(StudioError, match="evaluation-active"):
         boards.start("d", ROWS, REF, None)
     boards.stop()
