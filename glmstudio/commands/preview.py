@@ -49,8 +49,11 @@ def preview_command(args: argparse.Namespace) -> int:
 
 
 def print_preview(preview: "Preview") -> None:
-    """A line a token: its place, its id, `loss` where it counts, its text in quotes; a rule where the answer begins."""
+    """A line a token: its place, its id, `loss` where it counts, its text in quotes; a rule where the answer begins
+    and where tokens were cut."""
     for place, piece in enumerate(preview.pieces):
+        if place in preview.cuts:
+            print(f"-- cut: {preview.cuts[place]} tokens")
         if place == preview.prompt_length:
             print("-- answer")
         text = json.dumps(piece.text, ensure_ascii=False)

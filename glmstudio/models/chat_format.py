@@ -39,24 +39,35 @@ def render_prompt(
     max_source_length: int,
     style: str = "instruction",
 ) -> Rendered:
-    """The ids that the model is asked with; of a text that is too long the end is lost.
+    """The ids that the model is asked with.
 
     `instruction`: `max_source_length` - 1 ids of the text at most, as in the original, then the family's opening.
-    `chat`: instruction and input are one message of the user, of which as much stays as leaves the whole prompt at
-    `max_source_length` ids; what the dialogue puts around it is never cut, so even a limit below that keeps it whole.
-    Raises StudioError `no-tokenizer`, and for `chat` what `dialogue_of` raises.
+    `chat`: instruction and input are one message of the user; `max_source_length` ids at most. Of a row that is too
+    long the end is lost, the input's before the instruction's; what the style puts around them stays as it is.
+    Raises StudioError `no-tokenizer`, `prompt-frame` where not even that fits, for `chat` what `dialogue_of` raises.
     """
     if tokenizer is None:
         raise StudioError("no-tokenizer")
+    head: tuple[int, ...] = ()
     if style == CHAT:
         dialogue, message = dialogue_of(tokenizer, family), join_message(instruction, input)
-        whole = dialogue.prompt(message)
-        ids = whole if len(whole) <= max_source_length else _fitting(dialogue.prompt, message, max_source_length)
-        return Rendered(ids, [False] * len(ids), len(ids), len(whole) - len(ids), answer_head=dialogue.head)
-    text_ids, opening = _prompt_ids(tokenizer, family, join_context(instruction, input))
-    kept = text_ids[: max_source_length - 1]
-    ids = kept + opening
-    return Rendered(ids, [False] * len(ids), len(ids), cut_prompt=len(text_ids) - len(kept))
+        length, limit, head = len(message), max_source_length, dialogue.head
+
+        def prompt(kept: int) -> list[int]:
+            return dialogue.prompt(message[:kept])
+    else:
+        length, limit = len(instruction) + len(input), max_source_length - 1 + len(family.opens_answer)
+
+        def prompt(kept: int) -> list[int]:
+            context = join_context(instruction[:kept], input[: max(0, kept - len(instruction))])
+            return _context_ids(tokenizer, family, context)
+
+    whole = prompt(length)
+    ids = whole if len(whole) <= limit else _fitting(prompt, length, limit)
+    if len(ids) > limit:
+        least = max_source_length + len(ids) - limit
+        raise StudioError("prompt-frame", limit=max_source_length, least=least)
+    return Rendered(ids, [False] * len(ids), len(ids), len(whole) - len(ids), answer_head=head)
 
 
 def render_example(
@@ -70,8 +81,7 @@ def render_example(
     max_target_length: int,
     style: str = "instruction",
 ) -> Rendered:
-    """Prompt, target and end token of a training row: at most `max_source_length` + `max_target_length` ids, unless a
-    dialogue's own tokens alone are longer than `max_source_length`.
+    """Prompt, target and end token of a training row: at most `max_source_length` + `max_target_length` ids.
 
     The first `prompt_length` ids are those of `render_prompt`. At most `max_target_length` - 2 ids of the target, its
     head counted, stay, always closed: by the end token, in a dialogue by the token that ends a turn. For ChatGLM-6B
@@ -89,12 +99,12 @@ def render_example(
     return Rendered(ids, bears_loss, prompt.prompt_length, prompt.cut_prompt, cut_target, prompt.answer_head)
 
 
-def _fitting(prompt: Callable[[str], list[int]], message: str, limit: int) -> list[int]:
-    """The prompt of the longest start of a message that makes at most `limit` ids; without it where none does."""
-    ids, fits, too_long = prompt(""), 0, len(message)
-    while too_long - fits > 1:
+def _fitting(prompt: Callable[[int], list[int]], length: int, limit: int) -> list[int]:
+    """The prompt of as many of `length` characters as make at most `limit` ids; that of none where none does."""
+    ids, fits, too_long = prompt(0), 0, length
+    while too_long - fits > 1 and len(ids) <= limit:
         middle = (fits + too_long) // 2
-        tried = prompt(message[:middle])
+        tried = prompt(middle)
         if len(tried) <= limit:
             ids, fits = tried, middle
         else:
@@ -102,12 +112,11 @@ def _fitting(prompt: Callable[[str], list[int]], message: str, limit: int) -> li
     return ids
 
 
-def _prompt_ids(tokenizer: Any, family: Family, text: str) -> tuple[list[int], list[int]]:
-    """(ids of the text with what leads it, ids of the tokens that open the answer)."""
+def _context_ids(tokenizer: Any, family: Family, text: str) -> list[int]:
+    """The ids of the text with what leads it and what opens the answer."""
     if family.opens_answer:
-        return tokenizer.encode(text, add_special_tokens=False), tokenizer.convert_tokens_to_ids(
-            list(family.opens_answer)
-        )
+        opening = tokenizer.convert_tokens_to_ids(list(family.opens_answer))
+        return [*tokenizer.encode(text, add_special_tokens=False), *opening]
     ids = tokenizer.encode(text, add_special_tokens=True)
     # Some tokenizers also close a text; an answer that follows the end token would be a new text.
-    return (ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids), []
+    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids

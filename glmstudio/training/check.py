@@ -31,10 +31,11 @@ def check(
     """Findings, errors first: with one of those the run would fail. Without a base, lengths and layers are not checked.
 
     Rows are told by id, or by their 1-based place among train and then dev rows. Codes of errors: `setting-bounds`,
-    `setting-choice`, `train-empty`, `base-not-ready`, `no-tokenizer`, `no-chat-template`, `chat-template-unfit`,
-    `lora-targets`, `ptuning-family`, `report-missing`, `launch-devices`, `early-stopping-no-dev`; of warnings:
-    `no-dev`, `launch-memory`, `ptuning-rate`, `prompt-cut`, `target-cut`, `batch-beyond-rows` and those of
-    `dataset_findings`; of the rest: `plan` (rows, steps and, with a base, the tokens of the longest row).
+    `setting-choice`, `train-empty`, `base-not-ready`, `no-tokenizer`, `prompt-frame`, `no-chat-template`,
+    `chat-template-unfit`, `lora-targets`, `ptuning-family`, `report-missing`, `launch-devices`,
+    `early-stopping-no-dev`; of warnings: `no-dev`, `launch-memory`, `ptuning-rate`, `prompt-cut`, `target-cut`,
+    `batch-beyond-rows` and those of `dataset_findings`; of the rest: `plan` (rows, steps and, with a base, the tokens
+    of the longest row).
     """
     found = [_of_error(error) for error in (*out_of_bounds(lora), *out_of_bounds(settings))]
     in_bounds = not found

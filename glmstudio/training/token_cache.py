@@ -38,7 +38,7 @@ class TokenCache:
     """Below `folder`, one file for each split and way to tokenise; without a folder nothing is kept.
 
     A file's name is a digest of what decides the ids beside the rows: the tokenizer's own files, family, prompt style,
-    lengths, versions, and what a sample row becomes. A damaged file is made anew; a folder that cannot be written is no
+    lengths, versions, and what sample rows become. A damaged file is made anew; a folder that cannot be written is no
     error.
     """
 
@@ -70,10 +70,12 @@ class TokenCache:
 
 
 def _digest(base: "Base", settings: TrainingSettings) -> str:
-    sample = render_rows(base, [Example("Name it. 说", "a 1 天", "[]")], settings)
+    # The second is too long, for how it is cut.
+    samples = [Example("Name it. 说", "a 1 天" * times, "[]" * times) for times in (1, settings.max_source_length)]
+    rendered = render_rows(base, samples, settings)
     versions = [__version__, transformers.__version__, tokenizers.__version__, sentencepiece.__version__]
     lengths = [settings.max_source_length, settings.max_target_length]
-    digest = hashlib.sha256(repr([base.family.name, settings.prompt_style, lengths, versions, sample]).encode())
+    digest = hashlib.sha256(repr([base.family.name, settings.prompt_style, lengths, versions, rendered]).encode())
     with tempfile.TemporaryDirectory() as place:
         base.tokenizer.save_pretrained(place)
         for path in sorted(path for path in Path(place).rglob("*") if path.is_file()):

@@ -14,7 +14,7 @@ from glmstudio.ui.language import error_text, label, language_of, t
 from glmstudio.ui.page import QUIET, slot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from glmstudio.models.prompts.preview import Piece, Preview
     from glmstudio.studio import Studio
@@ -78,11 +78,18 @@ def preview_html(found: "Preview", lang: str) -> str:
         if count
     ]
     warned = f' <span class="glm-warn">{escape(" ".join(cuts))}</span>' if cuts else ""
-    return f"<p>{escape(facts)}{warned}</p>{tokens_html(found.pieces)}"
+    return f"<p>{escape(facts)}{warned}</p>{tokens_html(found.pieces, found.cuts, lang)}"
 
 
-def tokens_html(pieces: "Sequence[Piece]") -> str:
-    return '<div class="tokens">' + "".join(map(_token, pieces)) + "</div>"
+def tokens_html(pieces: "Sequence[Piece]", cuts: "Mapping[int, int]", lang: str) -> str:
+    """`cuts`: in front of which piece how many tokens are missing."""
+    shown = []
+    for place, piece in enumerate(pieces):
+        if place in cuts:
+            hint = escape(t("train.preview-cut-here", lang, tokens=cuts[place]))
+            shown.append(f'<span class="cut" title="{hint}">{hint}</span>')
+        shown.append(_token(piece))
+    return f'<div class="tokens">{"".join(shown)}</div>'
 
 
 def _token(piece: "Piece") -> str:

@@ -60,6 +60,18 @@ def test_rows_that_are_cut_are_named_with_the_longest() -> None:
     assert "prompt-cut" not in codes(check(BASE, [long_prompt], DEV, LoraSettings(), longer))
 
 
+def test_a_limit_below_what_stands_around_every_row_is_an_error() -> None:
+    for style in PROMPT_STYLES:
+        tokenizer, family = prompt_bases()["turns"]
+        base = dataclasses.replace(BASE, tokenizer=tokenizer, family=family)
+        settings = dataclasses.replace(FAST, prompt_style=style, max_source_length=8)
+        found = check(base, TRAIN, DEV, LoraSettings(), settings)
+        (refused,) = (finding for finding in found if finding.code == "prompt-frame")
+        assert refused.severity == "error"
+        enough = dataclasses.replace(settings, max_source_length=refused.params["least"])
+        assert "prompt-frame" not in codes(check(base, TRAIN, DEV, LoraSettings(), enough))
+
+
 def test_lengths_are_those_of_the_chosen_style() -> None:
     """The same rows in both styles, one after the other: what was counted for one is not told for the other."""
     tokenizer, family = prompt_bases()["turns"]

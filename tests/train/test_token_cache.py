@@ -16,12 +16,12 @@ from glmstudio.training.train import train
 from tests.tiny_base import rows, tiny_base
 from tests.train.runs import FAST
 
-CUT = TrainingSettings(max_source_length=20, max_target_length=8)
+CUT = TrainingSettings(max_source_length=40, max_target_length=8)
 
 
 @pytest.fixture
 def rendered(monkeypatch) -> list[int]:
-    """How many rows were rendered, call by call; the sample row that names a file is one of them."""
+    """How many rows were rendered, call by call; the two sample rows that name a file are among them."""
     counts: list[int] = []
 
     def counting(base, examples, settings):
@@ -42,7 +42,7 @@ def test_kept_rows_are_the_rendered_ones(tmp_path, rendered, settings):
     first = TokenCache(tmp_path, base, settings).rows("train", examples)
     again = TokenCache(tmp_path, base, settings).rows("train", examples)
     assert first == again == render_rows(base, examples, settings)
-    assert rendered == [1, 9, 1]
+    assert rendered == [2, 9, 2]
     assert any(row.cut_target for row in again)
     assert len(files(tmp_path)) == 1
 
@@ -52,7 +52,7 @@ def test_every_other_way_to_tokenise_has_a_file_of_its_own(tmp_path):
     base.tokenizer.save_pretrained(tmp_path / "tokenizer")
     vocabulary = tmp_path / "tokenizer" / "ice_text.model"
     other = dataclasses.replace(base, tokenizer=ChatGLMTokenizer(str(vocabulary), num_image_tokens=7))
-    ways = [(base, CUT), (base, dataclasses.replace(CUT, max_source_length=21)), (other, CUT)]
+    ways = [(base, CUT), (base, dataclasses.replace(CUT, max_source_length=41)), (other, CUT)]
     ways.append((base, dataclasses.replace(CUT, prompt_style="chat")))
     for which, settings in ways:
         kept = TokenCache(tmp_path, which, settings).rows("train", rows(4))
@@ -85,6 +85,6 @@ def test_the_second_run_on_a_snapshot_does_not_tokenise(tmp_path, rendered):
         folder = RunFolder(tmp_path / name)
         folder.create(snapshot_id="abc", dataset="tiny", base=resident.base, lora=lora, settings=FAST)
         train(resident, folder, rows(8), rows(3, first=50), lora, FAST, tokens=tmp_path)
-    assert rendered == [1, 8, 3, 1]
+    assert rendered == [2, 8, 3, 2]
     weights = [(tmp_path / name / "last" / "adapter_model.safetensors").read_bytes() for name in ("one", "two")]
     assert weights[0] == weights[1]

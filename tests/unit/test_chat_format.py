@@ -1,15 +1,19 @@
 """Prompts and training rows as ids: the seed's own rows, cuts, the same prompt in training and in use."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from glmstudio.data.example import split_context
+from glmstudio.errors import StudioError
 from glmstudio.models.chat_format import Rendered, render_example, render_prompt
 from glmstudio.models.families import CHATGLM, FAMILIES, Family
 from glmstudio.models.loading import load_tokenizer
+from glmstudio.settings import PROMPT_STYLES
+from tests.prompt_bases import prompt_bases
 from tests.scripted import FIRST_BYTE, SPECIAL, ByteTokenizer
 from tests.unit.golden_cases import CHATGLM as GOLDEN
 from tests.unit.golden_cases import official_tokenizer_folder
@@ -17,6 +21,7 @@ from tests.unit.golden_cases import official_tokenizer_folder
 OFFICIAL = official_tokenizer_folder()
 OPENING, END = [SPECIAL["[gMASK]"], SPECIAL["<sop>"]], SPECIAL["<eop>"]
 TEXT_BYTES = len("Instruction: a\nInput: b\nAnswer: ")
+FRAME = TEXT_BYTES - 2
 
 
 class LeadingTokenizer(ByteTokenizer):
@@ -48,10 +53,11 @@ def test_a_row_is_prompt_opening_target_end() -> None:
     assert (row.cut_prompt, row.cut_target) == (0, 0)
 
 
-@pytest.mark.parametrize("source", [8, 20, TEXT_BYTES, TEXT_BYTES + 1, 400])
+@pytest.mark.parametrize("source", [FRAME + 1, FRAME + 2, TEXT_BYTES, TEXT_BYTES + 1, 400])
 @pytest.mark.parametrize("family", [CHATGLM, FAMILIES["glm"]])
 def test_training_and_use_share_the_prompt(family: Family, source: int) -> None:
     tokenizer = LeadingTokenizer(closes=False)
+    source += 0 if family is CHATGLM else 2
     row = rendered(tokenizer, family, source=source)
     prompt = render_prompt(tokenizer, family, "a", "b", max_source_length=source)
     assert row.ids[: row.prompt_length] == prompt.ids
@@ -59,13 +65,31 @@ def test_training_and_use_share_the_prompt(family: Family, source: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "kept"), [(8, 7), (TEXT_BYTES, TEXT_BYTES - 1), (TEXT_BYTES + 1, TEXT_BYTES), (400, TEXT_BYTES)]
+    ("room", "context"),
+    [
+        (15, "Instruction: Name it.\nInput: Oslo is\nAnswer: "),
+        (9, "Instruction: Name it.\nInput: O\nAnswer: "),
+        (8, "Instruction: Name it.\nInput: \nAnswer: "),
+        (4, "Instruction: Name\nInput: \nAnswer: "),
+        (0, "Instruction: \nInput: \nAnswer: "),
+    ],
 )
-def test_a_long_prompt_loses_its_end(source: int, kept: int) -> None:
-    row = rendered(source=source)
-    assert row.ids[:kept] == bytes_of("Instruction: a\nInput: b\nAnswer: ")[:kept]
-    assert row.ids[kept : kept + 2] == OPENING
-    assert row.cut_prompt == TEXT_BYTES - kept
+def test_a_long_prompt_loses_its_inputs_end_and_asks_for_an_answer(room: int, context: str) -> None:
+    prompt = render_prompt(ByteTokenizer(), CHATGLM, "Name it.", "Oslo is grey", max_source_length=FRAME + room + 1)
+    assert prompt.ids == [*bytes_of(context), *OPENING]
+    assert prompt.cut_prompt == 20 - room
+
+
+@pytest.mark.parametrize("style", PROMPT_STYLES)
+def test_a_prompt_whose_frame_alone_is_too_long_is_refused(style: str) -> None:
+    tokenizer, family = prompt_bases()["turns"]
+    with pytest.raises(StudioError) as caught:
+        render_prompt(tokenizer, family, "Name it.", "Oslo", max_source_length=4, style=style)
+    assert caught.value.code == "prompt-frame"
+    least = caught.value.params["least"]
+    for limit, kept in ((least, True), (least - 1, False)):
+        with nullcontext() if kept else pytest.raises(StudioError, match="prompt-frame"):
+            render_prompt(tokenizer, family, "Name it.", "Oslo", max_source_length=limit, style=style)
 
 
 @pytest.mark.parametrize(("length", "kept"), [(4, 2), (9, 7), (11, 9), (12, 10), (300, 10)])
@@ -90,7 +114,8 @@ def test_a_family_without_an_opening_takes_the_tokenizers_special_tokens(closes:
 @pytest.mark.skipif(not OFFICIAL.is_dir(), reason=f"the official sentencepiece files are not in {OFFICIAL}")
 @pytest.mark.parametrize("number", range(4))
 def test_the_seeds_own_training_rows(number: int, tmp_path: Path) -> None:
-    """Ids and labels of the original's `convert_example`, rows cut on both sides included."""
+    """Ids and labels of the original's `convert_example`. It cuts a long text at its end, "Answer:" and all; here the
+    input is cut, so of such a row the beginning, its length and the answer are the original's."""
     case = json.loads((GOLDEN / "tokenizer_cases.json").read_text(encoding="utf-8"))["sft"][number]
     for file in (GOLDEN / "config.json", *OFFICIAL.iterdir()):
         (tmp_path / file.name).symlink_to(file)
@@ -99,6 +124,12 @@ def test_the_seeds_own_training_rows(number: int, tmp_path: Path) -> None:
         load_tokenizer(tmp_path), CHATGLM, instruction, text, case["target"],
         max_source_length=case["max_source_seq_len"], max_target_length=case["max_target_seq_len"],
     )  # fmt: skip
+    if row.cut_prompt:
+        answer = row.ids[row.prompt_length - 2 :]
+        start = case["input_ids"].index(answer[0])
+        assert row.ids[:4] == case["input_ids"][:4]
+        assert case["input_ids"][start : start + len(answer)] == answer
+        return
     pads = len(case["input_ids"]) - len(row.ids)
     labels = [token if bears else -100 for token, bears in zip(row.ids, row.bears_loss, strict=True)]
     assert row.ids + [3] * pads == case["input_ids"]

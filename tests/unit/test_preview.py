@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from glmstudio.models.chat_format import render_example
 from glmstudio.models.prompts.preview import Piece, preview, preview_row
 from glmstudio.settings import PROMPT_STYLES, TrainingSettings
 from glmstudio.studio import Studio
+from glmstudio.ui.train_preview import preview_html
 from glmstudio.workspace import Workspace
 from tests.prompt_bases import BASES, prompt_bases
 from tests.tiny_base import tiny_model, tiny_tokenizer
@@ -74,6 +76,35 @@ def test_what_was_cut_is_counted() -> None:
         row.prompt_length, row.cut_prompt, row.cut_target,
     )  # fmt: skip
     assert min(shown.cut_prompt, shown.cut_target) > 0
+    assert list(shown.cuts.values()) == [shown.cut_target, shown.cut_prompt]
+
+
+@pytest.mark.parametrize("style", PROMPT_STYLES)
+@pytest.mark.parametrize("name", ["plain", "chatglm3", "turns"])
+def test_a_cut_stands_between_what_is_kept_and_what_stands_around_it(name: str, style: str) -> None:
+    tokenizer, family = prompt_bases()[name]
+    settings = TrainingSettings(prompt_style=style, max_source_length=60)
+    shown = preview_row(tokenizer, family, "Name it.", "Oslo is red, " * 50, "red", settings)
+    whole = preview_row(
+        tokenizer,
+        family,
+        "Name it.",
+        "Oslo is red, " * 50,
+        "red",
+        TrainingSettings(prompt_style=style, max_source_length=4000),
+    )
+    assert not whole.cuts
+    ((place, count),) = shown.cuts.items()
+    assert count == len(whole.pieces) - len(shown.pieces)
+    prompt = shown.pieces[: shown.prompt_length]
+    before, behind = joined(prompt[:place]), joined(prompt[place:])
+    assert "Name it." in before
+    assert joined(whole.pieces[: whole.prompt_length]).startswith(before)
+    assert joined(whole.pieces[: whole.prompt_length]).endswith(behind)
+    assert "Oslo" not in behind
+    if style == "instruction":
+        assert behind.startswith("\nAnswer:")
+    assert preview_html(shown, "en").split(f">{count} tokens cut<")[0].count("<span") == place + 2
 
 
 def test_the_studio_previews_on_the_resident_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +113,7 @@ def test_the_studio_previews_on_the_resident_base(tmp_path: Path, monkeypatch: p
         studio.preview(*ROW, TrainingSettings())
     tokenizer, family = prompt_bases()["plain"]
     base = SimpleNamespace(base=SimpleNamespace(tokenizer=tokenizer, family=family))
-    monkeypatch.setattr(studio, "resident", lambda: base)
+    monkeypatch.setattr(studio._base, "use", lambda: nullcontext(SimpleNamespace(resident=base)))
     settings = TrainingSettings(prompt_style="chat")
     assert studio.preview(*ROW, settings) == preview_row(tokenizer, family, *ROW, settings)
     studio.close()

@@ -4,12 +4,13 @@ Knows tokenizers of every kind by the names of their tokens; knows no page and n
 """
 
 import re
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from glmstudio.models.chat_format import Rendered, render_example
+from glmstudio.models.chat_format import Rendered, render_example, render_prompt
 from glmstudio.models.families import Family
 from glmstudio.settings import TrainingSettings
 
@@ -34,29 +35,35 @@ class Piece:
 @dataclass(frozen=True)
 class Preview:
     """A training row. The first `prompt_length` pieces are what the model is given when it answers; `cut_prompt` and
-    `cut_target` count the tokens that did not fit."""
+    `cut_target` count the tokens that did not fit. `cuts`: in front of which piece how many are missing."""
 
     pieces: list[Piece]
     prompt_length: int
     cut_prompt: int
     cut_target: int
+    cuts: dict[int, int]
 
 
 def preview_row(
     tokenizer: Any, family: Family, instruction: str, input: str, target: str, settings: TrainingSettings
 ) -> Preview:
     """A row as training with `settings` shows it to the model. Raises StudioError as `render_example` does."""
+    texts, style = (instruction, input), settings.prompt_style
     row = render_example(
         tokenizer,
         family,
-        instruction,
-        input,
+        *texts,
         target,
         max_source_length=settings.max_source_length,
         max_target_length=settings.max_target_length,
-        style=settings.prompt_style,
+        style=style,
     )
-    return Preview(preview(tokenizer, row), row.prompt_length, row.cut_prompt, row.cut_target)
+    cuts = {len(row.ids) - 1: row.cut_target} if row.cut_target else {}
+    if row.cut_prompt:
+        whole = render_prompt(tokenizer, family, *texts, max_source_length=sys.maxsize, style=style).ids
+        pairs = enumerate(zip(row.ids[: row.prompt_length], whole, strict=False))
+        cuts[next((place for place, (kept, was) in pairs if kept != was), row.prompt_length)] = row.cut_prompt
+    return Preview(preview(tokenizer, row), row.prompt_length, row.cut_prompt, row.cut_target, cuts)
 
 
 def preview(tokenizer: Any, rendered: Rendered) -> list[Piece]:
