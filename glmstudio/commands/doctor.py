@@ -10,6 +10,7 @@ from glmstudio.settings import DTYPES
 from glmstudio.ui.language import error_text, t
 
 if TYPE_CHECKING:
+    from glmstudio.errors import StudioError
     from glmstudio.models.inspection.doctor import Diagnosis
 
 
@@ -38,10 +39,13 @@ def doctor_command(args: argparse.Namespace) -> int:
 def as_json(found: "Diagnosis") -> str:
     """Every field; a problem with its code, params and English sentence."""
     plain = {item.name: getattr(found, item.name) for item in dataclasses.fields(found)}
-    plain["problems"] = [
-        {"code": error.code, "params": error.params, "sentence": error_text(error, "en")} for error in found.problems
-    ]
+    plain["problems"] = [_plain(error) for error in found.problems]
+    plain["untrained"] = _plain(found.untrained) if found.untrained else None
     return json.dumps(plain, ensure_ascii=False, indent=2, default=_jsonable)
+
+
+def _plain(error: "StudioError") -> dict[str, Any]:
+    return {"code": error.code, "params": error.params, "sentence": error_text(error, "en")}
 
 
 def _jsonable(value: Any) -> Any:
@@ -63,6 +67,8 @@ def lines(found: "Diagnosis") -> list[str]:
     if found.verified is not None:
         rows.append(("verified", f"{found.verified} files have the sha256 that the hub says"))
     rows += [("problem", error_text(error, "en")) for error in found.problems]
+    if found.untrained is not None and not found.problems:
+        rows.append(("training", error_text(found.untrained, "en")))
     rows.append(("next", t(f"doctor.next-{found.next_step}", "en", source=found.source)))
     return [f"{name:10} {text}" for name, text in rows]
 

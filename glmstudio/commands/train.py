@@ -144,14 +144,18 @@ def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
 
 def _estimated(
     base: "Base", train: list[Example], dev: list[Example], lora: LoraSettings, settings: TrainingSettings
-) -> "tuple[list[Finding], Estimate]":
+) -> "tuple[list[Finding], Estimate | None]":
     """What is wrong with the memory, and what the run takes."""
     from glmstudio.models.resident import Resident
     from glmstudio.training.estimate import planned
     from glmstudio.training.probe import probe
 
     resident = Resident(base)
-    return planned(resident, probe(resident, lora, settings), train, dev, settings)
+    try:
+        measured = probe(resident, lora, settings)
+    except StudioError as error:
+        return [Finding(error.code, "error", params=dict(error.params))], None
+    return planned(resident, measured, train, dev, settings)
 
 
 def _data(args: argparse.Namespace) -> dict[str, str]:

@@ -87,7 +87,8 @@ def is_original(config: Mapping[str, Any]) -> bool:
 def family_of(config: Mapping[str, Any], source: str) -> Family:
     """The family of a parsed `config.json`: a row of the table, or any causal model that transformers has built in.
 
-    Raises StudioError `config-no-type`, and `unsupported-family`, naming `source` and what is supported.
+    Raises StudioError `config-no-type`, `family-encoder`, and `unsupported-family`, naming `source` and what is
+    supported.
     """
     model_type = config.get("model_type", "")
     if not model_type:
@@ -101,6 +102,9 @@ def family_of(config: Mapping[str, Any], source: str) -> Family:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     if model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        # transformers would load half of it: the part that writes, without the one that reads.
+        if config.get("is_encoder_decoder"):
+            raise StudioError("family-encoder", family=model_type, source=source)
         return Family(model_type, model_type)
     raise StudioError("unsupported-family", source=source, family=model_type, supported=SUPPORTED)
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, PeftModelForCausalLM
-from peft.tuners.tuners_utils import BaseTunerLayer
 
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_base import refuse_other_base
@@ -23,6 +22,7 @@ from glmstudio.models.adapters.adapters import fill, lora_for, take_off, unfit
 from glmstudio.models.adapters.prefix import PrefixEncoder, PrefixModel, PrefixShape
 from glmstudio.models.adapters.prefix_files import read_prefix
 from glmstudio.models.gate import Gate
+from glmstudio.models.linear_names import linear_names, stored_transposed
 from glmstudio.models.mixed_rows import MixedRows
 from glmstudio.models.packed_weights import PackedWeights
 from glmstudio.models.quantisation.quantised import parameter_count, weight_bytes
@@ -47,31 +47,13 @@ def lora_targets(base: "Base", lora: LoraSettings) -> list[str]:
     Raises StudioError `lora-targets` for names that no linear layer of the base has. The head is none of them: its loss
     is computed outside of PEFT.
     """
-    linear = _linear_names(base.model)
+    linear = linear_names(base.model)
     wanted = lora.target_modules or base.family.target_modules
     if tuple(wanted) == ("all-linear",):
         return sorted(linear)
     if unfit := sorted(set(wanted) - linear):
         raise StudioError("lora-targets", names=", ".join(unfit), source=base.source, choices=", ".join(sorted(linear)))
     return sorted(wanted)
-
-
-def _linear_names(model: torch.nn.Module) -> set[str]:
-    head = model.get_output_embeddings()
-    names: dict[str, bool] = {}
-    inside_adapter: tuple[str, ...] = ()
-    for path, module in model.named_modules():
-        if inside_adapter and path.startswith(inside_adapter):
-            continue
-        plain = module
-        if isinstance(module, BaseTunerLayer):
-            inside_adapter, plain = (f"{path}.",), module.get_base_layer()
-        name = path.rpartition(".")[2]
-        names[name] = names.get(name, True) and isinstance(plain, torch.nn.Linear) and plain is not head
-    # PEFT would put an adapter of these names on the fused experts too, and cannot answer with it beside others.
-    if any(path.endswith(".experts.gate_up_proj") for path, _ in model.named_parameters()):
-        names |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), False)
-    return {name for name, linear in names.items() if linear}
 
 
 class Resident:
@@ -131,11 +113,13 @@ class Resident:
             shape = PrefixShape.of(self.base.model.config, self.base.source)
             encoder = PrefixEncoder(shape, settings.pre_seq_len, settings.prefix_projection)
             return PrefixModel(self.base, encoder.to(self.base.device)).eval()
+        targets = lora_targets(self.base, lora)
         config = LoraConfig(
             r=lora.r,
             lora_alpha=lora.lora_alpha,
             lora_dropout=lora.lora_dropout,
-            target_modules=lora_targets(self.base, lora),
+            target_modules=targets,
+            fan_in_fan_out=stored_transposed(self.base.model, targets),
             task_type="CAUSAL_LM",
             base_model_name_or_path=str(self.base.source),
         )

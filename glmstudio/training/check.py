@@ -88,7 +88,11 @@ def _of_base(base: "Base | None", lora: LoraSettings, settings: TrainingSettings
         return
     from glmstudio.models.adapters.prefix import PrefixShape
     from glmstudio.models.resident import lora_targets
+    from glmstudio.models.supported import unsupported
 
+    if error := unsupported(base.model.config, base.family, base.source):
+        yield _of_error(error)
+        return
     try:
         if settings.method == "ptuning":
             PrefixShape.of(base.model.config, base.source)

@@ -10,6 +10,7 @@ import torch
 from glmstudio.models.adapters.prefix import PrefixModel
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.resident import IN_TRAINING
+from glmstudio.models.supported import head_makes_logits
 from glmstudio.models.varlen import can_pack, inside_samples, is_causal, packed_inputs
 from glmstudio.training.batches import collate, pack
 from glmstudio.training.frozen_linears import products
@@ -61,34 +62,11 @@ def target_loss(model: Any, batch: dict[str, Any]) -> torch.Tensor:
 
 
 def agrees_with_model(model: Any, row: Rendered) -> bool:
-    """Whether the head, put on what the decoder gives, makes the model's own logits: number for number in one pass over
-    `row`, so the same in any number type. It does not where a family scales or caps before or behind its head; training
-    on this loss would then teach something else."""
-    base, seen = model.get_base_model(), {}
-
-    def see_decoder(module: torch.nn.Module, given: Any, made: Any) -> None:
-        seen["decoded"] = made.last_hidden_state
-
-    def see_head(module: torch.nn.Module, given: Any, made: torch.Tensor) -> None:
-        seen["taken"], seen["made"] = given[0], made.clone()
-
-    ids = torch.tensor([row.ids], device=base.device)
-    hooks = [
-        base.get_decoder().register_forward_hook(see_decoder),
-        base.get_output_embeddings().register_forward_hook(see_head),
-    ]
-    try:
-        with torch.no_grad(), _behind_prefix(model):
-            logits = base(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return "made" in seen and _same(seen["decoded"], seen["taken"]) and _same(seen["made"], logits)
-
-
-def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    # A broken base, whose logits are no numbers, is left to the check of the loss.
-    return one.shape == other.shape and torch.allclose(one.float(), other.float(), rtol=0, atol=0, equal_nan=True)
+    """Whether the head alone makes the model's own logits of `row`; training on this loss would else teach something
+    else."""
+    ids = torch.tensor([row.ids], device=model.get_base_model().device)
+    with _behind_prefix(model):
+        return head_makes_logits(model.get_base_model(), input_ids=ids, attention_mask=torch.ones_like(ids))
 
 
 def batch_form(model: Any) -> Callable[[Sequence[Rendered]], dict[str, Any]]:

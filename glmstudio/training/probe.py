@@ -17,22 +17,23 @@ from glmstudio.errors import StudioError
 from glmstudio.models.adapters.prefix import PrefixShape
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
+from glmstudio.models.checkpoint_files import first_line
 from glmstudio.models.flash import HALF
+from glmstudio.models.positions import positions_of
 from glmstudio.models.resident import Resident
 from glmstudio.models.varlen import SHORT_TOKENS
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training.frozen_linears import SHARE_OF_FREE, drop_frozen_linears, use_frozen_linears
 from glmstudio.training.held import held
 from glmstudio.training.loss import LARGEST_CHUNK, FrozenHeadLoss, batch_form, ready, target_loss
-from glmstudio.training.memory_shortage import free_memory
+from glmstudio.training.memory_shortage import free_memory, is_shortage
 from glmstudio.training.thin import drop_thin_products, use_thin_products
 
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
 
+# Rows of the passes have so many tokens, or twice as many, where the base has positions for them.
 TOKENS = 64
-# (rows, tokens of each) of the passes that tell what a token takes, and its row's tokens squared.
-SHAPES = ((1, TOKENS), (2, TOKENS), (1, 2 * TOKENS))
 # Two passes of so many rows tell the pace; the larger one is left out where the smaller one takes longer than this.
 PACED_ROWS = (2, 12)
 PATIENCE_SECONDS = 1.5
@@ -109,9 +110,10 @@ def probe(
     """Measures with throw-away adapters. Each pass has its turn, those that tell the pace have one together: others get
     theirs in between, and random numbers, finished adapters and modes stay as they were. None where it was stopped.
 
-    Raises StudioError as `Resident.begin_training` does.
+    Raises StudioError as `Resident.begin_training` does, and `probe-failed` where a pass of this family breaks off.
     """
     base = resident.base
+    tokens = _tokens(base)
     trained = partial(_thrown_away, resident, lora, settings, should_stop)
     held_by = partial(_held_by, trained, base)
     try:
@@ -119,12 +121,20 @@ def probe(
             # The card's counters see all that is there: what is let go of meanwhile would count as if a pass had needed
             # less, and the first products of each thread take workspaces, which stay.
             free_memory()
-            held_by(*SHAPES[0], False)
-        plain, checkpointed = ([held_by(*shape, on) for shape in SHAPES] for on in (False, True))
+            held_by(1, tokens, False)
+        shapes = ((1, tokens), (2, tokens), (1, 2 * tokens))
+        plain, checkpointed = ([held_by(*shape, on) for shape in shapes] for on in (False, True))
         target = _held_for_target(trained, base)
-        paces = _paces(trained, base.device, should_stop)
+        paces = _paces(trained, base.device, tokens, should_stop)
     except _Stopped:
         return None
+    except StudioError:
+        raise
+    except Exception as error:  # A family of transformers can break off in its own way, and a run would as well.
+        if is_shortage(error):
+            raise
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise StudioError("probe-failed", family=base.family.name, reason=reason) from error
     free_memory()
     head = base.model.get_output_embeddings().weight
     number_bytes = base.dtype.itemsize
@@ -135,8 +145,8 @@ def probe(
         weights=resident.weight_bytes,
         linear=_linear_numbers(base.model, head),
         quantization=base.quantization,
-        plain=_footprint(plain),
-        checkpointed=_footprint(checkpointed),
+        plain=_footprint(plain, tokens),
+        checkpointed=_footprint(checkpointed, tokens),
         target=target,
         slope=2 * head.shape[1] * number_bytes,
         chunk=max(1, LARGEST_CHUNK // head.shape[0]),
@@ -145,6 +155,11 @@ def probe(
         longest_square=SHORT_TOKENS if base.dtype in HALF and settings.method == "lora" else 2**31,
         **paces,
     )
+
+
+def _tokens(base: "Base") -> int:
+    positions = positions_of(base.model)
+    return max(2, min(TOKENS, positions.limit // 2)) if positions.table else TOKENS
 
 
 @contextmanager
@@ -211,7 +226,7 @@ def _held_for_target(trained: Trained, base: "Base") -> float:
     return (peaks[1] - peaks[0]) / TOKENS
 
 
-def _paces(trained: Trained, device: torch.device, should_stop: Callable[[], bool]) -> dict[str, Any]:
+def _paces(trained: Trained, device: torch.device, tokens: int, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Seconds of passes without and with the way back, and of an optimizer's step; what else is seen meanwhile."""
     timed = []
     with trained(share=SHARE_OF_FREE) as (model, packed):
@@ -219,8 +234,8 @@ def _paces(trained: Trained, device: torch.device, should_stop: Callable[[], boo
         for rows in PACED_ROWS:
             for number in range(TRIES):
                 # Rows of new lengths, as a run's nearly always are: that costs, too.
-                lengths = [TOKENS + number + TRIES * row for row in range(rows)]
-                batch = _batch(model, lengths, 8, device)
+                lengths = [min(tokens + number + TRIES * row, 2 * tokens) for row in range(rows)]
+                batch = _batch(model, lengths, min(8, tokens - 1), device)
                 passed = (batch["tokens"], *_timed(model, batch, device))
             timed.append(passed)
             if should_stop():
@@ -285,15 +300,15 @@ def _batch(model: Any, lengths: list[int], targets: int, device: torch.device) -
     return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
 
 
-def _footprint(points: list[tuple[int, int, int]]) -> Footprint:
-    saved = _grown(*(saved for saved, _, _ in points))
-    return Footprint(saved, _grown(*(max(there, back) for _, there, back in points)))
+def _footprint(points: list[tuple[int, int, int]], tokens: int) -> Footprint:
+    saved = _grown(tokens, *(saved for saved, _, _ in points))
+    return Footprint(saved, _grown(tokens, *(max(there, back) for _, there, back in points)))
 
 
-def _grown(one: int, two: int, longer: int) -> Growth:
-    """From a row, two rows and a row of twice the tokens."""
-    square = max(0.0, (longer - two) / (2 * TOKENS**2))
-    token = (two - one) / TOKENS - square * TOKENS
+def _grown(tokens: int, one: int, two: int, longer: int) -> Growth:
+    """From a row of so many tokens, two of them and a row of twice as many."""
+    square = max(0.0, (longer - two) / (2 * tokens**2))
+    token = (two - one) / tokens - square * tokens
     return Growth(2 * one - two, token, square)
 
 

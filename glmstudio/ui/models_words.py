@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from glmstudio.models.inspection.doctor import Diagnosis
     from glmstudio.models.inspection.library import LocalBase
 
-_FITS = {"train": ("ok", "✓"), "train-least": ("ok", "✓"), "answer": ("warn", "!"), "nothing": ("bad", "✗")}
+_FITS = {
+    "train": ("ok", "✓"),
+    "train-least": ("ok", "✓"),
+    "untrained": ("warn", "!"),
+    "answer": ("warn", "!"),
+    "nothing": ("bad", "✗"),
+}
 _COLUMNS = ("base", "family", "form", "size", "fits")
 
 
@@ -81,6 +87,8 @@ def diagnosis_html(found: "Diagnosis", lang: str) -> str:
         facts.append(("setting.prompt_style.label", escape(styles)))
     body = "".join(f"<dt>{t(key, lang)}</dt><dd>{text}</dd>" for key, text in facts)
     problems = "".join(f'<p class="glm-bad">✗ {escape(error_text(error, lang))}</p>' for error in found.problems)
+    if found.untrained is not None and not found.problems:
+        problems = f'<p class="glm-warn">⚠ {escape(error_text(found.untrained, lang))}</p>'
     step = escape(t(f"models.next-{found.next_step}", lang))
     return f"<dl>{body}</dl>{_needs(found, lang) if found.parameters else ''}{problems}<p><b>{step}</b></p>"
 

@@ -5,12 +5,13 @@ Works on tensors and the base's module tree; changes neither the base nor a file
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
 from peft.utils.other import get_pattern_key
 from transformers import GlmConfig
+from transformers.pytorch_utils import Conv1D
 
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_base import both_bases, refuse_other_base
@@ -106,17 +107,17 @@ def _refuse_other_shapes(lora: Lora, base: "Base") -> None:
         module, rest = _parts(key)
         if rest not in ("lora_A.weight", "lora_B.weight"):
             continue
-        layer = _layer(base.model, module)
-        if layer is None and ".experts" in module:
+        sizes = _sizes(base.model, module)
+        if sizes is None and ".experts" in module:
             # Experts stand in one tensor today; PEFT itself fuses the adapters of single ones.
             continue
-        if layer is None:
+        if sizes is None:
             raise StudioError("adapter-other-layers", **both_bases(lora.form, base.source), tensor=module)
         is_a = rest == "lora_A.weight"
         rank = value.shape[0 if is_a else 1]
         if not lora.config.rank_pattern and rank != lora.config.r:
             raise ValueError(f"{key} has rank {rank}, its config says r = {lora.config.r}")
-        expected = [rank, layer.in_features] if is_a else [layer.out_features, rank]
+        expected = [rank, sizes[0]] if is_a else [sizes[1], rank]
         _refuse_shape(lora, base, key, expected)
 
 
@@ -135,14 +136,16 @@ def _short(modules: set[str], base: "Base") -> set[str]:
     return leaves if inside == modules else modules
 
 
-def _layer(model: torch.nn.Module, path: str) -> Any:
-    """The linear layer at `path` without an adapter around it; None where the base has none."""
+def _sizes(model: torch.nn.Module, path: str) -> tuple[int, int] | None:
+    """(in, out) of the linear layer at `path`, with or without an adapter around it; None where the base has none."""
     try:
         layer = model.get_submodule(path)
     except AttributeError:
         return None
     layer = layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer
-    return layer if hasattr(layer, "in_features") else None
+    if isinstance(layer, Conv1D):
+        return layer.nx, layer.nf
+    return (layer.in_features, layer.out_features) if hasattr(layer, "in_features") else None
 
 
 def _parts(key: str) -> tuple[str, str]:

@@ -78,19 +78,19 @@ class Anatomy:
 
     @property
     def shape(self) -> Shape:
-        heads = self._first("num_attention_heads")
-        hidden = self._first("hidden_size")
+        heads = self._first("num_attention_heads", "n_head")
+        hidden = self._first("hidden_size", "n_embd")
         width = self._first("kv_channels", "head_dim") or (hidden // heads if heads else 0)
         grouped = self._first("num_key_value_heads")
         if self.config.get("multi_query_attention"):
             grouped = self._first("multi_query_group_num")
         return Shape(
-            layers=self._first("num_layers", "num_hidden_layers"),
+            layers=self._first("num_layers", "num_hidden_layers", "n_layer"),
             hidden=hidden,
             inner=self._first("inner_hidden_size", "ffn_hidden_size", "intermediate_size"),
             kv_width=width * (grouped or heads),
             vocabulary=self._first("padded_vocab_size", "vocab_size"),
-            positions=self._first("max_sequence_length", "seq_length", "max_position_embeddings"),
+            positions=self._first("max_sequence_length", "seq_length", "max_position_embeddings", "n_positions"),
         )
 
     def _first(self, *keys: str) -> int:

@@ -21,10 +21,11 @@ from glmstudio.models.inspection.tensor_check import tensor_problems
 from glmstudio.models.loading import TOKENIZER_FILES, load_tokenizer
 from glmstudio.models.prompts.dialogue import dialogue_of, stop_ids
 from glmstudio.models.sources import local_folder
+from glmstudio.models.supported import unsupported_folder
 from glmstudio.models.vocabularies.vocabulary_fit import refuse_larger_vocabulary, tokens_in_use
 from glmstudio.settings import QUANTIZATIONS
 
-NEXT_STEPS = ("mend", "use", "quantise", "answer", "too-large")
+NEXT_STEPS = ("mend", "use", "quantise", "untrained", "answer", "too-large")
 TRAINING = FITS[:2]
 FUSED = "query_key_value."
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -54,9 +55,9 @@ class TokenizerState:
 class Diagnosis:
     """Sizes are bytes. `family` and `form` are "" where the config names none that is known; `form` is one of
     `anatomy.FORMS`. `dtypes` counts numbers by type. `needs` by quantization, only "none" for packed files.
-    `fits` what there is memory for, as
-    `memory_needs.FITS`. `next_step` is one of `NEXT_STEPS`. `verified` counts the files whose sha256 was
-    found right, None where it was not asked for."""
+    `fits` what there is memory for, as `memory_needs.FITS`, or "untrained" where `untrained` says why it only answers.
+    `next_step` is one of `NEXT_STEPS`. `verified` counts the files whose sha256 was found right, None where it was not
+    asked for."""
 
     source: str
     folder: Path
@@ -74,6 +75,7 @@ class Diagnosis:
     needs: dict[str, Needs]
     fits: dict[str, str]
     problems: list[StudioError]
+    untrained: StudioError | None
     verified: int | None
     next_step: str
 
@@ -90,6 +92,8 @@ def examine(source: str | Path, *, device: str = "auto", dtype: str = "auto", ve
     problems = list(found.problems)
     if found.family is not None and not any(problem.code == "base-quantized" for problem in problems):
         problems += tensor_problems(found)
+    untrained = unsupported_folder(found.folder, found.family, str(source)) if found.family and not problems else None
+    problems += [untrained] if untrained and untrained.code == "family-cache" else []
     tokenizer, wrong = _tokenizer(found)
     problems += wrong
     verified = None
@@ -100,7 +104,7 @@ def examine(source: str | Path, *, device: str = "auto", dtype: str = "auto", ve
     wishes = QUANTIZATIONS[:1] if found.form in ("int4", "int8") else QUANTIZATIONS
     sizes = {"number_bytes": kind.itemsize, "device": where.type}
     needs = {wish: memory_needs(found, quantization=wish, **sizes) for wish in wishes}
-    fits = {wish: fitting(need, free) for wish, need in needs.items()}
+    fits = {wish: fitting(need, free, trains=untrained is None) for wish, need in needs.items()}
     return Diagnosis(
         source=str(source),
         folder=found.folder,
@@ -118,6 +122,7 @@ def examine(source: str | Path, *, device: str = "auto", dtype: str = "auto", ve
         needs=needs,
         fits=fits,
         problems=problems,
+        untrained=untrained,
         verified=verified,
         next_step="mend" if problems else _next_step(fits),
     )
@@ -195,4 +200,6 @@ def _next_step(fits: Mapping[str, str]) -> str:
         return "use"
     if any(fit in TRAINING for fit in fits.values()):
         return "quantise"
+    if "untrained" in fits.values():
+        return "untrained"
     return "answer" if "answer" in fits.values() else "too-large"

@@ -21,6 +21,7 @@ from glmstudio.models.hubs.hub_huggingface import kept_folder
 from glmstudio.models.inspection.anatomy import Anatomy, anatomy, is_prefix
 from glmstudio.models.inspection.memory_needs import Needs, fitting, memory_needs
 from glmstudio.models.sources import embedded_folder
+from glmstudio.models.supported import unsupported_folder
 from glmstudio.settings import QUANTIZATIONS
 from glmstudio.workspace import Workspace
 
@@ -122,16 +123,19 @@ def _is_model(folder: Path) -> bool:
 
 def _described(looked: Anatomy, sizes: Mapping[str, Any], free: int) -> LocalBase:
     wishes = QUANTIZATIONS[:1] if looked.form in ("int4", "int8") else QUANTIZATIONS
+    family = looked.family
+    untrained = unsupported_folder(looked.folder, family, looked.source) if family and not looked.problems else None
+    problems = [*looked.problems, *([untrained] if untrained and untrained.code == "family-cache" else [])]
     needs = {wish: memory_needs(looked, quantization=wish, **sizes) for wish in wishes}
     return LocalBase(
         source=looked.source,
         folder=looked.folder,
-        family=looked.family.name if looked.family else "",
-        title=looked.family.title if looked.family else "",
+        family=family.name if family else "",
+        title=family.title if family else "",
         form=looked.form,
         bytes_on_disk=looked.bytes_on_disk,
         parameters=looked.parameters,
         needs=needs,
-        fits={wish: fitting(need, free) for wish, need in needs.items()},
-        problem=next(iter(looked.problems), None),
+        fits={wish: fitting(need, free, trains=untrained is None) for wish, need in needs.items()},
+        problem=next(iter(problems), None),
     )

@@ -71,9 +71,12 @@ def memory_needs(
     )
 
 
-def fitting(needs: Needs, free: int) -> str:
-    """The first of `FITS` that `free` bytes are enough for."""
+def fitting(needs: Needs, free: int, *, trains: bool = True) -> str:
+    """The first of `FITS` that `free` bytes are enough for; "untrained" where only that the base is not one that
+    `trains` here stands against it."""
     sizes = (needs.train, needs.train_least, needs.answer, 0)
+    if not trains:
+        return "untrained" if needs.answer <= free else FITS[-1]
     return next(wish for wish, size in zip(FITS, sizes, strict=True) if size <= free or size == 0)
 
 

@@ -1,0 +1,53 @@
+"""How many positions a model has, and whether there is nothing behind them. Knows the model's tables, no rows."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel
+
+# A table, learned or computed once: `wpe.weight`, `embed_positions.weight`, `positions_embed.weight`, `pos_encoding`.
+_TABLE = re.compile(r"(?:^|\.)(?:wpe|\w*pos\w*)(?:\.weight)?$")
+_NAMES = ("max_sequence_length", "seq_length", "max_position_embeddings", "n_positions")
+
+
+@dataclass(frozen=True)
+class Positions:
+    """`limit` tokens of a row have a position, 0 where nothing says how many. `table`: the model cannot count further;
+    else it can (rotary), but never learned to."""
+
+    limit: int
+    table: bool
+
+
+def positions_of(model: PreTrainedModel) -> Positions:
+    """The positions of a loaded base, what stretches rotary ones counted."""
+    config = model.config.get_text_config(decoder=True)
+    named = next((value for name in _NAMES if isinstance(value := getattr(config, name, None), int)), 0)
+    if named <= 0:
+        # MPT makes what it adds for distance as one table.
+        return Positions(getattr(config, "max_seq_len", None) or 0, table=hasattr(config, "max_seq_len"))
+    rows = [module_rows for name, module_rows in _tables(model) if module_rows >= named and _TABLE.search(name)]
+    if rows:
+        # Some tables begin behind the padding's row, and their configs count it.
+        offset = _offset(model)
+        return Positions(min(named, min(rows) - offset), table=True)
+    stretch = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    original = stretch.get("original_max_position_embeddings") if isinstance(stretch, dict) else None
+    factor = stretch.get("factor") if isinstance(stretch, dict) else None
+    if isinstance(factor, int | float):
+        named = max(named, int(factor * (original or named)))
+    return Positions(named, table=False)
+
+
+def _tables(model: PreTrainedModel) -> list[tuple[str, int]]:
+    values = [*model.named_parameters(), *model.named_buffers()]
+    return [(name, value.shape[0]) for name, value in values if value.dim() == 2]
+
+
+def _offset(model: PreTrainedModel) -> int:
+    for name, module in model.named_modules():
+        if _TABLE.search(name) and hasattr(module, "num_embeddings"):
+            padding: Any = getattr(module, "padding_idx", None)
+            return getattr(module, "offset", 0 if padding is None else padding + 1)
+    return 0
