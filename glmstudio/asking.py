@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from glmstudio.base_slot import BaseSlot, Use
 from glmstudio.data.example import Example
+from glmstudio.data.verdicts import Answerer
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.settings import GenerationSettings
@@ -50,12 +51,16 @@ class Asking:
         from glmstudio.inference.compare import compare
 
         with self._slot.use() as use, self._holding(use, ref, prompt_style) as asked:
+            base = use.resident.base
+            adapter = (asked.ref.name, asked.ref.digest) if asked.ref else ("", "")
+            how = dataclasses.asdict(settings) | {"max_source_length": asked.prompt.max_source_length}
+            answerer = Answerer(base.source, base.fingerprint, *adapter, asked.prompt.style, how)
             for comparison in compare(
                 use.resident, asked.names, instruction, input, settings,
                 max_source_length=asked.prompt.max_source_length, style=asked.prompt.style,
                 should_stop=lambda: use.leaving() or should_stop(),
             ):  # fmt: skip
-                yield dataclasses.replace(comparison, adapter=asked.ref)
+                yield dataclasses.replace(comparison, adapter=asked.ref, answerer=answerer)
             if use.leaving():
                 raise StudioError("answer-base-gone", source=use.resident.base.source)
 

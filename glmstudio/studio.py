@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 from glmstudio import faults
 from glmstudio.asking import Asking
 from glmstudio.base_slot import BaseSlot, BaseStatus, BaseWish
-from glmstudio.data import formats, imports, quality, snapshot
+from glmstudio.data import imports, quality, snapshot
 from glmstudio.data.example import Example
-from glmstudio.data.imports import ImportPreview
-from glmstudio.data.store import DatasetSummary, Page, Query, Store
+from glmstudio.data.store import Query, Store
 from glmstudio.errors import StudioError
 from glmstudio.exports import Exports
-from glmstudio.file_names import file_name
 from glmstudio.model_shelf import ModelShelf
 from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.probing import Probing
+from glmstudio.row_verbs import RowVerbs
 from glmstudio.run_queue import RunQueue, Waiting
 from glmstudio.scoreboards import Scoreboards
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings, recommended
@@ -47,13 +46,13 @@ def never() -> bool:
     return False
 
 
-class Studio:
+class Studio(RowVerbs):
     """One workspace, one store, one resident base, one queue of runs. Safe to call from several threads."""
 
     def __init__(self, workspace: Workspace, *, base: BaseWish | None = None) -> None:
         self.workspace = workspace.ensure()
         faults.keep_log(self.workspace.log)
-        self.store = Store(workspace.database_url)
+        super().__init__(Store(workspace.database_url))
         self._base = BaseSlot(base or BaseWish())
         self.queue = RunQueue(self.workspace, self._trained_on)
         self._probing = Probing(self._base.use, lambda: bool(self.queue.active_id))
@@ -63,8 +62,10 @@ class Studio:
         self.exports = Exports(self.workspace.checkpoints)
 
     def start(self, *, load_base: bool = True) -> None:
-        """Demo rows on the first start, dead runs marked, waiting ones held, and (unless it is to wait) `load_base`."""
+        """Demo rows on the first start, broken imports removed, dead runs marked, waiting ones held, and (unless it is
+        to wait) `load_base`."""
         self.queue.mine()
+        self.remove_broken_imports()
         if not self.store.datasets():
             imports.take_demo(self.store, DEMO_DATASET)
         if load_base:
@@ -120,47 +121,6 @@ class Studio:
         with self._base.use() as use:
             base = use.resident.base
             return preview_row(base.tokenizer, base.family, instruction, input, target, settings)
-
-    # Annotate
-
-    def save_example(self, example: Example, expected_revision: int | None = None) -> Example:
-        """Inserts or updates one row. Raises StudioError `stale-revision` with the current row, `example-empty`."""
-        if not example.instruction.strip() and not example.input.strip():
-            raise StudioError("example-empty")
-        return self.store.save(example, expected_revision=expected_revision)
-
-    def get_example(self, example_id: int) -> Example:
-        return self.store.get(example_id)
-
-    def delete_examples(self, ids: list[int]) -> int:
-        return self.store.delete(ids)
-
-    def restore_examples(self, ids: list[int]) -> int:
-        return self.store.restore(ids)
-
-    def undo_save(self, example_id: int, expected_revision: int | None = None) -> Example | None:
-        return self.store.undo_save(example_id, expected_revision=expected_revision)
-
-    def page(self, query: Query, offset: int = 0, limit: int = 20) -> Page:
-        return self.store.page(query, offset=offset, limit=limit)
-
-    def datasets(self) -> list[DatasetSummary]:
-        return self.store.datasets()
-
-    def preview_import(self, path: Path, dataset: str, split: str = "train") -> ImportPreview:
-        """Reads the whole file and keeps nothing."""
-        return imports.preview(path, dataset, split)
-
-    def import_file(self, path: Path, dataset: str, split: str = "train") -> ImportPreview:
-        """The good rows come in, the bad lines are reported."""
-        return imports.take(self.store, path, dataset, split)
-
-    def export_file(self, query: Query, kind: str, folder: Path) -> Path:
-        """Writes `<dataset>-<split>.<suffix>` into `folder`, whole or not at all."""
-        name = "-".join(part for part in (file_name(query.dataset) if query.dataset else "all", query.split) if part)
-        path = folder / f"{name}{formats.suffix(kind)}"
-        formats.write(path, self.store.iterate(query), kind)
-        return path
 
     # Train
 
@@ -331,15 +291,6 @@ class Studio:
         Raises StudioError `answer-base-gone` at the end where another base was chosen meanwhile, and those of
         `resident`, `Resident.holding` and generating."""
         return self._asking.compare(instruction, input, ref, settings, should_stop, prompt_style=prompt_style)
-
-    def save_feedback(
-        self, *, instruction: str, input: str, target: str, correct: bool, dataset: str, annotator: str = ""
-    ) -> Example:
-        """A judged answer becomes an example: `target` is the right answer, corrected or as it was."""
-        tags = ("right",) if correct else ("corrected",)
-        return self.save_example(
-            Example(instruction, input, target, dataset=dataset, source="feedback", annotator=annotator, tags=tags)
-        )
 
     def evaluate(
         self,

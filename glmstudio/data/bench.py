@@ -45,7 +45,7 @@ def bench_store(rows: int) -> dict[str, object]:
         try:
             good = (row for row in formats.read(source, dataset="bench") if isinstance(row, Example))
             added: list[int] = []
-            imported = _spent(lambda: added.append(store.add_many(good)))
+            imported = _spent(lambda: added.append(store.import_rows(good, dataset="bench", file=source.name).rows))
             calls = _timed_calls(store, rows)
             everything = store.iterate(Query(dataset="bench"))
             exported = _spent(lambda: formats.write(Path(folder) / "out.jsonl", everything, "context-target"))

@@ -20,7 +20,8 @@ SAMPLE_ROWS = 5
 class ImportPreview:
     """What a file holds: its kind, how many rows came through, the rejected lines, the first good rows.
 
-    `ignored` counts, by column, the values that an example has no place for.
+    `ignored` counts, by column, the values that an example has no place for. `import_id` is that of `ImportRecord`
+    once the rows have come in.
     """
 
     kind: str
@@ -28,6 +29,7 @@ class ImportPreview:
     rejects: list[Reject]
     sample: list[Example]
     ignored: dict[str, int]
+    import_id: int | None = None
 
 
 def preview(path: Path, dataset: str, split: str) -> ImportPreview:
@@ -44,8 +46,8 @@ def preview(path: Path, dataset: str, split: str) -> ImportPreview:
     return ImportPreview(reading.kind, good, rejects, sample, dict(reading.ignored))
 
 
-def take(store: "Store", path: Path, dataset: str, split: str) -> ImportPreview:
-    """The good rows come in, the bad lines are reported."""
+def take(store: "Store", path: Path, dataset: str, split: str, person: str = "") -> ImportPreview:
+    """The good rows come in as one import, the bad lines are reported."""
     reading = formats.read(path, dataset=dataset, split=split)
     rejects: list[Reject] = []
 
@@ -56,13 +58,15 @@ def take(store: "Store", path: Path, dataset: str, split: str) -> ImportPreview:
             else:
                 yield row
 
-    good = store.add_many(good_rows())
-    return ImportPreview(reading.kind, good, rejects, [], dict(reading.ignored))
+    done = store.import_rows(good_rows(), dataset=dataset, file=path.name, person=person)
+    return ImportPreview(reading.kind, done.rows, rejects, [], dict(reading.ignored), done.id)
 
 
 def take_demo(store: "Store", dataset: str) -> None:
-    """The rows that ship with the program."""
-    for split in SPLITS:
-        path = repository_root() / "data" / "demo" / f"{split}.jsonl"
-        rows = formats.read(path, dataset=dataset, split=split)
-        store.add_many(dataclasses.replace(row, source="demo") for row in rows if isinstance(row, Example))
+    """The rows that ship with the program, all or none."""
+    rows = (
+        row
+        for split in SPLITS
+        for row in formats.read(repository_root() / "data" / "demo" / f"{split}.jsonl", dataset=dataset, split=split)
+    )
+    store.add_many(dataclasses.replace(row, source="demo") for row in rows if isinstance(row, Example))

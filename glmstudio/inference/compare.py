@@ -16,6 +16,7 @@ from glmstudio.models.chat_format import render_prompt
 from glmstudio.settings import GenerationSettings
 
 if TYPE_CHECKING:
+    from glmstudio.data.verdicts import Answerer
     from glmstudio.models.resident import Resident
 
 HALF_CHARACTER = "\ufffd"
@@ -43,12 +44,14 @@ class Answer:
 @dataclass(frozen=True)
 class Comparison:
     """A snapshot of all answers. `cut_prompt` counts the tokens that a prompt that is too long has lost; `adapter`
-    is the tuned row's checkpoint with digest and step, where somebody has filled it in."""
+    is the tuned row's checkpoint with digest and step, `answerer` what a verdict on its answer keeps, where somebody
+    has filled them in."""
 
     rows: tuple[Answer, ...]
     prompt_tokens: int
     cut_prompt: int
     adapter: AdapterRef | None = None
+    answerer: "Answerer | None" = None
 
 
 def compare(

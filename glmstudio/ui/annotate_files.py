@@ -15,7 +15,7 @@ from glmstudio.data.formats import KINDS
 from glmstudio.ui.annotate_list import DEFAULT_DATASET, preview, query_of
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import label, language_of, t
-from glmstudio.ui.page import QUEUED, QUIET, Page, signal, slot
+from glmstudio.ui.page import QUEUED, QUIET, Page, annotator_of, signal, slot
 
 if TYPE_CHECKING:
     from glmstudio.data.imports import ImportPreview
@@ -120,7 +120,7 @@ class FilePanels:
         language = language_of(request)
         dataset = dataset.strip() or DEFAULT_DATASET
         try:
-            done = self._studio.import_file(Path(path), dataset, split)
+            done = self._studio.import_file(Path(path), dataset, split, annotator_of(request))
         except Exception as error:
             return {self.refused: problem_html(error, language)}
         return {
@@ -138,7 +138,7 @@ class FilePanels:
 
     def on_download(self, request: gr.Request, kind: str, *filters: str) -> str:
         folder = Path(tempfile.mkdtemp(prefix="glmstudio-"))
-        return str(self._studio.export_file(query_of(*filters), kind, folder))
+        return str(self._studio.export_file(query_of(*filters), kind, folder).path)
 
 
 def place_of(stem: str) -> tuple[str, str]:

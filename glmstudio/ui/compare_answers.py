@@ -20,6 +20,7 @@ from glmstudio.ui.language import error_text, field_text, language_of, t
 from glmstudio.ui.page import QUIET
 
 if TYPE_CHECKING:
+    from glmstudio.data.verdicts import Answerer
     from glmstudio.inference.compare import Answer, Comparison
     from glmstudio.studio import AdapterRef, Studio
     from glmstudio.ui.compare import Compare
@@ -43,7 +44,7 @@ class Live:
 @dataclass(frozen=True)
 class Asked:
     """A prompt and what came of it. `title` is the tuned answer's run, empty where only the base answered; `adapter`
-    its checkpoint, with the digest and step of the weights that answered."""
+    its checkpoint, with the digest and step of the weights that answered, `answerer` what a verdict keeps of that."""
 
     instruction: str
     input: str
@@ -52,6 +53,7 @@ class Asked:
     answers: tuple["Answer", ...]
     cut_prompt: int = 0
     adapter: "AdapterRef | None" = None
+    answerer: "Answerer | None" = None
 
     @property
     def judged(self) -> str:
@@ -209,7 +211,10 @@ class Answering:
         if ref is not None and not title:
             run = adapter_label(self._studio.run(ref.run_id), ref, lang)
             title = f"{t('compare.tuned', lang, run=run)} · {ref.digest[:DIGEST_SHOWN]}"
-        return replace(asked, title=title, answers=comparison.rows, cut_prompt=comparison.cut_prompt, adapter=ref)
+        return replace(
+            asked, title=title, answers=comparison.rows, cut_prompt=comparison.cut_prompt, adapter=ref,
+            answerer=comparison.answerer,
+        )  # fmt: skip
 
     def _shown(self, asked: Asked, view: str, lang: str) -> list[str]:
         base, *tuned = asked.answers

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from glmstudio.data.example import Example
+from glmstudio.data.verdicts import Judgement
 from glmstudio.errors import StudioError
+from glmstudio.row_verbs import tagged
 from glmstudio.ui.compare_answers import Asked
 from glmstudio.ui.language import error_text, language_of, t
 from glmstudio.ui.page import QUIET, annotator_of, signal
@@ -80,11 +82,8 @@ class Judging:
         return [off, off, f'<span class="glm-ok">✓ {message}</span>', (asked, example), signal(), signal()]
 
     def _saved(self, asked: Asked, saved: Saved, dataset: str, text: str, annotator: str) -> Example:
-        correct = text.strip() == asked.judged.strip()
+        judgement = Judgement(asked.judged, text.strip() == asked.judged.strip(), asked.answerer, annotator)
         if saved is not None and saved[0] == asked:
-            tags = ("right",) if correct else ("corrected",)
-            return self._studio.save_example(replace(saved[1], target=text, tags=tags), saved[1].revision)
-        return self._studio.save_feedback(
-            instruction=asked.instruction, input=asked.input, target=text,
-            correct=correct, dataset=dataset, annotator=annotator,
-        )  # fmt: skip
+            row = tagged(replace(saved[1], target=text), judgement)
+            return self._studio.save_example(row, saved[1].revision, judgement)
+        return self._studio.save_feedback(asked.instruction, asked.input, text, dataset, judgement)

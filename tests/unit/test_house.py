@@ -17,6 +17,7 @@ FLOORS = (
     {
         "studio",
         "asking",
+        "row_verbs",
         "run_queue",
         "run_thread",
         "base_slot",

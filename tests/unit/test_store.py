@@ -1,14 +1,16 @@
 """The store: saving, history, deleting, paging and searching, each against a real SQLite file."""
 
+import sqlite3
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from glmstudio.data import migrations
+from glmstudio.data import database, migrations
 from glmstudio.data.example import Example
 from glmstudio.data.store import DatasetSummary, Page, Query, Store
 from glmstudio.errors import StudioError
@@ -228,7 +230,7 @@ def test_an_old_database_runs_only_the_steps_it_has_not_seen(store: Store, url: 
         newer.close()
     monkeypatch.undo()
     error = code_of(lambda: Store(url))
-    assert (error.code, error.params) == ("database-newer", {"found": 4, "known": 3})
+    assert (error.code, error.params) == ("database-newer", {"found": 6, "known": 5})
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
@@ -240,7 +242,66 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
 
 
 def test_the_search_is_case_insensitive_on_postgresql_too(store: Store, monkeypatch) -> None:
-    monkeypatch.setattr(store._engine, "dialect", postgresql.dialect())
+    monkeypatch.setattr(store._database, "is_sqlite", False)
     condition = sa.and_(*store._conditions(Query(dataset="d", search="50%")))
     text = str(condition.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}))
     assert "lower(examples.input) LIKE '%%' || lower('50/%%') || '%%'" in text or "ILIKE" in text
+
+
+def test_an_old_database_keeps_everything_and_a_copy_of_itself(url: str, tmp_path: Path, monkeypatch) -> None:
+    engine = sa.create_engine(url)
+    with monkeypatch.context() as of_old, engine.begin() as connection:
+        of_old.setattr(migrations, "STEPS", migrations.STEPS[:3])
+        migrations.migrate(connection)
+        for table in ("examples", "revisions"):
+            names = [column["name"] for column in sa.inspect(connection).get_columns(table)]
+            numbers = {"id": 7, "example_id": 7, "revision": 1 if table == "revisions" else 2, "undone": 0}
+            words = {"tags": "[]", "deleted_at": "", "target": table, "dataset": "../old", "status": "done"}
+            given = {name: value for name, value in (numbers | words).items() if name in names}
+            row = dict.fromkeys(names, "x") | given
+            connection.execute(sa.table(table, *map(sa.column, names)).insert().values(row))
+    engine.dispose()
+    for _ in range(2):
+        opened = Store(url)
+        assert (opened.get(7).target, opened.get(7).dataset) == ("examples", "../old")
+        opened.close()
+    (copy,) = tmp_path.glob("*.schema-3.sqlite")
+    with sqlite3.connect(copy) as old:
+        assert old.execute("SELECT target FROM examples").fetchall() == [("examples",)]
+        assert old.execute("SELECT version FROM schema_version").fetchall() == [(3,)]
+    again = Store(url)
+    assert again.undo_save(7).target == "revisions"
+    assert again.import_rows([Example("i", dataset="../old")], dataset="../old", file="f").rows == 1
+    again.close()
+
+
+def test_a_database_that_cannot_be_copied_stays_as_it_is(url: str, tmp_path: Path, monkeypatch) -> None:
+    engine = sa.create_engine(url)
+    with monkeypatch.context() as of_old, engine.begin() as connection:
+        of_old.setattr(migrations, "STEPS", migrations.STEPS[:3])
+        migrations.migrate(connection)
+    engine.dispose()
+
+    def full(path: Path) -> sqlite3.Connection:
+        if "schema-3" in path.name:
+            path.touch()
+            raise sqlite3.OperationalError("database or disk is full")
+        return sqlite3.connect(path)
+
+    with monkeypatch.context() as of_a_full_disk:
+        of_a_full_disk.setattr(database, "sqlite3", SimpleNamespace(connect=full, Error=sqlite3.Error))
+        error = code_of(lambda: Store(url))
+    assert (error.code, error.params["reason"]) == ("database-not-copied", "database or disk is full")
+    assert list(tmp_path.glob("*schema*")) == []
+    with sqlite3.connect(tmp_path / "rows.sqlite") as old:
+        assert old.execute("SELECT version FROM schema_version").fetchall() == [(3,)]
+
+
+def test_a_dataset_gets_another_name_with_its_history(store: Store) -> None:
+    row = store.save(Example("i", "x", "one", dataset="../old"))
+    store.save(replace(row, target="two"))
+    store.save(Example("i", dataset="taken"))
+    assert store.rename_dataset("../old", "new") == 1
+    assert store.undo_save(row.id).dataset == "new"
+    assert code_of(lambda: store.rename_dataset("new", "taken")).code == "dataset-exists"
+    assert code_of(lambda: store.rename_dataset("../old", "b")).params["names"] == "new, taken"

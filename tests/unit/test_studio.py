@@ -6,6 +6,7 @@ import pytest
 
 from glmstudio.data.example import Example
 from glmstudio.data.store import Query
+from glmstudio.data.verdicts import Answerer, Judgement
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.studio import Studio
@@ -50,9 +51,12 @@ def test_a_run_does_not_start_while_the_base_loads(studio):
 
 
 def test_a_judged_answer_becomes_a_feedback_row(studio):
-    row = studio.save_feedback(instruction="i", input="x", target="better", correct=False, dataset="mine")
-    assert (row.source, row.tags, row.status) == ("feedback", ("corrected",), "done")
+    wrong = Judgement("worse", False, Answerer("embedded", "f", "run-0001@best", "d", "chat", {"top_p": 0.7}), "li")
+    row = studio.save_feedback("i", "x", "better", "mine", wrong)
+    assert (row.source, row.tags, row.status, row.annotator) == ("feedback", ("corrected",), "done", "li")
     assert studio.page(Query(source="feedback")).rows == [row]
+    (verdict,) = studio.store.verdicts.of(row.id)
+    assert (verdict.judgement, verdict.revision, verdict.created_at) == (wrong, 1, row.updated_at)
 
 
 def test_the_command_line_names_what_differs_from_the_usual(studio):
@@ -67,6 +71,6 @@ def test_a_download_stays_in_its_folder_whatever_its_dataset_is_called(studio, t
     folder = tmp_path / "out"
     for name in (f"{tmp_path}/elsewhere/run", "../x", ".."):
         studio.store.save(Example("i", "x", "y", dataset=name))
-        assert studio.export_file(Query(dataset=name), "alpaca-json", folder).parent == folder
+        assert studio.export_file(Query(dataset=name), "alpaca-json", folder).path.parent == folder
     assert len(list(folder.iterdir())) == 3
     assert not (tmp_path / "elsewhere").exists()

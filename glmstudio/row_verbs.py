@@ -1,0 +1,141 @@
+"""Studio's verbs for rows and datasets: save, page, import, export, rename, judge. Knows no model, page or word."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from glmstudio.data import formats, imports
+from glmstudio.data.example import Example
+from glmstudio.data.import_records import ImportRecord
+from glmstudio.data.imports import ImportPreview
+from glmstudio.data.store import DatasetSummary, Page, Query, Store
+from glmstudio.data.verdicts import Judgement
+from glmstudio.errors import StudioError
+from glmstudio.file_names import file_name, is_fit, require_fit
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A written file, and how many rows of each (split, status) it holds."""
+
+    path: Path
+    rows: Counter[tuple[str, str]]
+
+
+class RowVerbs:
+    """The verbs over one store. New datasets get names that `file_names.require_fit` lets through; those that are there
+    already stay usable under any name."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def save_example(
+        self, example: Example, expected_revision: int | None = None, judgement: Judgement | None = None
+    ) -> Example:
+        """Inserts or updates one row, and keeps the judgement that it was made of.
+
+        Raises StudioError `stale-revision` with the current row, `example-empty`, `name-empty`, `name-unfit`.
+        """
+        if not example.instruction.strip() and not example.input.strip():
+            raise StudioError("example-empty")
+        self._require_name(example.dataset)
+        return self.store.save(example, expected_revision=expected_revision, judgement=judgement)
+
+    def save_feedback(self, instruction: str, input: str, target: str, dataset: str, judgement: Judgement) -> Example:
+        """A judged answer becomes an example: `target` is the right answer, corrected or as it was."""
+        row = Example(instruction, input, target, dataset=dataset, source="feedback", annotator=judgement.person)
+        return self.save_example(tagged(row, judgement), judgement=judgement)
+
+    def get_example(self, example_id: int) -> Example:
+        return self.store.get(example_id)
+
+    def delete_examples(self, ids: list[int]) -> int:
+        return self.store.delete(ids)
+
+    def restore_examples(self, ids: list[int]) -> int:
+        return self.store.restore(ids)
+
+    def undo_save(self, example_id: int, expected_revision: int | None = None) -> Example | None:
+        return self.store.undo_save(example_id, expected_revision=expected_revision)
+
+    def page(self, query: Query, offset: int = 0, limit: int = 20) -> Page:
+        return self.store.page(query, offset=offset, limit=limit)
+
+    def datasets(self) -> list[DatasetSummary]:
+        return self.store.datasets()
+
+    def rename_dataset(self, name: str, new: str) -> int:
+        """How many rows. Raises StudioError `name-empty`, `name-unfit`, `dataset-missing`, `dataset-exists`."""
+        require_fit(new)
+        return self.store.rename_dataset(name, new)
+
+    def require_dataset(self, name: str) -> None:
+        """Raise StudioError `dataset-missing` with the names that there are."""
+        names = [summary.name for summary in self.datasets()]
+        if name not in names:
+            raise StudioError("dataset-missing", dataset=name, names=", ".join(names))
+
+    def _require_name(self, name: str) -> None:
+        if not is_fit(name) and name not in {summary.name for summary in self.datasets()}:
+            require_fit(name)
+
+    # Files
+
+    def preview_import(self, path: Path, dataset: str, split: str = "train") -> ImportPreview:
+        """Reads the whole file and keeps nothing."""
+        return imports.preview(path, dataset, split)
+
+    def import_file(self, path: Path, dataset: str, split: str = "train", person: str = "") -> ImportPreview:
+        """The good rows come in, the bad lines are reported. Raises as `formats.read` does, `name-empty` and
+        `name-unfit`."""
+        self._require_name(dataset)
+        return imports.take(self.store, path, dataset, split, person)
+
+    def undo_import(self, import_id: int) -> tuple[ImportRecord, int]:
+        """Takes an import back: (the import, how many of its rows stay because somebody changed them).
+
+        Raises StudioError `import-gone`.
+        """
+        return self.store.imports.undo(import_id)
+
+    def remove_broken_imports(self) -> list[ImportRecord]:
+        """Removes what imports have left whose process is no longer there; gives those."""
+        return self.store.imports.remove_broken()
+
+    def broken_imports(self) -> list[ImportRecord]:
+        """Those that nobody has read about yet."""
+        return [record for record in self.store.imports.all() if record.state == "broken"]
+
+    def exported_rows(self, query: Query, *, drafts: bool) -> Counter[tuple[str, str]]:
+        """How many rows of each (split, status) `export_file` would write."""
+        counts = self.store.count(query)
+        return Counter({kind: rows for kind, rows in counts.items() if _goes_out(kind[1], query, drafts)})
+
+    def export_file(self, query: Query, kind: str, folder: Path, *, drafts: bool = False) -> Exported:
+        """Writes `<dataset>-<split>.<suffix>` into `folder`, as `export_to` does."""
+        name = "-".join(part for part in (file_name(query.dataset) if query.dataset else "all", query.split) if part)
+        return self.export_to(folder / f"{name}{formats.suffix(kind)}", query, kind, drafts=drafts)
+
+    def export_to(self, path: Path, query: Query, kind: str, *, drafts: bool = False) -> Exported:
+        """Writes the rows that are done, and with `drafts` those too; discarded ones only where the query asks for
+        them. The file appears whole or not at all. Raises StudioError `file-not-written`."""
+        rows: Counter[tuple[str, str]] = Counter()
+
+        def counted() -> Iterator[Example]:
+            for row in self.store.iterate(query):
+                if _goes_out(row.status, query, drafts):
+                    rows[row.split, row.status] += 1
+                    yield row
+
+        formats.write(path, counted(), kind)
+        return Exported(path, rows)
+
+
+def tagged(row: Example, judgement: Judgement) -> Example:
+    """The row as a judged answer: right as it was, or corrected."""
+    return replace(row, tags=("right",) if judgement.correct else ("corrected",))
+
+
+def _goes_out(status: str, query: Query, drafts: bool) -> bool:
+    return status == "done" or status == query.status or (drafts and status == "draft")
