@@ -1,21 +1,39 @@
 """Whose turn it is on the resident model: a first-come, first-served gate. Knows threads only: no model, no tensors.
 
-A plain lock starves the side with the shorter turns, because whoever lets go of it can take it back at once.
+A plain lock starves the side with the shorter turns, because whoever lets go of it can take it back at once. Turns one
+by one starve it, too: a token takes a hundredth of a training step. So long work lends its turn for a share of the time.
 """
 
+import math
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+# Of the time, what others get of long work while they ask.
+SHARE = 1 / 3
+# Seconds between two tokens of an answer in which it is still asking: a token is picked, shown and waited for.
+BETWEEN_TURNS = 0.2
+
+
+def _never() -> bool:
+    return False
 
 
 class Gate:
-    """One turn at a time, in the order of asking. Not re-entrant: asking again inside a turn waits forever."""
+    """One turn at a time, in the order of asking. Not re-entrant: asking again inside a turn waits forever.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._taken = False
+    `clock` gives seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._taken = self._lent = False
         self._waiting: deque[threading.Event] = deque()
+        # Since when the turn has been its holder's without a look at who waits.
+        self._held_since = 0.0
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -26,15 +44,18 @@ class Gate:
         finally:
             self._hand_over()
 
-    def let_others_in(self) -> None:
-        """For the holder of a turn: everyone who waits now goes first, then the turn comes back."""
-        if not self._waiting:
-            return
-        mine = threading.Event()
-        with self._lock:
-            self._waiting.append(mine)
-            self._waiting.popleft().set()
-        mine.wait()
+    def let_others_in(self, *, until: Callable[[], bool] = _never) -> float:
+        """For the holder of a turn, between two pieces of its work: everyone who waits now goes first, once; then they
+        may ask again until they had `SHARE` of the time, or half as long as the piece took. Gives the seconds away.
+
+        It comes back between two turns, at the first where `until` says so.
+        """
+        piece = self._clock() - self._held_since
+        return self._lend(piece * SHARE / (1 - SHARE), until)
+
+    def give_way(self, *, until: Callable[[], bool] = _never) -> float:
+        """As `let_others_in`, for as long as anybody asks: what nobody waits for goes behind everything else."""
+        return self._lend(math.inf, until)
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -45,18 +66,43 @@ class Gate:
         finally:
             self._wait()
 
+    def _lend(self, seconds: float, until: Callable[[], bool]) -> float:
+        began = now = self._clock()
+        with self._changed:
+            first = len(self._waiting)
+            while self._waiting and not until():
+                self._lent = True
+                self._waiting.popleft().set()
+                self._changed.wait_for(lambda: not self._lent)
+                first, now = first - 1, self._clock()
+                left = began + seconds - now
+                if first <= 0 and (left <= 0 or not self._asked_again(min(left, BETWEEN_TURNS))):
+                    break
+            self._held_since = self._clock()
+        return self._held_since - began
+
+    def _asked_again(self, seconds: float) -> bool:
+        return self._changed.wait_for(lambda: bool(self._waiting), seconds)
+
     def _wait(self) -> None:
-        with self._lock:
-            if not self._taken:
+        mine = threading.Event()
+        with self._changed:
+            if self._taken:
+                self._waiting.append(mine)
+                self._changed.notify()
+            else:
                 self._taken = True
-                return
-            mine = threading.Event()
-            self._waiting.append(mine)
+                mine.set()
         mine.wait()
+        if not self._lent:
+            self._held_since = self._clock()
 
     def _hand_over(self) -> None:
-        with self._lock:
-            if self._waiting:
+        with self._changed:
+            if self._lent:
+                self._lent = False
+                self._changed.notify()
+            elif self._waiting:
                 self._waiting.popleft().set()
             else:
                 self._taken = False

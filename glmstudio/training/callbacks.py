@@ -43,13 +43,14 @@ class Progress:
 
 
 class LetOthersIn(TrainerCallback):
-    """Hands the turn on the model to whoever waits, wherever no gradient is half computed."""
+    """Lends the turn on the model to whoever waits, wherever no pass is half computed, and takes it back `until` the
+    run is to end or wait. The time that others have is none of the step's."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, gate: Gate, pace: Pace, until: Callable[[], bool]) -> None:
+        self._gate, self._pace, self._until = gate, pace, until
 
     def on_substep_end(self, *_: Any, **__: Any) -> None:
-        self._gate.let_others_in()
+        self._pace.lend(self._gate.let_others_in(until=self._until))
 
     on_step_end = on_prediction_step = on_substep_end
 

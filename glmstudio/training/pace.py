@@ -37,9 +37,13 @@ class Pace:
         self._since_tokens += self._tokens
         self._since_targets += self._targets
 
+    def lend(self, seconds: float) -> None:
+        """Others had the model so long until now: that is no time of the step under way."""
+        self._began += seconds
+
     def leave_out(self, seconds: float) -> None:
         """The run has waited so long until now: no time of a step, nor of what lies between two."""
-        self._began += seconds
+        self.lend(seconds)
         self._ends = deque((end + seconds for end in self._ends), maxlen=self._ends.maxlen)
 
     def take(self) -> dict[str, float]:

@@ -158,8 +158,9 @@ def _train(
     )
     stop = StopWhenAsked(wish, folder)
     paused = PauseWhenAsked(pause, stop, keep=trainer.keep_state, folder=folder, gate=resident.gate, pace=pace)
+    others = LetOthersIn(resident.gate, pace, until=lambda: should_stop() or pause.asked)
     # The order counts: what a stop changes is recorded, and the time that others take is no time of the step.
-    for callback in (paused, stop, recorder, early, LetOthersIn(resident.gate)):
+    for callback in (paused, stop, recorder, early, others):
         trainer.add_callback(callback)
     try:
         with reporting(settings.report_to if here.first else "none", folder, start.step) as trackers:

@@ -1,6 +1,7 @@
-"""The gate: first come, first served, and nobody starves."""
+"""The gate: first come, first served, nobody starves, and who asks beside long work has a third of the time."""
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -80,3 +81,89 @@ def test_an_error_inside_a_turn_gives_it_back() -> None:
     with gate.turn():
         log.append("free")
     assert log == ["free"]
+
+
+class Beside(Gate):
+    """A gate on a clock of its own, long work at it, and askers on threads that want `turns` of so many seconds each,
+    one behind the other; `log` is who had the model. Between two turns it waits until all who still ask are there."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: self.now)
+        self.now, self.log, self.asking = 0.0, [], 0
+        self.threads: list[threading.Thread] = []
+
+    def _asked_again(self, seconds: float) -> bool:
+        assert seconds > 0
+        self._changed.wait_for(lambda: len(self._waiting) == self.asking)
+        return self.asking > 0
+
+    def ask(self, name: str, turns: int, seconds: float) -> None:
+        def take() -> None:
+            for number in range(1, turns + 1):
+                with self.turn():
+                    self.now += seconds
+                    self.log.append(name)
+                    self.asking -= number == turns
+
+        self.asking += 1
+        self.threads.append(threading.Thread(target=take))
+        self.threads[-1].start()
+        wait_until_queued(self, len(self.threads))
+
+    def piece(self, seconds: float, lend: Callable[[], float]) -> float:
+        """A piece of work and what is lent behind it."""
+        self.now += seconds
+        self.log.append("work")
+        return lend()
+
+
+@pytest.fixture
+def beside():
+    gate = Beside()
+    yield gate
+    for thread in gate.threads:
+        thread.join(120)
+        assert not thread.is_alive()
+
+
+def test_who_asks_has_a_third_of_the_time_however_short_a_turn(beside):
+    with beside.turn():
+        assert beside.piece(6, beside.let_others_in) == 0
+        beside.ask("a", 20, 0.5)
+        assert beside.piece(6, beside.let_others_in) == 3
+        assert beside.piece(2, beside.let_others_in) == 1
+        # A turn that is longer than that is whole, and nobody waits for more than a piece.
+        assert beside.piece(0.1, beside.let_others_in) == 0.5
+        beside.piece(100, beside.let_others_in)
+    assert beside.log == ["work", "work", *"aaaaaa", "work", *"aa", "work", "a", "work", *"a" * 11]
+
+
+def test_several_share_it_and_each_has_its_turn(beside):
+    with beside.turn():
+        for name in "abc":
+            beside.ask(name, 8, 0.5)
+        beside.piece(0.2, beside.let_others_in)
+        assert beside.log == ["work", *"abc"]
+        beside.piece(12, beside.let_others_in)
+        assert sorted(beside.log[5:]) == sorted("abc" * 4)
+        beside.piece(100, beside.let_others_in)
+
+
+def test_what_gives_way_waits_until_nobody_asks(beside):
+    with beside.turn():
+        beside.ask("a", 40, 9.0)
+        assert beside.piece(0.1, beside.give_way) == 360
+        beside.log.append("work")
+    assert beside.log == ["work", *"a" * 40, "work"]
+
+
+@pytest.mark.parametrize("way", ["let_others_in", "give_way"])
+def test_the_turn_comes_back_at_once_where_it_is_wanted(beside, way):
+    def lend() -> float:
+        return getattr(beside, way)(until=lambda: beside.log.count("a") >= 2)
+
+    with beside.turn():
+        beside.ask("a", 9, 0.5)
+        assert beside.piece(60, lend) == 1.0
+        assert beside.piece(60, lend) == 0.0
+        assert beside.log == ["work", *"aa", "work"]
