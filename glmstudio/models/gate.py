@@ -1,7 +1,7 @@
 """Whose turn it is on the resident model: a first-come, first-served gate. Knows threads only: no model, no tensors.
 
-A plain lock starves the side with the shorter turns, because whoever lets go of it can take it back at once. Turns one
-by one starve it, too: a token takes a hundredth of a training step. So long work lends its turn for a share of the time.
+A plain lock starves the side with the shorter turns, because whoever lets go of it can take it back at once. A turn for
+a turn starves it, too: a token takes a hundredth of a training step. So long work lends its turn for a share of time.
 """
 
 import math

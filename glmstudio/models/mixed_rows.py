@@ -39,12 +39,9 @@ class _Part(NamedTuple):
 
 
 class MixedRows:
-    """What is known of the adapters on `model` at one time; make it anew after one came or went.
+    """What is known of the adapters on `model` at one time; make it anew after one came or went."""
 
-    `packed` None: no memory may be taken for copies of weights.
-    """
-
-    def __init__(self, model: nn.Module, packed: PackedWeights | None) -> None:
+    def __init__(self, model: nn.Module, packed: PackedWeights) -> None:
         self._packed = packed
         modules = list(model.modules())
         self._layers = [module for module in modules if isinstance(module, LoraLayer)]
@@ -94,7 +91,7 @@ class MixedRows:
 
     def _made(self, runs: list[tuple[str, int, int]], rows: int) -> list[tuple[nn.Module, Any]]:
         forwards: list[tuple[nn.Module, Any]] = [
-            (layer, partial(_onednn, layer, layer.weight if self._packed is None else self._packed.of(layer.weight)))
+            (layer, partial(_onednn, layer, self._packed.of(layer.weight)))
             for layer in self._linear
             if rows >= _fewest_rows(layer.weight.dtype)
         ]

@@ -3,6 +3,8 @@
 Knows weights and memory: no adapter, no row and no pass.
 """
 
+from collections.abc import Mapping
+
 import torch
 
 from glmstudio.models.devices import free_memory
@@ -13,11 +15,11 @@ SHARE_OF_FREE = 0.25
 
 
 class PackedWeights:
-    """The copies, made when they are first asked for and kept as long as this is."""
+    """The copies, made when they are first asked for and kept as long as this is; of `copies` by weight, only those."""
 
-    def __init__(self) -> None:
-        self._packed: dict[torch.Tensor, torch.Tensor] = {}
-        self._left: float | None = None
+    def __init__(self, copies: Mapping[torch.Tensor, torch.Tensor] | None = None) -> None:
+        self._packed = dict(copies or {})
+        self._left: float | None = None if copies is None else 0.0
 
     def of(self, weight: torch.Tensor) -> torch.Tensor:
         """What oneDNN takes for `weight` (out, in): its copy, or itself where that gains nothing or no memory is left.

@@ -4,7 +4,7 @@ Training and answering meet here and take turns at the gate. Knows no text, no s
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,8 +72,7 @@ class Resident:
             torch.backends.cuda.enable_cudnn_sdp(False)
         self._peft: PeftModel | None = None
         self._mixed: MixedRows | None = None
-        # None while a run trains: the memory is the run's then.
-        self._packed: PackedWeights | None = PackedWeights()
+        self._packed = PackedWeights()
         self._mixable = frozenset({BASE_NAME})
         # Finished adapters.
         self._shelf = AdapterShelf()
@@ -108,7 +107,7 @@ class Resident:
         `ptuning-family` where it has no plain cache.
         """
         prefer_answers(self.base.model, False)
-        self._mixed = self._packed = None
+        self.share_packed({})
         if settings.method == "ptuning":
             shape = PrefixShape.of(self.base.model.config, self.base.source)
             encoder = PrefixEncoder(shape, settings.pre_seq_len, settings.prefix_projection)
@@ -126,6 +125,10 @@ class Resident:
         model = self._attach(IN_TRAINING, config)
         model.set_adapter(IN_TRAINING)
         return model
+
+    def share_packed(self, copies: Mapping[torch.Tensor, torch.Tensor]) -> None:
+        """Until `end_training` answers take these packed copies of weights and make none: the memory is the run's."""
+        self._mixed, self._packed = None, PackedWeights(copies)
 
     def end_training(self) -> None:
         """Drops the adapter in training, if there is one; for the holder of the turn. Finished adapters stay."""

@@ -105,6 +105,9 @@ def test_nothing_is_left_behind_and_answers_are_torchs_own() -> None:
     before = resident.forward(["__base__"], input_ids=ids).logits
     names = list(resident.base.model.state_dict())
     use_frozen_linears(resident)
+    # The copies are there once, for both.
+    frozen = [layer for layer in resident.base.model.modules() if isinstance(layer, FrozenLinear)]
+    assert all(resident._packed.of(layer.weight) is layer.ahead for layer in frozen)
     assert list(resident.base.model.state_dict()) == names
     assert torch.equal(resident.forward(["__base__"], input_ids=ids).logits, before)
     drop_frozen_linears(resident)
