@@ -81,6 +81,8 @@ def run(arguments: argparse.Namespace, language: str) -> None:
         url = serve.launch(blocks, address)
         studio.load_base()
         serve.announce(blocks, address, url, language)
+        for error in studio.damaged():
+            print(error_text(error, language), file=sys.stderr, flush=True)
         if not arguments.no_browser:
             serve.open_browser(url)
         serve.wait(blocks)

@@ -1,8 +1,7 @@
 """Exports from the page: one at a time on a background thread. Knows no page and no words."""
 
-import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,17 +51,23 @@ class Exports:
         return free_name(self._checkpoints / FOLDER, f"{run_id}-{checkpoint}-{kind}", _ending(kind))
 
     def start(
-        self, kind: str, adapter: Path, base_source: str, destination: Path, scores: Path | None, language: str
+        self,
+        kind: str,
+        adapter: Path,
+        base_source: str,
+        destination: Path,
+        scores: Mapping[str, Any] | None,
+        language: str,
     ) -> None:
         """Begins one of `KINDS`; returns at once. The merge runs on the CPU, beside the resident base.
 
-        `scores` is a scoreboard's file for the README. Raises StudioError `export-active`.
+        `scores` are those of a scoreboard, for the README. Raises StudioError `export-active`.
         """
         wish: dict[str, Any] = {
             "base_source": base_source,
             "adapter": adapter,
             "form": "official" if kind == "official" else "native",
-            "scores": _scores(scores),
+            "scores": scores,
             "language": language,
             "device": "cpu",
         }
@@ -99,9 +104,3 @@ class Exports:
 
 def _ending(kind: str) -> str:
     return ".gguf" if kind == "gguf" else ""
-
-
-def _scores(path: Path | None) -> dict[str, Any] | None:
-    if path is None or not path.is_file():
-        return None
-    return json.loads(path.read_text(encoding="utf-8"))["scores"]

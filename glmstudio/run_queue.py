@@ -252,7 +252,7 @@ class RunQueue:
     def _read(self) -> list[Waiting]:
         try:
             return [Waiting(**entry) for entry in json.loads(self._workspace.queue.read_text(encoding="utf-8"))]
-        except (FileNotFoundError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError):
             return []
 
     def _write(self) -> None:

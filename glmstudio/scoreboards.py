@@ -1,26 +1,29 @@
-"""Evaluations: one at a time on a background thread, each kept as a JSON file in its run's folder.
+"""Evaluations: one at a time on a background thread, each kept as a file of its own in its run's folder.
 Knows no page, no words and no model: what answers and scores is handed in."""
 
-import json
-import os
-import re
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from glmstudio.data import snapshot
 from glmstudio.data.example import Example
+from glmstudio.data.records import Records
 from glmstudio.errors import StudioError
+from glmstudio.evaluation.scoreboard import FOLDER, Scoreboard, new_file, read_scoreboard, write_scoreboard
+from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.run_thread import RunThread
+from glmstudio.settings import GenerationSettings
 
-FOLDER = "scores"
 Evaluate = Callable[..., dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The evaluation under way, or the last one. `state` is idle, running, done or failed; `done` of `total` rows."""
+    """The evaluation under way, or the last one. `state` is idle, running, done or failed; `name` is its scoreboard's,
+    and what a stop names; `done` of `total` rows."""
 
     state: str = "idle"
     name: str = ""
@@ -28,21 +31,6 @@ class Evaluation:
     total: int = 0
     seconds_left: float | None = None
     error: StudioError | None = None
-
-
-@dataclass(frozen=True)
-class Scoreboard:
-    """What a file says: `scores` is what `evaluate` gave (totals of base and tuned, rows, total, cancelled)."""
-
-    run_id: str
-    checkpoint: str
-    dataset: str
-    created_at: float
-    scores: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return f"{self.run_id}@{self.checkpoint}/{_slug(self.dataset)}"
 
 
 class Scoreboards:
@@ -57,10 +45,14 @@ class Scoreboards:
             on_failure=self._fail,
         )
         self._now = Evaluation()
+        self._records = Records(read_scoreboard)
 
-    def start(self, dataset: str, examples: Sequence[Example], ref: Any, settings: Any) -> str:
+    def start(self, dataset: str, examples: Sequence[Example], ref: AdapterRef, settings: GenerationSettings) -> str:
         """Starts it and gives its scoreboard's name. Raises StudioError `evaluation-active`."""
-        empty = Scoreboard(ref.run_id, ref.checkpoint, dataset, time.time(), {})
+        empty = Scoreboard(
+            ref.run_id, ref.checkpoint, dataset, time.time(), {}, dataclasses.asdict(settings),
+            snapshot.identity([], examples), new_file(ref.checkpoint),
+        )  # fmt: skip
 
         def prepare() -> tuple[str, Callable[..., None]]:
             self._now = Evaluation("running", empty.name, total=len(examples))
@@ -68,9 +60,9 @@ class Scoreboards:
 
         return self._thread.start(prepare)
 
-    def stop(self) -> None:
-        """Asks the evaluation to stop; the rows that were answered are kept and scored."""
-        self._thread.stop()
+    def stop(self, name: str) -> None:
+        """Asks that evaluation to stop, where it is under way; the rows that were answered are kept and scored."""
+        self._thread.stop(name)
 
     def close(self, seconds: float) -> None:
         self._thread.close(seconds)
@@ -78,21 +70,33 @@ class Scoreboards:
     def now(self) -> Evaluation:
         return self._now
 
-    def all(self) -> list[Scoreboard]:
-        """Every scoreboard there is, the newest first; files that cannot be read are none."""
-        found = []
-        for path in self._checkpoints.glob(f"*/{FOLDER}/*.json"):
-            try:
-                found.append(Scoreboard(**json.loads(path.read_text(encoding="utf-8"))))
-            except (OSError, ValueError, TypeError):
-                continue
-        return sorted(found, key=lambda board: board.created_at, reverse=True)
+    def look(self) -> tuple[list[Scoreboard], list[StudioError]]:
+        """(every scoreboard there is, the newest first; what is wrong with the files that are damaged)."""
+        found, damaged = self._records.look(self._checkpoints.glob(f"*/{FOLDER}/*.json"))
+        return sorted(found, key=lambda board: board.created_at, reverse=True), damaged
 
-    def path(self, run_id: str, checkpoint: str, dataset: str) -> Path:
-        return self._checkpoints / run_id / FOLDER / f"{checkpoint}-{_slug(dataset)}.json"
+    def all(self) -> list[Scoreboard]:
+        """Every scoreboard there is, the newest first."""
+        return self.look()[0]
+
+    def of(self, ref: AdapterRef, changed_at: float) -> Scoreboard | None:
+        """The newest one of this content of the checkpoint, a whole one before a partial one. Those that do not say
+        which content they are of must be newer than its files, which were changed at `changed_at`."""
+        found = [
+            board
+            for board in self.all()
+            if (board.run_id, board.checkpoint) == (ref.run_id, ref.checkpoint)
+            and (board.digest == ref.digest if board.digest else board.created_at >= changed_at)
+        ]
+        return min(found, key=lambda board: board.partial, default=None)
 
     def _work(
-        self, board: Scoreboard, examples: Sequence[Example], ref: Any, settings: Any, should_stop: Callable[[], bool]
+        self,
+        board: Scoreboard,
+        examples: Sequence[Example],
+        ref: AdapterRef,
+        settings: GenerationSettings,
+        should_stop: Callable[[], bool],
     ) -> None:
         started = time.monotonic()
 
@@ -102,20 +106,9 @@ class Scoreboards:
 
         scores = self._evaluate(list(examples), ref, settings, tell, should_stop)
         if scores["rows"]:
-            self._write(replace(board, scores=scores))
+            path = self._checkpoints / board.run_id / FOLDER / f"{board.file}.json"
+            write_scoreboard(path, replace(board, scores=scores))
         self._now = replace(self._now, state="done", seconds_left=None)
 
     def _fail(self, error: StudioError) -> None:
         self._now = replace(self._now, state="failed", error=error)
-
-    def _write(self, board: Scoreboard) -> None:
-        path = self.path(board.run_id, board.checkpoint, board.dataset)
-        path.parent.mkdir(exist_ok=True)
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(vars(board), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        os.replace(new, path)
-
-
-def _slug(dataset: str) -> str:
-    """A dataset's name as a part of a file name; letters of every script stay."""
-    return re.sub(r"[^\w.-]+", "_", dataset) or "_"

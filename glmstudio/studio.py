@@ -56,6 +56,7 @@ class Studio(RowVerbs):
         self._base = BaseSlot(base or BaseWish())
         self.queue = RunQueue(self.workspace, self._trained_on)
         self._probing = Probing(self._base.use, lambda: bool(self.queue.active_id))
+        self._runs = runs.RunList(self.workspace.checkpoints)
         self._asking = Asking(self._base, self.workspace)
         self.shelf = ModelShelf(self.workspace.root, self._base, self._refuse_switch)
         self.scoreboards = Scoreboards(self.workspace.checkpoints, self.evaluate)
@@ -230,7 +231,15 @@ class Studio(RowVerbs):
 
     def runs(self) -> list[runs.Run]:
         """Newest first."""
-        return runs.list_runs(self.workspace.checkpoints)
+        return self._runs.look()[0]
+
+    def damaged_runs(self) -> list[StudioError]:
+        """What is wrong with each `run.json` that cannot be read; the others go on."""
+        return self._runs.look()[1]
+
+    def damaged(self) -> list[StudioError]:
+        """What is wrong with each file of a run or an evaluation that cannot be read."""
+        return [*self.damaged_runs(), *self.scoreboards.look()[1]]
 
     def run(self, run_id: str) -> "runs.Run":
         return runs.RunFolder(self.workspace.run_folder(run_id)).read()
@@ -320,11 +329,15 @@ class Studio(RowVerbs):
         return self.scoreboards.start(dataset, dev, ref, settings)
 
     def start_export(self, kind: str, ref: AdapterRef, destination: Path | None, language: str) -> None:
-        """Writes a checkpoint as one of `exports.KINDS`, with its newest scores in the README; returns at once."""
-        boards = [board for board in self.scoreboards.all() if AdapterRef(board.run_id, board.checkpoint) == ref]
-        scores = self.scoreboards.path(ref.run_id, ref.checkpoint, boards[0].dataset) if boards else None
-        where = destination or self.exports.destination(kind, ref.run_id, ref.checkpoint)
+        """Writes a checkpoint as one of `exports.KINDS`, with its content's newest scores in the README; returns at
+        once."""
+        from glmstudio.models.adapters.adapter_version import adapter_version
+
         folder = self.workspace.run_folder(ref.run_id) / ref.checkpoint
+        version = adapter_version(folder)
+        board = self.scoreboards.of(dataclasses.replace(ref, digest=version.digest), version.changed_at)
+        scores = board.as_asked if board else None
+        where = destination or self.exports.destination(kind, ref.run_id, ref.checkpoint)
         base, here = self.run(ref.run_id).base, self.base_status()
         # The folder that it was trained on may have moved since.
         known_here = bool(base.fingerprint) and base.fingerprint == here.fingerprint

@@ -118,6 +118,8 @@ class DownloadPrinter:
 def print_scores(result: dict[str, Any]) -> None:
     """A line a score: base and tuned in two columns, counts behind."""
     columns = [name for name in ("base", "tuned") if result.get(name)]
+    if result["cancelled"]:
+        print(f"{len(result['rows'])} of {result['total']} rows: stopped before the others were answered")
     print(f"{'':18}" + "".join(f"{name:>10}" for name in columns))
     for key, value in result["base"].items():
         if isinstance(value, float) or value is None:

@@ -89,9 +89,13 @@ def evaluate_command(args: argparse.Namespace) -> int:
         )  # fmt: skip
         result |= {"answered_by": answered_by(resident.base, prompt, ref), "settings": dataclasses.asdict(settings)}
     terminal.print_scores(result)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    print(f"answers and totals: {args.output}")
+    output = args.output
+    if result["cancelled"] and output.exists():
+        # What is there may be of all rows.
+        output = output.with_name(f"{output.stem}-{len(result['rows'])}-of-{result['total']}{output.suffix}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    print(f"answers and totals: {output}")
     return 0
 
 

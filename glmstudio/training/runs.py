@@ -15,9 +15,13 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from glmstudio.data import snapshot
+from glmstudio.data.records import Records, Seconds, read_record
 from glmstudio.errors import StudioError
 from glmstudio.models.base_names import public_name
 from glmstudio.processes import is_there, this_process
@@ -29,6 +33,7 @@ from glmstudio.training.row_ids import ROW_IDS, with_row_ids
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
 
+Status = Literal["queued", "running", "paused", "stopping", "finished", "stopped", "failed", "interrupted"]
 LIVE = ("queued", "running", "paused", "stopping")
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "sentencepiece")
 ABOUT_ADAPTER = "glmstudio.json"
@@ -61,6 +66,13 @@ class BaseFacts:
         return self.dtype if self.quantization == "none" else f"{self.dtype} {self.quantization}"
 
 
+class Failure(TypedDict):
+    """A StudioError on disk."""
+
+    code: str
+    params: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Run:
     """What `run.json` says. `status` is queued, running, paused, stopping, finished, stopped, failed or
@@ -81,15 +93,15 @@ class Run:
     base: BaseFacts
     lora: LoraSettings
     settings: TrainingSettings
-    status: str = "queued"
+    status: Status = "queued"
     step: int = 0
     total: int = 0
-    created_at: float = 0.0
-    started_at: float | None = None
-    finished_at: float | None = None
-    earlier_seconds: float = 0.0
-    paused_seconds: float = 0.0
-    error: dict[str, Any] | None = None
+    created_at: Seconds = 0.0
+    started_at: Seconds | None = None
+    finished_at: Seconds | None = None
+    earlier_seconds: Seconds = 0.0
+    paused_seconds: Seconds = 0.0
+    error: Failure | None = None
     best_step: int = 0
     best_eval_loss: float | None = None
     token_budget: int = 0
@@ -155,10 +167,9 @@ class RunFolder:
             self._clear()
         elif taken := self._foreign():
             raise StudioError("run-folder-taken", folder=str(self.path), name=taken)
-        numbered = _NUMBERED_RUN.fullmatch(self.path.name)
         run = Run(
             id=self.path.name,
-            number=int(numbered[1]) if numbered else 0,
+            number=_number(self.path),
             dataset=dataset,
             snapshot_id=snapshot_id,
             base=BaseFacts.of(base),
@@ -178,16 +189,11 @@ class RunFolder:
     def read(self) -> Run:
         """Raises StudioError `run-missing` where there is no run, `run-unreadable` where `run.json` is damaged."""
         try:
-            values = json.loads(self._run_path.read_text(encoding="utf-8"))
-            nested = {"base": BaseFacts, "lora": LoraSettings, "settings": TrainingSettings}
-            values |= {name: _filled(kind, values[name]) for name, kind in nested.items()}
-            # Runs of older versions say so in their settings only.
-            values.setdefault("checkpointing", values["settings"].gradient_checkpointing == "on")
-            return _filled(Run, values)
+            run = read_record(self._run_path, _KIND, "run-unreadable", _of_older_versions)
         except FileNotFoundError:
             raise StudioError("run-missing", folder=str(self.path)) from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise StudioError("run-unreadable", file=str(self._run_path), reason=str(error)) from error
+        # The folder may have been copied or renamed.
+        return dataclasses.replace(run, id=self.path.name, number=_number(self.path))
 
     def update(self, **changes: Any) -> Run:
         """Changes fields of `run.json`."""
@@ -289,15 +295,22 @@ def new_run_id(checkpoints: Path) -> str:
     return f"run-{max(_numbers(checkpoints, _NUMBERED_RUN), default=0) + 1:04d}"
 
 
+class RunList:
+    """The runs in a folder, looked at again only where they have changed."""
+
+    def __init__(self, checkpoints: Path) -> None:
+        self._checkpoints = checkpoints
+        self._records = Records(lambda path: RunFolder(path.parent).read())
+
+    def look(self) -> tuple[list[Run], list[StudioError]]:
+        """(the runs, the newest first; what is wrong with each `run.json` that is damaged)."""
+        found, damaged = self._records.look(self._checkpoints.glob("*/run.json"))
+        return sorted(found, key=lambda run: (run.created_at, run.id), reverse=True), damaged
+
+
 def list_runs(checkpoints: Path) -> list[Run]:
     """The runs in the folder, the newest first; folders without a readable `run.json` are none."""
-    runs = []
-    for path in checkpoints.glob("*/run.json"):
-        try:
-            runs.append(RunFolder(path.parent).read())
-        except StudioError:
-            continue
-    return sorted(runs, key=lambda run: (run.created_at, run.id), reverse=True)
+    return RunList(checkpoints).look()[0]
 
 
 def mark_interrupted(checkpoints: Path, waiting: Collection[str] = ()) -> list[Run]:
@@ -334,11 +347,23 @@ def write_about(folder: Path, run: Run, step: int) -> None:
     (folder / ABOUT_ADAPTER).write_text(text, encoding="utf-8")
 
 
-def _filled(kind: type, values: dict[str, Any]) -> Any:
-    """A dataclass from the values it knows; a list becomes the tuple that it was."""
-    known = {item.name for item in dataclasses.fields(kind)}
-    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return kind(**{name: value for name, value in tuples.items() if name in known})
+def _of_older_versions(values: dict[str, Any]) -> None:
+    """Gradient checkpointing was a switch with two positions, and stood in the settings only."""
+    settings = values.get("settings")
+    if not isinstance(settings, dict):
+        return
+    wish = settings.get("gradient_checkpointing")
+    if isinstance(wish, bool):
+        settings["gradient_checkpointing"] = wish = "on" if wish else "off"
+    values.setdefault("checkpointing", wish == "on")
+
+
+_KIND = TypeAdapter(Run)
+
+
+def _number(folder: Path) -> int:
+    numbered = _NUMBERED_RUN.fullmatch(folder.name)
+    return int(numbered[1]) if numbered else 0
 
 
 def _numbers(folder: Path, name: re.Pattern[str]) -> list[int]:

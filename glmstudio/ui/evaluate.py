@@ -8,6 +8,7 @@ import gradio as gr
 from glmstudio.settings import GenerationSettings, out_of_bounds
 from glmstudio.ui.adapter_choice import AdapterChoice
 from glmstudio.ui.choice import Choice, follow_datasets
+from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.evaluate_words import FILTERS, boards_html, progress_html, row_html, rows_html, scores_html
 from glmstudio.ui.forms import Form
 from glmstudio.ui.language import label, language_of
@@ -15,7 +16,7 @@ from glmstudio.ui.page import QUEUED, QUIET, picks, signal, slot
 from glmstudio.ui.train_status import run_name
 
 if TYPE_CHECKING:
-    from glmstudio.scoreboards import Scoreboard
+    from glmstudio.evaluation.scoreboard import Scoreboard
     from glmstudio.studio import Studio
     from glmstudio.ui.page import Page
 
@@ -45,6 +46,8 @@ class Evaluating:
                 self.rows = slot("evaluate-rows", picks("tr[data-place]", "place"))
                 self.row = slot("evaluate-row")
         self.chosen, self.place, self.seen = gr.State(""), gr.State(-1), gr.State("")
+        # The evaluation that Stop is about.
+        self.job = gr.State("")
 
     def _place_question(self) -> None:
         with gr.Row(elem_classes="glm-line"):
@@ -76,14 +79,14 @@ class Evaluating:
         question = [self.dataset, self.adapters.choice, *self.form.inputs]
         begun = self.start.click(self.on_start, question, [self.seen, self.start, self.chosen, self.place], **QUEUED)
         begun.success(self.on_show, asked, shown, **QUIET)
-        self.stop.click(self.on_stop, None, self.stop, **QUIET)
+        self.stop.click(self.on_stop, self.job, self.stop, **QUIET)
         self.ask.click(self.on_ask, [self.chosen, self.place], [page.ask, page.tabs], **QUIET)
 
         # One request a second for the whole tab.
         def on_tick(request: gr.Request, run: str | None, last: Any, picked: bool, *rest: Any) -> list[Any]:
             return [*self.adapters.look(request, run, last, picked), *self.on_tick(request, run, *rest)]
 
-        ticked = [*self.adapters.shown, self.seen, self.progress, self.start, self.stop, *shown]
+        ticked = [*self.adapters.shown, self.seen, self.job, self.progress, self.start, self.stop, *shown]
         page.on_tick(on_tick, [*self.adapters.asked, self.seen, *asked], ticked)
 
     # Handlers
@@ -95,10 +98,11 @@ class Evaluating:
         ready = self._studio.base_status().state == "ready"
         state = f"{now.state} {now.name} {now.done} {ready} {run} {lang}"
         if state == seen:
-            return [gr.skip()] * 9
+            return [gr.skip()] * 10
         running = now.state == "running"
         return [
             state,
+            now.name,
             progress_html(now, lang),
             gr.update(interactive=ready and bool(run) and not running),
             gr.update(interactive=running),
@@ -108,12 +112,12 @@ class Evaluating:
 
     def on_show(self, request: gr.Request, chosen: str, place: int, wanted: str) -> list[Any]:
         lang = language_of(request)
-        boards = self._studio.scoreboards.all()
+        boards, damaged = self._studio.scoreboards.look()
         board = _chosen(boards, chosen)
         names = {run.id: run_name(run, lang) for run in self._studio.runs()}
         return [
             scores_html(board, lang, has_runs=bool(self._studio.adapters())),
-            boards_html(boards, board.name if board else "", names, lang),
+            boards_html(boards, board, names, lang) + "".join(problem_html(error, lang) for error in damaged),
             rows_html(board, wanted, place, lang),
             row_html(board, place, lang),
             gr.update(interactive=board is not None and place >= 0),
@@ -133,8 +137,8 @@ class Evaluating:
         # A tick may have shown the end of this before it is answered: the next one shows it again.
         return ["", gr.update(interactive=False), name, -1]
 
-    def on_stop(self) -> Any:
-        self._studio.scoreboards.stop()
+    def on_stop(self, job: str) -> Any:
+        self._studio.scoreboards.stop(job)
         return gr.update(interactive=False)
 
     def on_ask(self, chosen: str, place: int) -> list[Any]:
@@ -147,4 +151,6 @@ class Evaluating:
 
 
 def _chosen(boards: "list[Scoreboard]", name: str) -> "Scoreboard | None":
-    return next((board for board in boards if board.name == name), boards[0] if boards else None)
+    """The one that was picked, else the newest whole one."""
+    whole = sorted(boards, key=lambda board: board.partial)
+    return next((board for board in boards if board.name == name), whole[0] if whole else None)

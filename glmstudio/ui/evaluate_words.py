@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from glmstudio.evaluation.scores import verdict
 from glmstudio.inference.difference import difference
+from glmstudio.ui.adapter_choice import DIGEST_SHOWN
 from glmstudio.ui.answers import marked
 from glmstudio.ui.header import clock
 from glmstudio.ui.language import error_text, t
 from glmstudio.ui.models_words import bar_html
 
 if TYPE_CHECKING:
-    from glmstudio.scoreboards import Evaluation, Scoreboard
+    from glmstudio.evaluation.scoreboard import Scoreboard
+    from glmstudio.scoreboards import Evaluation
 
 # (share, rows that have part in it): a line is shown where there are such rows.
 METRICS = (
@@ -48,8 +50,22 @@ def scores_html(board: "Scoreboard | None", lang: str, *, has_runs: bool) -> str
     lines = [_line(name, rows, base, tuned, lang) for name, rows in METRICS if tuned[rows]]
     lines += [_reasons(base, tuned, lang)]
     columns = "".join(f"<th>{t(f'evaluate.column.{name}', lang)}</th>" for name in ("metric", "base", "tuned", "rows"))
-    stopped = f'<p class="glm-warn">{t("evaluate.stopped", lang)}</p>' if board.scores["cancelled"] else ""
-    return f"<table><thead><tr>{columns}</tr></thead><tbody>{''.join(lines)}</tbody></table>{stopped}"
+    done, total = (f"{count:,}" for count in board.counted)
+    stopped = f'<p class="glm-warn">{t("evaluate.stopped", lang, done=done, total=total)}</p>' if board.partial else ""
+    table = f"<table><thead><tr>{columns}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    return f'{table}{stopped}<p class="glm-how">{escape(_how(board, lang))}</p>'
+
+
+def _how(board: "Scoreboard", lang: str) -> str:
+    """Which content of the checkpoint answered, on which base, with which settings."""
+    if not board.digest:
+        return t("evaluate.how-unknown", lang)
+    base = board.scores["answered_by"]["base"]
+    return t(
+        "evaluate.how", lang, step=f"{board.step:,}", digest=board.digest[:DIGEST_SHOWN],
+        temperature=board.settings.get("temperature", "–"), tokens=board.settings.get("max_new_tokens", "–"),
+        base=" ".join(filter(None, (base.get("source"), base.get("dtype")))),
+    )  # fmt: skip
 
 
 def _line(name: str, rows: str, base: dict[str, Any], tuned: dict[str, Any], lang: str) -> str:
@@ -70,20 +86,52 @@ def _reasons(base: dict[str, Any], tuned: dict[str, Any], lang: str) -> str:
     return f"<tr><td>{t('metric.ended', lang)}</td>{cells}<td>{tuned['rows']:,}</td></tr>"
 
 
-def boards_html(boards: "Sequence[Scoreboard]", chosen: str, names: dict[str, str], lang: str) -> str:
-    """The scoreboards there are; a click shows one. `names` are the runs' names by id."""
+def boards_html(boards: "Sequence[Scoreboard]", chosen: "Scoreboard | None", names: dict[str, str], lang: str) -> str:
+    """The scoreboards there are, those that were stopped early folded away; a click shows one. `names` are the runs'
+    names by id."""
+    whole = [board for board in boards if not board.partial]
+    partial = [board for board in boards if board.partial]
+    html = _boards(whole, chosen, names, lang)
+    if partial:
+        opened = " open" if chosen in partial else ""
+        summary = t("evaluate.partial", lang, count=f"{len(partial):,}")
+        html += f"<details{opened}><summary>{summary}</summary>{_boards(partial, chosen, names, lang)}</details>"
+    return html
+
+
+def _boards(boards: "Sequence[Scoreboard]", chosen: "Scoreboard | None", names: dict[str, str], lang: str) -> str:
     if not boards:
         return ""
-    rows = "".join(
-        f'<tr data-board="{escape(board.name)}"{" class=chosen" if board.name == chosen else ""}>'
-        f"<td><button>{escape(names.get(board.run_id, board.run_id))}</button></td><td>{escape(board.checkpoint)}</td>"
-        f"<td>{escape(board.dataset)}</td><td>{_share(board.scores['tuned']['exact_match'])}</td>"
-        f"<td>{time.strftime('%m-%d %H:%M', time.localtime(board.created_at))}</td></tr>"
-        for board in boards
-    )
-    columns = ("run", "checkpoint", "data", "exact", "time")
+    rows = "".join(_board(board, chosen, names, lang) for board in boards)
+    columns = ("run", "checkpoint", "data", "rows", "settings", "exact", "time")
     header = "".join(f"<th>{t(f'evaluate.column.{name}', lang)}</th>" for name in columns)
     return f"<table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _board(board: "Scoreboard", chosen: "Scoreboard | None", names: dict[str, str], lang: str) -> str:
+    done, total = (f"{count:,}" for count in board.counted)
+    counted = t("evaluate.counted", lang, done=done, total=total) if board.partial else total
+    # Scores on other rows are other scores.
+    if chosen is not None and board.dataset == chosen.dataset and board.snapshot_id != chosen.snapshot_id:
+        counted = f'<span class="glm-warn" title="{t("evaluate.other-rows", lang)}">{counted} ≠</span>'
+    settings = board.settings
+    how = (
+        t("evaluate.settings", lang, temperature=settings["temperature"], tokens=settings["max_new_tokens"])
+        if (settings.keys() >= {"temperature", "max_new_tokens"})
+        else "–"
+    )
+    version = f"{board.checkpoint} · {board.step:,}" if board.step else board.checkpoint
+    cells = (
+        f"<button>{escape(names.get(board.run_id, board.run_id))}</button>",
+        f'<span title="{escape(board.digest)}">{escape(version)}</span>',
+        escape(board.dataset),
+        counted,
+        escape(how),
+        _share(board.scores["tuned"]["exact_match"]),
+        time.strftime("%m-%d %H:%M", time.localtime(board.created_at)),
+    )
+    mark = " class=chosen" if board is chosen else ""
+    return f'<tr data-board="{escape(board.name)}"{mark}>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
 
 def rows_of(board: "Scoreboard", wanted: str) -> list[tuple[int, dict[str, Any], bool, bool]]:

@@ -8,6 +8,7 @@ import gradio as gr
 from glmstudio.ui import live_figure
 from glmstudio.ui.charts import figure
 from glmstudio.ui.curves import Curves
+from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import finding_text, label, language_of, t
 from glmstudio.ui.live_figure import drawn, hint
 from glmstudio.ui.page import QUEUED, QUIET, slot
@@ -96,7 +97,8 @@ class View:
             status_html(
                 shown, progress, latest, lang, pausing=bool(shown and shown.id == queue.active_id and queue.pausing)
             ),
-            runs_html(runs, shown.id if shown else "", overlaid, lang, waiting),
+            runs_html(runs, shown.id if shown else "", overlaid, lang, waiting)
+            + "".join(problem_html(error, lang) for error in self._studio.damaged_runs()),
             shown is not None and shown.status in RESUMABLE,
             queue.held > 0,
         )

@@ -89,7 +89,11 @@ def test_the_card_says_settings_scores_and_the_prompt(glm, tmp_path):
     ids = render_prompt(tokenizer, FAMILIES["glm4"], *EXAMPLE, max_source_length=999, style="chat").ids
     assert f"```text\n{ids}\n```" in card
     chinese = export("adapter", tmp_path / "zh", adapter=best, scores=SCORES, language="zh").path / "README.md"
-    assert "4 条验证数据" in chinese.read_text("utf-8")
+    assert "4 条验证数据。\n" in chinese.read_text("utf-8")
+    stopped = SCORES | {"cancelled": True, "total": 80, "settings": {"temperature": 0.5}}
+    partial = export("adapter", tmp_path / "partial", adapter=best, scores=stopped).path / "README.md"
+    assert "**4 of 80 dev rows**" in partial.read_text("utf-8")
+    assert "temperature 0.5" in partial.read_text("utf-8")
 
 
 @pytest.mark.parametrize("style", ["instruction", "chat"])

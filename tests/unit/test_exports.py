@@ -1,6 +1,5 @@
 """Exports in the background: where they go, how they end, and what the page says of bases, downloads and exports."""
 
-import json
 import threading
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from tests.unit.golden_cases import CHATGLM2
 CHECK = MergeCheck(True, 1e-7, 2e-5, 1e-6, 4e-6, 0.3, 1.0, 30, 3, "float32")
 
 
-def started(exports: Exports, kind: str, destination: Path, scores: Path | None = None) -> ExportState:
+def started(exports: Exports, kind: str, destination: Path, scores: dict | None = None) -> ExportState:
     exports.start(kind, Path("adapter"), "base", destination, scores, "zh")
     exports.close(600)
     return exports.now()
@@ -44,9 +43,7 @@ def test_what_is_handed_over_and_what_comes_back(tmp_path, monkeypatch):
         return ExportResult(destination, 5_000_000, CHECK)
 
     monkeypatch.setattr("glmstudio.models.exporting.export.export", export)
-    scores = tmp_path / "scores.json"
-    scores.write_text(json.dumps({"scores": {"tuned": {}}}))
-    now = started(Exports(tmp_path), "official", tmp_path / "out", scores)
+    now = started(Exports(tmp_path), "official", tmp_path / "out", {"tuned": {}})
     ((kind, wish),) = asked
     assert (kind, wish["form"], wish["device"], wish["language"]) == ("merged", "official", "cpu", "zh")
     assert wish["scores"] == {"tuned": {}}

@@ -1,17 +1,29 @@
 """Evaluations in the background: progress, files, stopping, failing, and what the page says of them."""
 
+import json
 import threading
-from types import SimpleNamespace
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from glmstudio.data import snapshot
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
 from glmstudio.evaluation.scores import score
+from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.scoreboards import Evaluation, Scoreboards
+from glmstudio.settings import GenerationSettings
+from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.evaluate_words import boards_html, progress_html, row_html, rows_html, rows_of, scores_html
+from tests.damages import unreadable
 
-REF = SimpleNamespace(run_id="run-0001", checkpoint="best")
+REF = AdapterRef("run-0001", "best")
+ASK = GenerationSettings()
+BY = {
+    "base": {"source": "tiny", "dtype": "float32"}, "prompt_style": "chat", "max_source_length": 60,
+    "digest": "0123456789abcdef", "step": 7,
+}  # fmt: skip
 ROWS = [Example("i", f"input {number}", f'["{number}"]') for number in range(4)]
 ANSWERS = {"base": ["?", '["1"]', "?", '["3"]'], "tuned": ['["0"]', '["1"]', "[", '["<b>"]']}
 
@@ -26,7 +38,7 @@ def scores(count: int = 4) -> dict:
         {"instruction": row.instruction, "input": row.input, "target": row.target, "base": base, "tuned": tuned}
         for row, base, tuned in zip(ROWS[:count], ANSWERS["base"][:count], ANSWERS["tuned"][:count], strict=True)
     ]
-    return totals | {"rows": rows, "total": 4, "cancelled": count < 4}
+    return totals | {"rows": rows, "total": 4, "cancelled": count < 4, "answered_by": BY}
 
 
 def evaluate(examples, ref, settings, on_progress, should_stop):
@@ -46,16 +58,55 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_scoreboard_is_kept_and_replaced_by_the_next_of_the_same_rows(folder):
+def test_each_evaluation_is_a_file_of_its_own_with_what_it_was_made_of(folder):
     boards = Scoreboards(folder, evaluate)
-    for dataset in ("城市 一", "城市 一", "other"):
-        name = boards.start(dataset, ROWS, REF, None)
+    drawn = replace(ASK, temperature=0.7)
+    for dataset, settings in (("城市 一", ASK), ("城市 一", drawn), ("a/../b", ASK)):
+        name = boards.start(dataset, ROWS, REF, settings)
         now = ended(boards)
         assert (now.state, now.name, now.done, now.total) == ("done", name, 4, 4)
     found = Scoreboards(folder, evaluate).all()
-    assert [board.dataset for board in found] == ["other", "城市 一"]
+    assert [(board.dataset, board.settings["temperature"]) for board in found] == [
+        ("a/../b", 0.0), ("城市 一", 0.7), ("城市 一", 0.0)
+    ]  # fmt: skip
+    assert found[0].name == name
     assert found[0].scores == scores()
-    assert boards.path("run-0001", "best", "other").is_file()
+    assert (found[0].digest, found[0].step, found[0].partial, found[0].counted) == (BY["digest"], 7, False, (4, 4))
+    assert {board.snapshot_id for board in found} == {snapshot.identity([], ROWS)}
+    assert len(list((folder / "run-0001" / "scores").iterdir())) == 3
+
+
+def old(folder, **changes) -> Path:
+    """A file as it was written before evaluations said who answered."""
+    path = folder / "run-0001" / "scores" / "best-demo.json"
+    path.parent.mkdir(exist_ok=True)
+    before = {name: value for name, value in scores().items() if name != "answered_by"}
+    values = {"run_id": "run-0001", "checkpoint": "best", "dataset": "demo", "created_at": 5.0, "scores": before}
+    path.write_text(json.dumps(values | changes), encoding="utf-8")
+    return path
+
+
+def test_a_file_of_an_older_version_still_reads(folder):
+    old(folder)
+    (board,) = Scoreboards(folder, evaluate).all()
+    assert (board.name, board.dataset, board.digest, board.settings) == ("run-0001/best-demo", "demo", "", {})
+    assert "older version" in scores_html(board, "en", has_runs=True)
+    assert "<td>–</td>" in boards_html([board], board, {}, "zh")
+
+
+def test_an_export_gets_the_scores_of_the_content_that_it_is(folder):
+    answers = iter([scores(), scores(2), scores() | {"answered_by": BY | {"digest": "other"}}])
+    boards = Scoreboards(folder, lambda *_: next(answers))
+    for _ in range(3):
+        boards.start("d", ROWS, REF, ASK)
+        ended(boards)
+    whole = boards.of(replace(REF, digest=BY["digest"]), 0.0)
+    assert (whole.digest, whole.partial) == (BY["digest"], False)
+    assert boards.of(replace(REF, digest="new"), 0.0) is None
+    assert boards.of(replace(REF, checkpoint="last", digest="other"), 0.0) is None
+    old(folder)
+    assert boards.of(replace(REF, digest="new"), 4.0).file == "best-demo"
+    assert boards.of(replace(REF, digest="new"), 6.0) is None
 
 
 def test_one_at_a_time_and_a_stop_keeps_what_was_answered(folder):
@@ -68,15 +119,21 @@ def test_one_at_a_time_and_a_stop_keeps_what_was_answered(folder):
         return scores(2)
 
     boards = Scoreboards(folder, slow)
-    boards.start("d", ROWS, REF, None)
+    boards.start("d", ROWS, REF, ASK)
     begun.wait(600)
     with pytest.raises(StudioError, match="evaluation-active"):
-        boards.start("d", ROWS, REF, None)
-    boards.stop()
+        boards.start("d", ROWS, REF, ASK)
+    boards.stop("another")
+    assert not boards._thread.stopping
+    boards.stop(boards.now().name)
     assert ended(boards).state == "done"
     (board,) = boards.all()
-    assert board.scores["cancelled"]
-    assert len(board.scores["rows"]) == 2
+    assert (board.partial, board.counted) == (True, (2, 4))
+    assert "only 2 of 4 rows" in scores_html(board, "en", has_runs=True)
+    listed = boards_html([board], None, {}, "zh")
+    assert "<details><summary>提前停止的评测（1）" in listed
+    assert "<td>2 / 4</td>" in listed
+    assert "<details open>" in boards_html([board], board, {}, "zh")
 
 
 @pytest.mark.parametrize("error", [StudioError("answer-not-finite", adapter="x"), ValueError("broken")])
@@ -85,23 +142,48 @@ def test_a_failure_is_told_and_leaves_no_file(folder, error):
         raise error
 
     boards = Scoreboards(folder, failing)
-    boards.start("d", ROWS, REF, None)
+    boards.start("d", ROWS, REF, ASK)
     now = ended(boards)
     assert now.state == "failed"
     assert progress_html(now, "en").startswith('<p class="glm-bad">')
     assert boards.all() == []
 
 
-def test_files_that_are_none_are_left_out(folder):
-    (folder / "run-0001" / "scores").mkdir()
-    (folder / "run-0001" / "scores" / "x.json").write_text("{")
-    (folder / "run-0001" / "scores" / "y.json").write_text('{"other": 1}')
-    assert Scoreboards(folder, evaluate).all() == []
+DAMAGES = {
+    "no JSON": "{", "empty": "", "another object": '{"other": 1}', "a list": "[1]", "rubbish": "\udcff\x00",
+    "a text where a time is": {"created_at": "yesterday"}, "a time beyond calendars": {"created_at": 1e300},
+    "no totals": {"scores": {"base": {}, "tuned": {}, "rows": [], "total": 0, "cancelled": False}},
+    "no scores": {"scores": None}, "rows of another version": {"scores": scores() | {"rows": [{"prompt": "x"}]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "a folder", "not readable"])
+def test_a_damaged_file_is_named_and_the_others_go_on(folder, damage, monkeypatch):
+    boards = Scoreboards(folder, evaluate)
+    name = boards.start("d", ROWS, REF, ASK)
+    ended(boards)
+    path = old(folder)
+    how = DAMAGES.get(damage)
+    if isinstance(how, dict):
+        old(folder, **how)
+    elif how is not None:
+        path.write_text(how, encoding="utf-8", errors="surrogateescape")
+    elif damage == "a folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        unreadable(monkeypatch, path)
+    found, (error,) = boards.look()
+    assert [board.name for board in found] == [name]
+    assert (error.code, error.params["file"]) == ("scores-damaged", str(path))
+    assert error.params["reason"]
+    for lang in ("en", "zh"):
+        assert "best-demo.json" in problem_html(error, lang)
 
 
 def test_the_words_of_a_scoreboard(folder):
     boards = Scoreboards(folder, evaluate)
-    boards.start("d", ROWS, REF, None)
+    boards.start("d", ROWS, REF, ASK)
     ended(boards)
     (board,) = boards.all()
     table = scores_html(board, "en", has_runs=True)
@@ -114,7 +196,7 @@ def test_the_words_of_a_scoreboard(folder):
     whole = row_html(board, 3, "en")
     assert "&lt;" in whole
     assert "<b>" not in whole
-    assert "class=chosen" in boards_html([board], board.name, {"run-0001": "run 1"}, "en")
+    assert "class=chosen" in boards_html([board], board, {"run-0001": "run 1"}, "en")
     assert "还没有评测" in scores_html(None, "zh", has_runs=True)
     assert "请先到“训练”" in scores_html(None, "zh", has_runs=False)
     running = progress_html(Evaluation("running", "x", 1, 4, 30.0), "en")

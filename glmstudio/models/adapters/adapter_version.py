@@ -42,6 +42,11 @@ class AdapterVersion:
     step: int
 
     @property
+    def changed_at(self) -> float:
+        """When its weights were written, in seconds since 1970."""
+        return max(changed for _, _, changed in self.stamps[: len(self.form.weights)]) / 1e9
+
+    @property
     def is_there(self) -> bool:
         """Whether its files are still those that lie there."""
         try:

@@ -17,7 +17,11 @@ WORDS = {
         "prompt-default": "No record says how this adapter was trained; the style of GLM Studio's default is shown.",
         "prompt-seen": "What the model sees, special tokens by name, and the same as token ids:",
         "scores": "Scores",
-        "scores-rows": "{rows} dev rows, greedy answers.",
+        "scores-rows": "{rows} dev rows.",
+        "scores-partial": "**{rows} of {total} dev rows**: the evaluation was stopped early, and the rows that are "
+        "missing are often the long and hard ones.",
+        "scores-greedy": " Greedy answers.",
+        "scores-drawn": " Answers drawn with temperature {temperature}.",
         "check": "Merge check",
         "check-words": "Logits of these files, loaded again, against base and adapter on {prompts} prompts "
         "({positions} positions): difference {relative:.2e} of their root mean square (allowed {tolerance:.0e} in "
@@ -47,7 +51,10 @@ WORDS = {
         "prompt-default": "没有记录说明这个适配器的训练格式，这里是 GLM Studio 的默认格式。",
         "prompt-seen": "模型看到的内容（特殊词元写出名字），以及对应的词元编号：",
         "scores": "得分",
-        "scores-rows": "{rows} 条验证数据，贪心解码。",
+        "scores-rows": "{rows} 条验证数据。",
+        "scores-partial": "**{total} 条验证数据中的 {rows} 条**：评测提前停止，缺少的往往是较长、较难的行。",
+        "scores-greedy": "贪心解码。",
+        "scores-drawn": "采样温度 {temperature}。",
         "check": "合并检查",
         "check-words": "重新加载这些文件，与“底座 + 适配器”在 {prompts} 条提示词（{positions} 个位置）上比较 logits："
         "相对均方根差 {relative:.2e}（{dtype} 允许 {tolerance:.0e}），最大差 {max_abs:.2e}，"

@@ -98,7 +98,13 @@ def _scores(scores: Mapping[str, Any], words: Mapping[str, str]) -> list[str]:
         for key in scores[columns[0]]
         if any(isinstance(scores[name].get(key), float) for name in columns)
     ]
-    return [words["scores-rows"].format(rows=len(scores.get("rows", ()))), _table(("", *columns), rows)]
+    done = len(scores.get("rows", ()))
+    counts = {"rows": done, "total": scores.get("total", done)}
+    said = words["scores-partial" if scores.get("cancelled") else "scores-rows"].format(**counts)
+    temperature = scores.get("settings", {}).get("temperature")
+    if temperature is not None:
+        said += words["scores-drawn" if temperature else "scores-greedy"].format(temperature=temperature)
+    return [said, _table(("", *columns), rows)]
 
 
 def _check(check: MergeCheck, words: Mapping[str, str]) -> list[str]:
