@@ -20,6 +20,11 @@ def roomy_cache(config: Any) -> DynamicCache:
     return cache
 
 
+def each_row_can_leave(config: Any) -> bool:
+    """Whether every layer's cache can go on without one of its rows: those of attention alone can."""
+    return all(hasattr(layer, "batch_select_indices") for layer in DynamicCache(config=config).layers)
+
+
 def put_prefixes(cache: DynamicCache, prefixes: Sequence[torch.Tensor | None]) -> torch.Tensor:
     """Fill an empty `cache` with each row's prefix; (b, longest) int64 on the CPU, 1 where a row has a key of its own.
 

@@ -15,7 +15,9 @@ from glmstudio.inference.padded import PaddedRows
 from glmstudio.inference.rows import Row
 from glmstudio.inference.sampling import Sampler
 from glmstudio.inference.slotted import SlottedRows
+from glmstudio.models.positions import positions_of
 from glmstudio.models.prompts.dialogue import stop_ids
+from glmstudio.models.supported import has_cache
 from glmstudio.models.varlen import can_pack
 from glmstudio.settings import GenerationSettings
 
@@ -33,7 +35,7 @@ class Column:
     """One step of all rows: `ids[i]` is row i's new token, None where it has none (any more).
 
     `finish_reasons[i]` is "" while row i goes on, then for good `stop` (it made an end token, which is not part of the
-    answer), `length`, `repetition` or `cancelled`.
+    answer), `length`, `positions` (the model has no more for prompt and answer), `repetition` or `cancelled`.
     """
 
     ids: tuple[int | None, ...]
@@ -54,8 +56,10 @@ def generate(
 ) -> Iterator[Column]:
     """Answers all rows in one batch, until each has finished or `should_stop` says so (asked before every token).
 
-    The prompts must not be empty. Closing the iterator frees the cache; nothing is held between two columns but memory.
-    Raises StudioError `answer-not-finite` where a model's numbers overflow, and what `Resident.forward` raises.
+    The prompts must not be empty; one that fills a model's table of positions gets no answer, one that is longer than a
+    model without such a table learned for is answered nevertheless. Closing the iterator frees the cache; nothing is
+    held between two columns but memory. Raises StudioError `family-cache`, `answer-not-finite` where a model's numbers
+    overflow, and what `Resident.forward` raises.
     """
     reasons = [""] * len(rows)
     for news in _steps(resident, rows, settings, len(rows), should_stop):
@@ -95,12 +99,12 @@ def _steps(
     should_stop: Callable[[], bool],
 ) -> Iterator[dict[int, tuple[int | None, str]]]:
     """What each pass of the model brings: (new token or None, finish reason or "") by the number of the row."""
-    work = (
-        SlottedRows(resident, max_rows)
-        if can_pack(resident.base.model.config)
-        else PaddedRows(resident, max_rows, settings.max_new_tokens)
-    )
-    waiting = deque(sorted(range(len(rows)), key=lambda number: -len(rows[number].ids)))
+    work = _work(resident, max_rows, settings)
+    room = _room(resident, rows)
+    if full := [number for number, left in enumerate(room) if left == 0]:
+        yield dict.fromkeys(full, (None, "positions"))
+    order = sorted(range(len(rows)), key=lambda number: -len(rows[number].ids))
+    waiting = deque(number for number in order if room[number] != 0)
     sampler = Sampler(settings, len(rows))
     ends = end_ids(resident.base)
     said: list[list[int]] = [[] for _ in rows]
@@ -108,7 +112,7 @@ def _steps(
         if should_stop():
             yield dict.fromkeys((*work.numbers, *waiting), (None, "cancelled"))
             return
-        if waiting and work.free >= min(len(waiting), max(1, max_rows // FREE_SHARE)):
+        if waiting and work.free >= min(len(waiting), max(1, max_rows // FREE_SHARE), work.places):
             entering = [waiting.popleft() for _ in range(min(work.free, len(waiting)))]
             numbers, logits = work.enter([(number, rows[number]) for number in entering])
         else:
@@ -121,11 +125,27 @@ def _steps(
                 news[number] = (None, "stop")
                 continue
             said[number].append(token)
-            news[number] = (token, _limit_reached(said[number], settings))
+            news[number] = (token, _limit_reached(said[number], settings, room[number]))
         work.take(picked)
         if gone := [number for number, (_, reason) in news.items() if reason]:
             work.leave(gone)
         yield news
+
+
+def _work(resident: "Resident", max_rows: int, settings: GenerationSettings) -> SlottedRows | PaddedRows:
+    base = resident.base
+    if can_pack(base.model.config):
+        return SlottedRows(resident, max_rows)
+    if not has_cache(base.model):
+        raise StudioError("family-cache", family=base.family.name, source=base.source)
+    return PaddedRows(resident, max_rows, settings.max_new_tokens)
+
+
+def _room(resident: "Resident", rows: Sequence[Row]) -> list[int | None]:
+    """How many tokens each answer may have before the model's positions end; None where they do not end it."""
+    positions = positions_of(resident.base.model)
+    lefts = [positions.limit - len(row.ids) for row in rows]
+    return [max(0, left) if positions.limit and (left > 0 or positions.table) else None for left in lefts]
 
 
 def _refuse_infinite(logits: torch.Tensor, adapters: Sequence[str]) -> None:
@@ -161,7 +181,9 @@ def repeats(ids: Sequence[int], times: int) -> bool:
     return False
 
 
-def _limit_reached(answer: list[int], settings: GenerationSettings) -> str:
+def _limit_reached(answer: list[int], settings: GenerationSettings, room: int | None) -> str:
     if repeats(answer, settings.repetition_stop):
         return "repetition"
+    if len(answer) == room:
+        return "positions"
     return "length" if len(answer) == settings.max_new_tokens else ""

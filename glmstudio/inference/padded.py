@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from glmstudio.inference.cache import put_prefixes, roomy_cache
+from glmstudio.inference.cache import each_row_can_leave, put_prefixes, roomy_cache
 from glmstudio.inference.rows import Row
 
 if TYPE_CHECKING:
@@ -19,12 +19,14 @@ class PaddedRows:
     def __init__(self, resident: "Resident", places: int, max_new_tokens: int) -> None:
         self.numbers: list[int] = []
         self._resident = resident
-        self._places, self._max_new_tokens = places, max_new_tokens
+        # What some families keep beside keys and values knows neither padding nor rows that leave.
+        self.places = places if each_row_can_leave(resident.base.model.config) else 1
+        self._max_new_tokens = max_new_tokens
         self._adapters: list[str] = []
 
     @property
     def free(self) -> int:
-        return 0 if self.numbers else self._places
+        return 0 if self.numbers else self.places
 
     def enter(self, rows: Sequence[tuple[int, Row]]) -> tuple[list[int], torch.Tensor]:
         self.numbers = [number for number, _ in rows]
@@ -58,6 +60,8 @@ class PaddedRows:
         places = [place for place, number in enumerate(self.numbers) if number not in numbers]
         self.numbers = [self.numbers[place] for place in places]
         self._adapters = [self._adapters[place] for place in places]
+        if not places:
+            return
         chosen = torch.tensor(places, dtype=torch.long, device=self._ids.device)
         self._cache.batch_select_indices(chosen)
         self._ids = self._ids[chosen]

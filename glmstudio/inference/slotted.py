@@ -56,9 +56,13 @@ class SlottedRows:
         return [row.number for row in self._rows]
 
     @property
+    def places(self) -> int:
+        return self._slots.places
+
+    @property
     def free(self) -> int:
         """How many rows may enter."""
-        return self._slots.places - len(self._rows)
+        return self.places - len(self._rows)
 
     def enter(self, rows: Sequence[tuple[int, Row]]) -> tuple[list[int], torch.Tensor]:
         """Runs the prompts of new rows, (number, row) each; gives numbers and the logits (n, vocabulary) of their first

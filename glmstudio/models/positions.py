@@ -2,9 +2,11 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
+import torch
 from transformers import PreTrainedModel
+
+from glmstudio.models.families import FAMILIES
 
 # A table, learned or computed once: `wpe.weight`, `embed_positions.weight`, `positions_embed.weight`, `pos_encoding`.
 _TABLE = re.compile(r"(?:^|\.)(?:wpe|\w*pos\w*)(?:\.weight)?$")
@@ -27,11 +29,9 @@ def positions_of(model: PreTrainedModel) -> Positions:
     if named <= 0:
         # MPT makes what it adds for distance as one table.
         return Positions(getattr(config, "max_seq_len", None) or 0, table=hasattr(config, "max_seq_len"))
-    rows = [module_rows for name, module_rows in _tables(model) if module_rows >= named and _TABLE.search(name)]
-    if rows:
-        # Some tables begin behind the padding's row, and their configs count it.
-        offset = _offset(model)
-        return Positions(min(named, min(rows) - offset), table=True)
+    # The families of the table are rotary.
+    if config.model_type not in FAMILIES and (table := _table(model, named)) > 0:
+        return Positions(min(named, table), table=True)
     stretch = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     original = stretch.get("original_max_position_embeddings") if isinstance(stretch, dict) else None
     factor = stretch.get("factor") if isinstance(stretch, dict) else None
@@ -40,14 +40,16 @@ def positions_of(model: PreTrainedModel) -> Positions:
     return Positions(named, table=False)
 
 
-def _tables(model: PreTrainedModel) -> list[tuple[str, int]]:
+def _table(model: PreTrainedModel, named: int) -> int:
+    """How many positions the shortest table of positions has; 0 where there is none."""
     values = [*model.named_parameters(), *model.named_buffers()]
-    return [(name, value.shape[0]) for name, value in values if value.dim() == 2]
+    found = [value for name, value in values if value.dim() == 2 and len(value) >= named and _TABLE.search(name)]
+    return min((len(value) for value in found), default=0) - _offset(model)
 
 
 def _offset(model: PreTrainedModel) -> int:
+    """The first rows of a table that no position has: some begin behind that of the padding."""
     for name, module in model.named_modules():
-        if _TABLE.search(name) and hasattr(module, "num_embeddings"):
-            padding: Any = getattr(module, "padding_idx", None)
-            return getattr(module, "offset", 0 if padding is None else padding + 1)
+        if _TABLE.search(name) and isinstance(module, torch.nn.Embedding):
+            return getattr(module, "offset", 0 if module.padding_idx is None else module.padding_idx + 1)
     return 0

@@ -32,10 +32,10 @@ def check(
 
     Rows are told by id, or by their 1-based place among train and then dev rows. Codes of errors: `setting-bounds`,
     `setting-choice`, `train-empty`, `base-not-ready`, `no-tokenizer`, `prompt-frame`, `no-chat-template`,
-    `chat-template-unfit`, `lora-targets`, `ptuning-family`, `report-missing`, `launch-devices`,
-    `early-stopping-no-dev`; of warnings: `no-dev`, `launch-memory`, `ptuning-rate`, `prompt-cut`, `target-cut`,
-    `batch-beyond-rows` and those of `dataset_findings`; of the rest: `plan` (rows, steps and, with a base, the tokens
-    of the longest row).
+    `chat-template-unfit`, those of `unsupported`, `lora-targets`, `ptuning-family`, `positions-missing`,
+    `report-missing`, `launch-devices`, `early-stopping-no-dev`; of warnings: `no-dev`, `launch-memory`, `ptuning-rate`,
+    `prompt-cut`, `target-cut`, `positions-beyond`, `batch-beyond-rows` and those of `dataset_findings`; of the rest:
+    `plan` (rows, steps and, with a base, the tokens of the longest row).
     """
     found = [_of_error(error) for error in (*out_of_bounds(lora), *out_of_bounds(settings))]
     in_bounds = not found
@@ -78,6 +78,7 @@ def _of_rows(
         examples = [*train, *dev]
         sizes = _sizes(base, examples, settings)
         yield from _of_cuts(examples, sizes, settings)
+        yield from _of_positions(base, examples, sizes)
         plan["longest"] = max(size.row for size in sizes)
     yield Finding("plan", "info", len(train), params=plan)
 
@@ -142,6 +143,18 @@ def _of_cuts(examples: Sequence[Example], sizes: "Sequence[_Size]", settings: Tr
             rows = tuple(examples[place].id or place + 1 for place in places)
             most = max(getattr(sizes[place], part) for place in places)
             yield Finding(f"{part}-cut", "warning", len(rows), rows, {"limit": limit, "most": most})
+
+
+def _of_positions(base: "Base", examples: Sequence[Example], sizes: "Sequence[_Size]") -> Iterator[Finding]:
+    from glmstudio.models.positions import positions_of
+
+    positions = positions_of(base.model)
+    places = [place for place, size in enumerate(sizes) if positions.limit and size.row > positions.limit]
+    if places:
+        rows = tuple(examples[place].id or place + 1 for place in places)
+        code, severity = ("positions-missing", "error") if positions.table else ("positions-beyond", "warning")
+        params = {"limit": positions.limit, "most": max(sizes[place].row for place in places)}
+        yield Finding(code, severity, len(rows), rows, params)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,13 @@ def tiny_glm() -> GlmForCausalLM:
 def resident_of(model: PreTrainedModel, targets: tuple[str, ...] = ("query_key_value", "dense")) -> Resident:
     family = SimpleNamespace(name="tiny", target_modules=targets)
     base = SimpleNamespace(
-        model=model, tokenizer=None, family=family, source="tiny", device=torch.device("cpu"), dtype=torch.float32
+        model=model,
+        tokenizer=None,
+        family=family,
+        source="tiny",
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        fingerprint="",
     )
     return Resident(base)
 

@@ -33,6 +33,7 @@ from glmstudio.models.families import CHATGLM, Family, family_of
 from glmstudio.models.fingerprint import fingerprint
 from glmstudio.models.inspection.library import UNCHECKED
 from glmstudio.models.loading import Base, load_base
+from glmstudio.models.positions import positions_of
 from glmstudio.models.sources import folder_of
 from glmstudio.settings import EXPORT_FORMS
 
@@ -186,10 +187,11 @@ def _prompt_ids(base: Base, about: Mapping[str, Any], prompts: Prompts) -> list[
         shape = (len(prompts), RANDOM_LENGTH)
         return torch.randint(base.model.config.vocab_size, shape, generator=drawn).tolist()
     style, length = about["prompt_style"], about["max_source_length"]
-    return [
+    rendered = (
         render_prompt(base.tokenizer, base.family, *prompt, max_source_length=length, style=style).ids
         for prompt in prompts
-    ]
+    )
+    return [ids[: positions_of(base.model).limit or None] for ids in rendered]
 
 
 def _checked(folder: Path, wish: _Wish, expected: _Expected) -> MergeCheck:
