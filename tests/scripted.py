@@ -52,9 +52,6 @@ class ScriptedResident:
     def prefixes(self, adapter_names: Sequence[str]) -> list[None]:
         return [None] * len(adapter_names)
 
-    def mixes(self, adapter_names: Sequence[str]) -> bool:
-        return True
-
     def forward_slots(self, adapter_names: Sequence[str], packing: Entering | Step, **inputs: Any) -> SimpleNamespace:
         ids = inputs["input_ids"]
         stored = ids[:, None, :, None].float()

@@ -128,12 +128,11 @@ class SlottedRows:
 
     def _groups(self, new: list[_Running]) -> Iterator[list[_Running]]:
         """Rows that enter in one pass."""
-        mixed = self._resident.mixes([row.adapter for row in new])
         group: list[_Running] = []
         tokens = 0
         for row in new:
             length = len(row.prompt) - row.shared
-            if group and (not mixed or row.entry != group[-1].entry or tokens + length > PASS_TOKENS):
+            if group and (row.entry != group[-1].entry or tokens + length > PASS_TOKENS):
                 yield group
                 group, tokens = [], 0
             group.append(row)

@@ -1,5 +1,5 @@
 """Rows of one pass through different LoRA adapters: the base's product once for all, each adapter's thin one for its
-rows. Knows PEFT's layers and where rows lie: no cache, no turn.
+rows; what is more than two thin products, PEFT computes adapter by adapter. Knows where rows lie: no cache, no turn.
 
 PEFT's own `adapter_names` walks all modules twice a pass and indexes rows in every layer; on small models that takes
 as long as the model.
@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import AuxiliaryTrainingWrapper
+from peft.utils import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 from torch import nn
 from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
 
 from glmstudio.models.packed_weights import PackedWeights
 from glmstudio.models.processor import multiplies_well, onednn_gains
@@ -29,11 +30,20 @@ FEWEST_WEIGHTS = 2**16
 FEWEST_WEIGHTS_FILLED_UP, ROWS_FILLED_UP, FILLED_ROWS = 2**19, 2, 4
 
 
-class _Part(NamedTuple):
-    """Rows from `start` to `stop` get `inputs @ a @ b`; a (in, r), b (r, out) times the scaling, both float32."""
+class _Run(NamedTuple):
+    """Neighbouring rows of one adapter: their tokens from `start` to `stop`, themselves from `first` to `last`."""
 
+    name: str
     start: int
     stop: int
+    first: int
+    last: int
+
+
+class _Part(NamedTuple):
+    """The rows of `run` get `inputs @ a @ b`; a (in, r), b (r, out) times the scaling, both float32."""
+
+    run: _Run
     a: torch.Tensor
     b: torch.Tensor
 
@@ -43,28 +53,16 @@ class MixedRows:
 
     def __init__(self, model: nn.Module, packed: PackedWeights) -> None:
         self._packed = packed
-        modules = list(model.modules())
-        self._layers = [module for module in modules if isinstance(module, LoraLayer)]
-        self._own = all(map(_is_linear, self._layers)) and not any(
-            isinstance(module, AuxiliaryTrainingWrapper)
-            or (isinstance(module, BaseTunerLayer) and not isinstance(module, LoraLayer))
-            for module in modules
-        )
-        self._linear = [module for module in modules if _gains(module)]
-        self._plain: dict[str, bool] = {}
+        self._layers = _tuned(model)
+        self._linear = [module for module in model.modules() if _gains(module)]
         self._factors: dict[str, list[tuple[torch.Tensor, torch.Tensor] | None]] = {}
         self._last: tuple[Any, list[tuple[nn.Module, Any]]] = (None, [])
-
-    def can(self, names: Sequence[str]) -> bool:
-        """Whether these adapters are nothing but plain LoRA on linear layers, and so is all that lies beside them."""
-        for name in {*names} - {*self._plain}:
-            self._plain[name] = self._own and all(_is_plain(layer, name) for layer in self._layers)
-        return all(self._plain[name] for name in {*names})
 
     @contextmanager
     def applied(self, names: Sequence[str], tokens: Sequence[int]) -> Iterator[None]:
         """Within, `tokens[i]` rows of every layer's input go through the adapter `names[i]`, or the base where no layer
-        has one of that name; they lie in this order. The layers are as they were afterwards."""
+        has one of that name; they lie in this order. A head may get one row of each. The layers are as they were
+        afterwards. None of the adapters may be one that `alone` names a setting of."""
         before = []
         for layer, forward in self._forwards(names, tokens):
             before.append((layer, layer.__dict__.get("forward")))
@@ -80,54 +78,139 @@ class MixedRows:
 
     def _forwards(self, names: Sequence[str], tokens: Sequence[int]) -> list[tuple[nn.Module, Any]]:
         """The layers and how each computes; kept for the next pass, which is mostly one of the same rows."""
-        runs, start = [], 0
+        runs, start, first = [], 0, 0
         for name, group in groupby(zip(names, tokens, strict=True), key=lambda pair: pair[0]):
-            stop = start + sum(count for _, count in group)
-            runs.append((name, start, stop))
-            start = stop
+            counts = [count for _, count in group]
+            runs.append(_Run(name, start, start + sum(counts), first, first + len(counts)))
+            start, first = runs[-1].stop, runs[-1].last
         if self._last[0] != runs:
-            self._last = (runs, self._made(runs, start))
+            self._last = (runs, self._made(runs))
         return self._last[1]
 
-    def _made(self, runs: list[tuple[str, int, int]], rows: int) -> list[tuple[nn.Module, Any]]:
+    def _made(self, runs: list[_Run]) -> list[tuple[nn.Module, Any]]:
+        rows = runs[-1].stop
         forwards: list[tuple[nn.Module, Any]] = [
             (layer, partial(_onednn, layer, self._packed.of(layer.weight)))
             for layer in self._linear
             if rows >= _fewest_rows(layer.weight.dtype)
         ]
         for number, layer in enumerate(self._layers):
-            parts = []
-            for name, start, stop in runs:
-                factors = self._of(name)[number]
-                if factors is not None:
-                    parts.append(_Part(start, stop, *factors))
-            forwards.append((layer, partial(_mixed, layer.base_layer, parts) if parts else layer.base_layer))
+            tuned = [run for run in runs if _holds(layer, run.name)]
+            if not tuned:
+                forwards.append((layer, _untuned(layer)))
+            elif all(_is_plain(layer, run.name) for run in tuned):
+                parts = [_Part(run, *self._of(run.name)[number]) for run in tuned]
+                forwards.append((layer, partial(_mixed, layer.base_layer, runs[-1], parts)))
+            else:
+                forwards.append((layer, partial(_run_by_run, layer, runs)))
         return forwards
 
     def _of(self, name: str) -> list[tuple[torch.Tensor, torch.Tensor] | None]:
         if name not in self._factors:
             self._factors[name] = [
-                None
-                if name not in layer.lora_A
-                else (
+                (
                     layer.lora_A[name].weight.detach().t().contiguous(),
                     (layer.lora_B[name].weight.detach() * layer.scaling[name]).t().contiguous(),
                 )
+                if _holds(layer, name) and _is_plain(layer, name)
+                else None
                 for layer in self._layers
             ]
         return self._factors[name]
 
 
-def _mixed(base: nn.Module, parts: list[_Part], inputs: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+def alone(model: nn.Module, name: str) -> str | None:
+    """What of the adapter `name` on `model` cannot be computed row by row, by PEFT's names; None where all can."""
+    for path, layer in model.named_modules():
+        if not isinstance(layer, BaseTunerLayer | AuxiliaryTrainingWrapper) or not _holds(layer, name):
+            continue
+        if isinstance(layer, ModulesToSaveWrapper) and not _keeps_rows(layer.original_module):
+            return f"modules_to_save: {path.rpartition('.')[2]}"
+        own = layer.get_base_layer() if isinstance(layer, LoraLayer) else None
+        # An expert sees the rows that were sent to it, in an order of its own.
+        if own is not None and (".experts" in path or not isinstance(own, nn.Linear | nn.Embedding | Conv1D)):
+            return f"target_modules: {path}"
+    return None
+
+
+def _tuned(model: nn.Module) -> list[nn.Module]:
+    """PEFT's layers on `model`, without those inside of others."""
+    found: list[nn.Module] = []
+    inside: tuple[str, ...] = ()
+    for path, module in model.named_modules():
+        if not path.startswith(inside) and isinstance(module, LoraLayer | AuxiliaryTrainingWrapper):
+            found.append(module)
+            inside = (*inside, f"{path}.")
+    return found
+
+
+def _holds(layer: Any, name: str) -> bool:
+    if isinstance(layer, AuxiliaryTrainingWrapper):
+        return name in layer._adapters
+    return any(name in getattr(layer, kind, ()) for kind in ("lora_A", "lora_embedding_A"))
+
+
+def _keeps_rows(module: nn.Module) -> bool:
+    """Whether every row of what it gives is made of the same row of its input: a linear layer, embeddings, a norm."""
+    norm = not list(module.children()) and all(weight.dim() == 1 for weight in module.parameters())
+    return norm or isinstance(module, nn.Linear | nn.Embedding)
+
+
+def _untuned(layer: Any) -> Any:
+    return layer.original_module if isinstance(layer, AuxiliaryTrainingWrapper) else layer.base_layer
+
+
+def _bounds(run: _Run, last: _Run, rows: int) -> tuple[int, int]:
+    """Where the rows of `run` lie in `rows` ones; `last` is the pass's last run."""
+    if rows == last.stop:
+        return run.start, run.stop
+    # Behind the choice of the tokens whose logits are asked for, a row each.
+    if rows == last.last:
+        return run.first, run.last
+    # A norm of an attention head's width sees several rows of each token.
+    each = rows // last.stop
+    return run.start * each, run.stop * each
+
+
+def _mixed(
+    base: nn.Module, last: _Run, parts: list[_Part], inputs: torch.Tensor, *rest: Any, **more: Any
+) -> torch.Tensor:
     result = base(inputs, *rest, **more)
     states, rows = inputs.flatten(0, -2), result.view(-1, result.shape[-1])
-    for start, stop, a, b in parts:
+    for run, a, b in parts:
+        start, stop = _bounds(run, last, len(states))
         some = states[start:stop]
         if rows.dtype == a.dtype:
             rows[start:stop].addmm_(some @ a, b)
         else:
             rows[start:stop].add_(some.to(a.dtype) @ a @ b)
     return result
+
+
+def _run_by_run(layer: Any, runs: list[_Run], inputs: torch.Tensor) -> torch.Tensor:
+    """As PEFT computes each adapter by itself."""
+    ids = not inputs.is_floating_point()
+    states = inputs.flatten() if ids else inputs.flatten(0, -2)
+    results = []
+    for run in runs:
+        start, stop = _bounds(run, runs[-1], len(states))
+        results.append(_of_adapter(layer, run.name, states[None, start:stop])[0])
+    result = torch.cat(results)
+    return result.view(*inputs.shape[: inputs.dim() - (not ids)], result.shape[-1])
+
+
+def _of_adapter(layer: Any, name: str, states: torch.Tensor) -> torch.Tensor:
+    if not _holds(layer, name):
+        return _untuned(layer)(states)
+    if isinstance(layer, ModulesToSaveWrapper):
+        return layer.modules_to_save[name](states)
+    if isinstance(layer, AuxiliaryTrainingWrapper):
+        return layer.token_adapter.forward_adapters(states, [name])
+    before, layer._active_adapter = layer._active_adapter, [name]
+    try:
+        return type(layer).forward(layer, states)
+    finally:
+        layer._active_adapter = before
 
 
 def _onednn(layer: nn.Linear, weight: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
@@ -155,13 +238,10 @@ def _gains(module: nn.Module) -> bool:
     return weight.device.type == "cpu" and weight.numel() >= FEWEST_WEIGHTS and onednn_gains(weight.dtype)
 
 
-def _is_linear(layer: LoraLayer) -> bool:
-    return isinstance(layer.get_base_layer(), nn.Linear) and not layer.lora_embedding_A
-
-
-def _is_plain(layer: LoraLayer, name: str) -> bool:
-    if name not in layer.lora_A:
-        return True
+def _is_plain(layer: Any, name: str) -> bool:
+    """Whether an adapter is nothing but two thin products behind a linear layer."""
+    if not isinstance(layer, LoraLayer) or not isinstance(layer.get_base_layer(), nn.Linear):
+        return False
     a, b = layer.lora_A[name], layer.lora_B[name]
     own = all(type(part) is nn.Linear and part.bias is None and part.weight.dtype == torch.float32 for part in (a, b))
     return own and name not in layer.lora_variant

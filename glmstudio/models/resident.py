@@ -23,7 +23,7 @@ from glmstudio.models.adapters.prefix import PrefixEncoder, PrefixModel, PrefixS
 from glmstudio.models.adapters.prefix_files import read_prefix
 from glmstudio.models.gate import Gate
 from glmstudio.models.linear_names import linear_names, stored_transposed
-from glmstudio.models.mixed_rows import MixedRows
+from glmstudio.models.mixed_rows import MixedRows, alone
 from glmstudio.models.packed_weights import PackedWeights
 from glmstudio.models.quantisation.quantised import parameter_count, weight_bytes
 from glmstudio.models.quantisation.quantising import prefer_answers
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 BASE_NAME = "__base__"
 IN_TRAINING = "default"
 DEFAULT_SETTINGS = TrainingSettings()
-# Settings that PEFT cannot compute beside other adapters in one batch.
-ALONE = ("use_dora", "alora_invocation_tokens", "target_parameters")
 
 
 def lora_targets(base: "Base", lora: LoraSettings) -> list[str]:
@@ -73,7 +71,6 @@ class Resident:
         self._peft: PeftModel | None = None
         self._mixed: MixedRows | None = None
         self._packed = PackedWeights()
-        self._mixable = frozenset({BASE_NAME})
         # Finished adapters.
         self._shelf = AdapterShelf()
         # Keys and values of the finished prefixes: (layers, 2, heads, pre_seq_len, head_dim).
@@ -155,7 +152,7 @@ class Resident:
         until `KEPT_ADAPTERS` others were used after it.
 
         Raises StudioError `adapter-missing` (no adapter there), `adapter-unfit` and its kin (not for this base),
-        `adapter-alone` (PEFT cannot answer with it beside others in one batch), `adapters-busy` (all that are kept
+        `adapter-alone` (it cannot answer beside others in one batch), `adapters-busy` (all that are kept
         answer at this moment).
         """
         version = adapter_version(path, self._shelf.versions)
@@ -199,7 +196,6 @@ class Resident:
             with torch.random.fork_rng(devices=[self.base.device] if self.base.device.type == "cuda" else []):
                 self._attach_finished(name, version.form)
             self._shelf.put(name, version)
-            self._mixable = frozenset(name for name in (BASE_NAME, *self._shelf) if self._rows.can([name]))
         finally:
             self._restore(modes)
 
@@ -210,28 +206,23 @@ class Resident:
         a name that is not loaded (any more); one that is held stays.
         """
         with self._answering(adapter_names):
-            if self._peft is not None:
-                inputs["adapter_names"] = self._lora_names(adapter_names)
-            return self._model(**inputs)
+            if self._peft is None:
+                return self.base.model(**inputs)
+            rows, tokens = inputs["input_ids"].shape
+            with self._rows.applied(self._lora_names(adapter_names), [tokens] * rows):
+                return self.base.model(**inputs)
 
     def forward_slots(self, adapter_names: Sequence[str], packing: Entering | Step, **inputs: Any) -> Any:
         """As `forward`, for rows whose keys and values are in slots: row i is `packing.lengths[i]` tokens as it enters,
-        and one in a step. With adapters for which `mixes` says no, one row can enter at a time."""
+        and one in a step."""
         inputs |= {"past_key_values": packing, "packing": packing, "use_cache": True}
         with self._answering(adapter_names), inside_samples(self.base.model.config):
             names = self._lora_names(adapter_names)
-            if self._peft is not None and not self._rows.can(names):
-                output = self._peft(adapter_names=names, **inputs)
-            else:
-                tokens = packing.lengths if isinstance(packing, Entering) else [1] * len(names)
-                with self._rows.applied(names, tokens):
-                    output = self.base.model(**inputs)
+            tokens = packing.lengths if isinstance(packing, Entering) else [1] * len(names)
+            with self._rows.applied(names, tokens):
+                output = self.base.model(**inputs)
             packing.done()
             return output
-
-    def mixes(self, adapter_names: Sequence[str]) -> bool:
-        """Whether rows of these adapters may lie end to end in one pass."""
-        return self._mixable.issuperset(self._lora_names(adapter_names))
 
     def prefixes(self, adapter_names: Sequence[str]) -> list[torch.Tensor | None]:
         """What belongs into the cache of each row before its tokens, (layers, 2, heads, pre_seq_len, head_dim) in the
@@ -298,7 +289,7 @@ class Resident:
             with unfit(form, self.base):
                 model = self._attach(name, lora.config)
                 fill(model, name, lora)
-            if setting := next((setting for setting in ALONE if getattr(lora.config, setting)), None):
+            if setting := alone(self.base.model, name):
                 raise StudioError("adapter-alone", folder=str(form.path), setting=setting)
         except StudioError:
             self._drop(name)

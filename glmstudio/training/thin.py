@@ -61,9 +61,6 @@ def drop_thin_products(model: torch.nn.Module) -> None:
 
 
 def _forward(layer: Any, inputs: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
-    # An answer names its adapters; training names none.
-    if more.get("adapter_names") is not None:
-        return type(layer).forward(layer, inputs, *rest, **more)
     result = layer.base_layer(inputs, *rest, **more)
     # What other layers give may be a view of their making, and not for changing in place.
     result = result.clone() if result._is_view() else result

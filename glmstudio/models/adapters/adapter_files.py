@@ -20,6 +20,11 @@ PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 SINGLE_FILES = ("*lora*.pt", "*lora*.pth")
 # What ChatGLM-Tuning's finetune.py trains with; a file of its trainable tensors does not say it.
 ASSUMED_ALPHA, ASSUMED_DROPOUT = 32, 0.1
+# Ways of PEFT to change what LoRA computes: of these only DoRA and rank-stabilised scaling are read.
+OTHER_LORA = (
+    "alora_invocation_tokens", "arrow_config", "use_bdlora", "use_qalora", "velora_config", "monteclora_config",
+    "kasa_config",
+)  # fmt: skip
 # What peft 0.2 chose by itself for a single fused target: q and v of the thirds of its output.
 ASSUMED_PARTS = (True, False, True)
 
@@ -89,6 +94,8 @@ def read_lora(form: AdapterForm) -> Lora:
     values = read_json(form.config) if form.config else {}
     if (kind := values.setdefault("peft_type", "LORA")) != "LORA":
         raise StudioError("adapter-kind", folder=str(form.path), kind=kind)
+    if other := [name for name in OTHER_LORA if values.get(name)]:
+        raise StudioError("adapter-kind", folder=str(form.path), kind=f"LoRA + {other[0]}")
     state = _state(form)
     # These two keys of peft 0.2 are served below; what else PEFT does not know it names in a warning.
     parts = values.pop("enable_lora", None) or ASSUMED_PARTS

@@ -5,10 +5,11 @@ Works on tensors and the base's module tree; changes neither the base nor a file
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
+from peft.utils import AuxiliaryTrainingWrapper
 from peft.utils.other import get_pattern_key
 from transformers import GlmConfig
 from transformers.pytorch_utils import Conv1D
@@ -32,7 +33,8 @@ def fit(lora: Lora, base: "Base") -> Lora:
 
     Adapters of ChatGLM2, ChatGLM3 and GLM-4 in their original form get the layers of GlmForCausalLM: A of
     `query_key_value` goes to q, k and v, B is cut into the three. Raises StudioError `adapter-changes-base`,
-    `adapter-other-base`, `adapter-other-layers`, those of `refuse_other_base`, and ValueError for files at odds.
+    `adapter-other-base`, `adapter-other-layers`, `adapter-vocabulary`, those of `refuse_other_base`, and ValueError for
+    files at odds.
     """
     _refuse_rewriting(lora)
     refuse_other_base(lora.form, base)
@@ -106,6 +108,8 @@ def _refuse_other_shapes(lora: Lora, base: "Base") -> None:
     for key, value in lora.state.items():
         module, rest = _parts(key)
         if rest not in ("lora_A.weight", "lora_B.weight"):
+            if (expected := _own_shape(base.model, module, rest, value)) is not None:
+                _refuse_shape(lora, base, key, expected)
             continue
         sizes = _sizes(base.model, module)
         if sizes is None and ".experts" in module:
@@ -122,11 +126,16 @@ def _refuse_other_shapes(lora: Lora, base: "Base") -> None:
 
 
 def _refuse_shape(lora: Lora, base: "Base", key: str, expected: list[int]) -> None:
-    actual = list(lora.state[key].shape)
-    if actual != expected:
-        raise StudioError(
-            "adapter-other-base", **both_bases(lora.form, base.source), tensor=key, actual=actual, expected=expected
-        )
+    actual, words = list(lora.state[key].shape), base.model.get_input_embeddings().weight.shape[0]
+    if actual == expected:
+        return
+    facts = {"tensor": key, "actual": actual, "expected": expected}
+    ends = (base.model.get_input_embeddings(), base.model.get_output_embeddings())
+    of_words = any(_plain(base.model, _parts(key)[0]) is unwrapped(end) for end in ends)
+    differing = [wish for found, wish in zip(actual, expected, strict=False) if found != wish]
+    if of_words and len(actual) == len(expected) and differing == [words]:
+        raise StudioError("adapter-vocabulary", folder=str(lora.form.path), source=base.source, **facts)
+    raise StudioError("adapter-other-base", **both_bases(lora.form, base.source), **facts)
 
 
 def _short(modules: set[str], base: "Base") -> set[str]:
@@ -136,16 +145,36 @@ def _short(modules: set[str], base: "Base") -> set[str]:
     return leaves if inside == modules else modules
 
 
+def _own_shape(model: torch.nn.Module, module: str, rest: str, value: torch.Tensor) -> list[int] | None:
+    """Of a tensor that an adapter keeps whole, or whose rows are the base's tokens; None for others."""
+    layer = _plain(model, module)
+    if rest == "lora_embedding_A" and isinstance(layer, torch.nn.Embedding):
+        return [value.shape[0], layer.num_embeddings]
+    own = getattr(layer, rest, None)
+    return list(own.shape) if isinstance(own, torch.nn.Parameter) else None
+
+
 def _sizes(model: torch.nn.Module, path: str) -> tuple[int, int] | None:
     """(in, out) of the linear layer at `path`, with or without an adapter around it; None where the base has none."""
-    try:
-        layer = model.get_submodule(path)
-    except AttributeError:
-        return None
-    layer = layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer
+    layer = _plain(model, path)
     if isinstance(layer, Conv1D):
         return layer.nx, layer.nf
     return (layer.in_features, layer.out_features) if hasattr(layer, "in_features") else None
+
+
+def _plain(model: torch.nn.Module, path: str) -> Any:
+    """The base's own module at `path`, None where there is none."""
+    try:
+        return unwrapped(model.get_submodule(path))
+    except AttributeError:
+        return None
+
+
+def unwrapped(module: Any) -> Any:
+    """The base's own module behind those that PEFT put in its place."""
+    while isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
+        module = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module.original_module
+    return module
 
 
 def _parts(key: str) -> tuple[str, str]:

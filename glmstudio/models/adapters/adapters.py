@@ -3,19 +3,19 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel, PeftModelForCausalLM, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import AuxiliaryTrainingWrapper
+from peft.utils import TrainableTokensWrapper
 
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_base import refuse_other_base
 from glmstudio.models.adapters.adapter_files import AdapterForm, Lora, adapter_form, read_lora
-from glmstudio.models.adapters.adapter_fit import fit
+from glmstudio.models.adapters.adapter_fit import fit, unwrapped
 from glmstudio.models.adapters.prefix_files import load_prefix
 from glmstudio.models.checkpoint_files import first_line
 
@@ -71,6 +71,10 @@ def fill(model: PeftModel, name: str, lora: Lora) -> None:
     Where q, k and v have equal A, as those of a fused layer do, they share one Parameter: gradients then add up as they
     did in the fused layer. Raises StudioError `adapter-incomplete` and `adapter-other-layers`.
     """
+    for layer in model.modules():
+        if isinstance(layer, TrainableTokensWrapper):
+            layer.adapter_state_dict = partial(_own_state, layer, "adapter_state_dict")
+            layer.adapter_state_dict_load_map = partial(_own_state, layer, "adapter_state_dict_load_map")
     found = set_peft_model_state_dict(model, lora.state, adapter_name=name)
     missing = sorted(key for key in found.missing_keys if f".{name}." in key and ".base_layer." not in key)
     (file,) = lora.form.weights
@@ -86,6 +90,11 @@ def fill(model: PeftModel, name: str, lora: Lora) -> None:
             tensor=sorted(found.unexpected_keys)[0].replace(f".{name}.", "."),
         )
     _share_equal_a(model, name)
+
+
+def _own_state(layer: TrainableTokensWrapper, method: str, name: str, *rest: Any) -> dict[str, Any]:
+    """As PEFT's method, which does not expect to be asked for an adapter that trains no tokens here."""
+    return getattr(type(layer), method)(layer, name, *rest) if name in layer._adapters else {}
 
 
 def _share_equal_a(model: PeftModel, name: str) -> None:
@@ -122,9 +131,7 @@ def take_off(model: torch.nn.Module) -> None:
     for path, module in list(model.named_modules()):
         if replaced and path.startswith(replaced):
             continue
-        own = module
-        while isinstance(own, BaseTunerLayer | AuxiliaryTrainingWrapper):
-            own = own.get_base_layer() if isinstance(own, BaseTunerLayer) else own.original_module
+        own = unwrapped(module)
         if own is not module:
             parent, _, name = path.rpartition(".")
             setattr(model.get_submodule(parent), name, own)

@@ -28,6 +28,10 @@ def merge_lora(
         raise StudioError("merge-method", kind=", ".join(kinds))
     (name,) = model.active_adapters
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    for path, layer in model.get_base_model().named_modules():
+        biased = isinstance(layer, LoraLayer) and layer.lora_bias.get(name)
+        if biased and getattr(layer.get_base_layer(), "bias", None) is None:
+            raise StudioError("merge-lora-bias", layer=path)
     for done, layer in enumerate(layers):
         if should_stop():
             return None
