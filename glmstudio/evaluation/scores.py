@@ -63,12 +63,14 @@ def score(rows: Iterable[tuple[str, str]]) -> dict[str, float | int | None]:
 
     A share is None where no row has such a target. `json_valid` and `format_match` are shares of the rows whose target
     is JSON. Precision, recall and F1 are micro averages over the triples of all rows whose target has triples; an
-    answer that is no JSON has predicted none. `label_accuracy`: the share of rows with exactly the target's labels.
+    answer that is no JSON has predicted none. `label_accuracy`: the share of rows with exactly the target's labels;
+    `json_accuracy`: of those whose target is other JSON, the share with the same value. `accuracy`: `right` of all.
     """
     verdicts = [verdict(target, answer) for target, answer in rows]
     in_json = [v for v in verdicts if v.kind != "text"]
     in_triples = [v for v in verdicts if v.kind == "triples"]
     in_labels = [v for v in verdicts if v.kind == "labels"]
+    in_values = [v for v in verdicts if v.kind == "json"]
     expected, predicted, correct = (
         sum(getattr(v, name) for v in in_triples) for name in ("expected", "predicted", "correct")
     )
@@ -85,6 +87,8 @@ def score(rows: Iterable[tuple[str, str]]) -> dict[str, float | int | None]:
         "triple_correct": correct,
         "label_rows": len(in_labels),
         "label_correct": sum(v.right for v in in_labels),
+        "value_rows": len(in_values),
+        "value_correct": sum(v.right for v in in_values),
     }
     shares = {
         "json_valid": _share(counts["json_valid_rows"], len(in_json)),
@@ -93,7 +97,9 @@ def score(rows: Iterable[tuple[str, str]]) -> dict[str, float | int | None]:
         "triple_recall": _share(correct, expected),
         "triple_f1": _share(2 * correct, predicted + expected),
         "label_accuracy": _share(counts["label_correct"], len(in_labels)),
+        "json_accuracy": _share(counts["value_correct"], len(in_values)),
         "exact_match": _share(counts["exact_matches"], len(verdicts)),
+        "accuracy": _share(counts["right"], len(verdicts)),
     }
     return shares | counts
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from glmstudio.evaluation.scoreboard import Scoreboard
     from glmstudio.scoreboards import Evaluation
 
-# (share, rows that have part in it): a line is shown where there are such rows.
+# (share, rows that have part in it): a line is shown where there are such rows; older scoreboards lack some.
 METRICS = (
     ("json_valid", "json_rows"),
     ("format_match", "json_rows"),
@@ -25,7 +25,9 @@ METRICS = (
     ("triple_recall", "triple_rows"),
     ("triple_f1", "triple_rows"),
     ("label_accuracy", "label_rows"),
+    ("json_accuracy", "value_rows"),
     ("exact_match", "rows"),
+    ("accuracy", "rows"),
 )
 FILTERS = ("all", "wrong", "better", "worse")
 SHOWN_ROWS = 300
@@ -47,7 +49,7 @@ def scores_html(board: "Scoreboard | None", lang: str, *, has_runs: bool) -> str
     if board is None:
         return f'<p class="empty-hint">{t("evaluate.empty" if has_runs else "evaluate.no-run", lang)}</p>'
     base, tuned = board.scores["base"], board.scores["tuned"]
-    lines = [_line(name, rows, base, tuned, lang) for name, rows in METRICS if tuned[rows]]
+    lines = [_line(name, rows, base, tuned, lang) for name, rows in METRICS if tuned.get(rows) and name in tuned]
     lines += [_reasons(base, tuned, lang)]
     columns = "".join(f"<th>{t(f'evaluate.column.{name}', lang)}</th>" for name in ("metric", "base", "tuned", "rows"))
     done, total = (f"{count:,}" for count in board.counted)
@@ -81,6 +83,10 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def _right(totals: dict[str, Any]) -> str:
+    return _share(totals["right"] / totals["rows"] if totals["rows"] and "right" in totals else None)
+
+
 def _reasons(base: dict[str, Any], tuned: dict[str, Any], lang: str) -> str:
     cells = "".join(f"<td>{totals['finish_reasons'].get('stop', 0):,}</td>" for totals in (base, tuned))
     return f"<tr><td>{t('metric.ended', lang)}</td>{cells}<td>{tuned['rows']:,}</td></tr>"
@@ -103,7 +109,7 @@ def _boards(boards: "Sequence[Scoreboard]", chosen: "Scoreboard | None", names: 
     if not boards:
         return ""
     rows = "".join(_board(board, chosen, names, lang) for board in boards)
-    columns = ("run", "checkpoint", "data", "rows", "settings", "exact", "time")
+    columns = ("run", "checkpoint", "data", "rows", "settings", "right", "time")
     header = "".join(f"<th>{t(f'evaluate.column.{name}', lang)}</th>" for name in columns)
     return f"<table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>"
 
@@ -127,7 +133,7 @@ def _board(board: "Scoreboard", chosen: "Scoreboard | None", names: dict[str, st
         escape(board.dataset),
         counted,
         escape(how),
-        _share(board.scores["tuned"]["exact_match"]),
+        _right(board.scores["tuned"]),
         time.strftime("%m-%d %H:%M", time.localtime(board.created_at)),
     )
     mark = " class=chosen" if board is chosen else ""

@@ -10,6 +10,7 @@ import pytest
 from glmstudio.data import snapshot
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
+from glmstudio.evaluation.scoreboard import Scoreboard
 from glmstudio.evaluation.scores import score
 from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.scoreboards import Evaluation, Scoreboards
@@ -197,8 +198,28 @@ def test_the_words_of_a_scoreboard(folder):
     assert "&lt;" in whole
     assert "<b>" not in whole
     assert "class=chosen" in boards_html([board], board, {"run-0001": "run 1"}, "en")
+    assert "<th>Right</th>" in boards_html([board], None, {}, "en")
     assert "还没有评测" in scores_html(None, "zh", has_runs=True)
     assert "请先到“训练”" in scores_html(None, "zh", has_runs=False)
     running = progress_html(Evaluation("running", "x", 1, 4, 30.0), "en")
     assert "1 / 4 rows" in running
     assert "00:30" in running
+
+
+def test_targets_that_are_json_objects_are_shown_and_an_older_file_without_them_too():
+    pairs = [('{"city": "Oslo", "count": 2}', '{"count": 2, "city": "Oslo"}'), ('{"city": "Oslo"}', '{"city": "Bern"}')]
+    tuned, base = score(pairs) | {"finish_reasons": {}}, score([(pairs[0][0], "Oslo")] * 2) | {"finish_reasons": {}}
+    rows = [{"instruction": "", "input": "x", "target": pair[0], "base": "Oslo", "tuned": pair[1]} for pair in pairs]
+    board = Scoreboard(
+        "run-0001", "best", "d", 0.0, {"base": base, "tuned": tuned, "rows": rows, "cancelled": False, "total": 2}
+    )
+    table = scores_html(board, "en", has_runs=True)
+    assert '<td>JSON accuracy</td><td>0.000</td><td class="ok"><b>0.500</b></td><td>2</td>' in table
+    assert '<td>Right</td><td>0.000</td><td class="ok"><b>0.500</b></td><td>2</td>' in table
+    assert '<td>Exact match</td><td>0.000</td><td class=""><b>0.000</b></td><td>2</td>' in table
+    assert "<td>0.500</td>" in boards_html([board], None, {}, "en")
+    for totals in (base, tuned):
+        for name in ("json_accuracy", "value_rows", "value_correct", "accuracy"):
+            del totals[name]
+    assert "JSON accuracy" not in scores_html(board, "en", has_runs=True)
+    assert "<td>0.500</td>" in boards_html([board], None, {}, "en")
