@@ -47,7 +47,9 @@ def glm(tmp_path_factory) -> tuple[Path, Path]:
     (best / "glmstudio.json").write_text(json.dumps(record | more))
     for name in ("optimizer.pt", "rng_state.pth", "scheduler.pt"):
         (best / name).touch()
-    run = {"lora": {"r": 4, "lora_alpha": 8}, "settings": {"learning_rate": 0.0002, "seed": 42}, "dataset": "cities"}
+    settings = {"learning_rate": 0.0002, "lr_scheduler_type": "cosine", "warmup_ratio": 0.05, "num_train_epochs": 2.0}
+    run = {"lora": {"r": 4, "lora_alpha": 8}, "settings": settings | {"per_device_train_batch_size": 4, "seed": 42}}
+    run |= {"dataset": "cities", "total": 60, "best_eval_loss": 0.12345678901234567}
     (root / "run-0003" / "run.json").write_text(json.dumps(run))
     return base, best
 
@@ -61,6 +63,7 @@ def test_plain_peft_loads_what_is_exported(glm, tmp_path):
         "adapter_model.safetensors",
         "glmstudio.json",
     ]
+    assert len({path.stat().st_mode for path in result.path.iterdir()}) == 1
     assert result.bytes == sum(path.stat().st_size for path in result.path.iterdir())
     before, after = (load_file(folder / "adapter_model.safetensors") for folder in (best, result.path))
     assert before.keys() == after.keys()
@@ -81,7 +84,9 @@ def test_the_card_says_settings_scores_and_the_prompt(glm, tmp_path):
     best = glm[1]
     card = (export("adapter", tmp_path / "gift", adapter=best, scores=SCORES).path / "README.md").read_text("utf-8")
     assert card.startswith("---\nbase_model: base\nlibrary_name: peft\n")
-    for row in ("| prompt_style | chat |", "| r | 4 |", "| learning_rate | 0.0002 |", "| dataset | cities |"):
+    for row in ("| prompt_style | chat |", "| r | 4 |", "| learning_rate | 0.0002 |", "| dataset | cities |",
+                "| lr_scheduler_type | cosine |", "| warmup_ratio | 0.05 |", "| num_train_epochs | 2 |",
+                "| per_device_train_batch_size | 4 |", "| step | 40 of 60 |", "| dev loss | 0.1235 |"):  # fmt: skip
         assert row in card
     assert "| exact_match | 0.2500 | 0.7500 |\n| triple_f1 | - | 0.5000 |" in card
     assert "[gMASK]<sop><|user|>\n" + "\n".join(EXAMPLE) + "<|assistant|>" in card

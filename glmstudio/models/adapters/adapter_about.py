@@ -15,7 +15,7 @@ from glmstudio.settings import PROMPT_STYLES, TrainingSettings
 
 RECORD = "glmstudio.json"
 # From a checkpoint's run.json, which lies in the folder above.
-RUN_KEYS = ("lora", "settings", "versions", "dataset", "best_step", "best_eval_loss")
+RUN_KEYS = ("lora", "settings", "versions", "dataset", "total", "best_step", "best_eval_loss")
 
 
 def about_adapter(adapter: Path) -> dict[str, Any]:

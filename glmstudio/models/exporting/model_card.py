@@ -15,7 +15,10 @@ from glmstudio.models.families import CHATGLM, Family
 from glmstudio.models.prompts.prompt_text import LIMIT, PromptText, filled, prompt_text, seen_text
 
 EXAMPLE = ("Name the city in the text.", "Oslo is the capital of Norway.")
-SETTINGS = ("num_train_epochs", "learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "seed")
+SETTINGS = (
+    "num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_ratio", "weight_decay", "max_grad_norm",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "num_processes", "seed",
+)  # fmt: skip
 PACKAGES = ("torch", "transformers", "peft", "safetensors")
 PLACE = "path/of/this/folder"
 
@@ -78,10 +81,10 @@ def _training(facts: CardFacts) -> list[str]:
         "target_modules": ", ".join(lora.get("target_modules") or ()) or None,
         **{name: settings.get(name) for name in SETTINGS},
         "dataset": about.get("dataset"),
-        "step": about.get("step"),
+        "step": " of ".join(str(about[name]) for name in ("step", "total") if about.get(name)) or None,
         "dev loss": about.get("best_eval_loss"),
     }
-    return [_table(("", ""), ((name, value) for name, value in rows.items() if value is not None))]
+    return [_table(("", ""), ((name, _short(value)) for name, value in rows.items() if value is not None))]
 
 
 def _prompt(facts: CardFacts, words: Mapping[str, str]) -> list[str]:
@@ -153,6 +156,10 @@ def _versions(about: Mapping[str, Any]) -> str:
 def _table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
     lines = [head, ["---"] * len(tuple(head)), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _number(value: Any) -> str:
