@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from glmstudio.data.example import join_context
@@ -23,6 +23,7 @@ from glmstudio.embedded.tasks import make_row
 from glmstudio.embedded.vocabulary import TextCodec, build_model
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
+from glmstudio.models.tensor_writing import save_tensors
 
 STEPS_PER_MINUTE = 100  # what one core does; a run counts steps, not minutes
 EVALUATION_SEED = 987_654_321
@@ -136,7 +137,7 @@ def save(model: ChatGLMForConditionalGeneration, codec_model: bytes, recipe: Rec
     """The model folder: float16 weights without the tied head, vocabulary, the recipe and the step it stands at."""
     output.mkdir(parents=True, exist_ok=True)
     half = {name: weight.half() for name, weight in model.state_dict().items() if name != "lm_head.weight"}
-    save_file(half, output / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(half, output / "model.safetensors")
     config = model.config.to_dict() | {"architectures": [type(model).__name__], "dtype": "float16"}
     (output / "ice_text.model").write_bytes(codec_model)
     records = {"config": config, "tokenizer_config": TOKENIZER, "recipe": asdict(recipe) | {"step": step}}

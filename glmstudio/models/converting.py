@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from transformers import GenerationConfig, GlmConfig
 
 from glmstudio.errors import StudioError
@@ -23,6 +22,7 @@ from glmstudio.models.families import Family, family_of, is_original
 from glmstudio.models.loading import TOKENIZER_FILES, load_tokenizer, read_config
 from glmstudio.models.quantisation.quantised import quantisation_of
 from glmstudio.models.sources import folder_of
+from glmstudio.models.tensor_writing import save_tensors
 from glmstudio.models.vocabularies.vocabulary_fit import refuse_larger_vocabulary
 
 OnProgress = Callable[[int, int], None]
@@ -132,7 +132,7 @@ class _Shards:
         return self.folder / f"{number}.part"
 
     def _flush(self) -> None:
-        save_file(self._open, self._unnamed(self.count), metadata={"format": "pt"})
+        save_tensors(self._open, self._unnamed(self.count))
         self._open, self.count = {}, self.count + 1
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate.data_loader import prepare_data_loader
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, SchedulerType, Trainer, TrainingArguments
 
@@ -19,6 +20,7 @@ from glmstudio.models.adapters.prefix import PrefixModel
 from glmstudio.models.adapters.prefix_files import refill, write_prefix
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.resident import IN_TRAINING
+from glmstudio.models.tensor_writing import usual_mode
 from glmstudio.training.batches import StepSampler, by_length, collate, split_step
 from glmstudio.training.callbacks import StepStart
 from glmstudio.training.guards import StepGuard
@@ -221,7 +223,8 @@ class AdapterTrainer(Trainer):
         if isinstance(self.model, PrefixModel):
             write_prefix(self.model, folder)
         else:
-            self.model.save_pretrained(str(folder), selected_adapters=[IN_TRAINING], save_embedding_layers=False)
+            with usual_mode(folder / SAFETENSORS_WEIGHTS_NAME):
+                self.model.save_pretrained(str(folder), selected_adapters=[IN_TRAINING], save_embedding_layers=False)
             # PEFT's model card is a form that nobody filled in; glmstudio.json says what is known.
             (folder / "README.md").unlink()
         write_about(folder, self._folder.read(), self.state.global_step)

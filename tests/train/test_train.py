@@ -50,6 +50,8 @@ def test_a_run_makes_every_step_and_tells_them_in_order(tmp_path: Path) -> None:
     assert (told[-1].step, told[-1].total, told[-1].seconds_left) == (12, 12, 0.0)
     assert told[-1].memory_bytes > 0
     assert records(tmp_path / "run-0003", "system")[0].values["memory_bytes"] > 0
+    # Who may read the run may read the adapters, which safetensors would keep to their owner.
+    assert len({path.stat().st_mode for path in (tmp_path / "run-0003" / "best").iterdir()}) == 1
 
 
 def test_best_is_the_lowest_dev_loss_and_loads_with_plain_peft(tmp_path: Path) -> None:

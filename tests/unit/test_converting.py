@@ -74,6 +74,7 @@ def test_several_shards_and_another_number_type(name, tmp_path):
     report = convert(SETS[name], tmp_path / "new", dtype="bf16", shard_bytes=100_000)
     files = sorted(path.name for path in (tmp_path / "new").glob("*.safetensors"))
     assert report.shards == len(files) > 2
+    assert len({path.stat().st_mode for path in (tmp_path / "new").iterdir()}) == 1
     assert files[0] == f"model-00001-of-{len(files):05d}.safetensors"
     assert all((tmp_path / "new" / file).stat().st_size < 110_000 for file in files)
     plain, base = AutoModelForCausalLM.from_pretrained(tmp_path / "new"), load_base(SETS[name], dtype="bf16")

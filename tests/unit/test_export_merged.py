@@ -40,6 +40,7 @@ def test_plain_transformers_loads_the_merged_model(model_type, tmp_path):
     adapter = random_adapter(base, tmp_path / "adapter")
     result = merge(base, adapter, tmp_path / "merged", device="cpu", prompts=ROWS)
     assert result.check.passed
+    assert len({path.stat().st_mode for path in result.path.iterdir()}) == 1
     assert result.check.relative < 2e-6 < 0.05 < result.check.effect
     assert result.check.argmax_agreement == 1
     model, found = AutoModelForCausalLM.from_pretrained(result.path, output_loading_info=True)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+
+from glmstudio.models.tensor_writing import save_tensors
 
 SHARD_BYTES = 5 * 10**9
 
@@ -35,7 +36,7 @@ def write_shards(
             return False
         file = "model.safetensors" if len(plan) == 1 else f"model-{number:05d}-of-{len(plan):05d}.safetensors"
         shard = _own_memory({name: named[name] for name in names})
-        save_file(shard, folder / file, metadata={"format": "pt"})
+        save_tensors(shard, folder / file)
         weight_map |= dict.fromkeys(names, file)
         done += tensor_bytes(shard)
         on_progress(done, total)
