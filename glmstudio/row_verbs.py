@@ -62,6 +62,10 @@ class RowVerbs:
     def page(self, query: Query, offset: int = 0, limit: int = 20) -> Page:
         return self.store.page(query, offset=offset, limit=limit)
 
+    def row_after(self, query: Query, example_id: int) -> tuple[int, int] | None:
+        """(id, place) of the row that follows in `page`'s order; None behind the last one."""
+        return self.store.after(query, example_id)
+
     def datasets(self) -> list[DatasetSummary]:
         return self.store.datasets()
 

@@ -234,7 +234,7 @@ class Store:
             ids = connection.execute(wanted.order_by(table.c.id)).scalars().all()
         for batch in _batches(ids):
             with self._database.read() as connection:
-                alive = sa.select(table).where(table.c.id.in_(batch), *self._alive(connection))
+                alive = sa.select(table).where(table.c.id.in_(batch), *self._alive(connection, query))
                 rows = connection.execute(alive.order_by(table.c.id)).all()
             yield from map(_example, rows)
 
@@ -282,9 +282,13 @@ class Store:
                 renamed[table] = connection.execute(former.values(dataset=new)).rowcount
         return renamed[self._examples]
 
-    def _alive(self, connection: sa.Connection) -> list[Any]:
-        """Not deleted, and to be seen."""
-        return [self._examples.c.deleted_at == "", *self._seen(connection)]
+    def _alive(self, connection: sa.Connection, query: Query | None = None) -> list[Any]:
+        """Not deleted, or in the bin where the query asks for that, and to be seen."""
+        return [self._deleted(query), *self._seen(connection)]
+
+    def _deleted(self, query: Query | None) -> Any:
+        deleted_at = self._examples.c.deleted_at
+        return deleted_at != "" if query is not None and query.deleted else deleted_at == ""
 
     def _seen(self, connection: sa.Connection) -> list[Any]:
         """Not of an import that is under way, taken back or broken off."""
@@ -294,8 +298,7 @@ class Store:
     def _conditions(self, query: Query) -> list[Any]:
         columns, search = self._examples.c, query.search.strip()
         wanted = [(name, getattr(query, name)) for name in ("dataset", "split", "status", "source")]
-        alive = columns.deleted_at != "" if query.deleted else columns.deleted_at == ""
-        conditions = [alive, *(columns[name] == value for name, value in wanted if value)]
+        conditions = [self._deleted(query), *(columns[name] == value for name, value in wanted if value)]
         if len(search) > SEARCH_LIMIT:
             raise StudioError("search-too-long", length=len(search), limit=SEARCH_LIMIT)
         if search:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from glmstudio.ui import annotate_list as rows
+from glmstudio.ui.annotate_editing import Editing
 from glmstudio.ui.annotate_files import FilePanels
 from glmstudio.ui.annotate_form import RowForm
 from glmstudio.ui.language import language_of, t
@@ -27,15 +28,24 @@ def build(studio: "Studio", page: Page) -> None:
             files.place_buttons()
         with gr.Column(scale=60, min_width=320, elem_id="annotate-right"):
             with gr.Column(elem_id="annotate-form") as form_column:
-                form = RowForm(studio, page)
+                form = RowForm(page)
             files.place_panels()
     files.wire(form_column, filters)
-    _wire_list(studio, page, [*filters], table, pager, form)
-    _wire_form(page, table, form)
+    wanted = signal_field()
+    _wire_list(studio, page, [*filters], table, pager, form, wanted)
+    _wire_form(page, table, Editing(studio, form, filters, wanted))
 
 
-def _wire_list(studio: "Studio", page: Page, filters: list[Any], table: gr.HTML, pager: gr.HTML, form: RowForm) -> None:
-    place, wanted = gr.State(rows.Place()), signal_field()
+def _wire_list(
+    studio: "Studio",
+    page: Page,
+    filters: list[Any],
+    table: gr.HTML,
+    pager: gr.HTML,
+    form: RowForm,
+    wanted: gr.Textbox,
+) -> None:
+    place = gr.State(rows.Place())
 
     def show(request: gr.Request, place: rows.Place, wanted: str, editing: Any, *filters: str) -> tuple[Any, ...]:
         language, query = language_of(request), rows.query_of(*filters)
@@ -57,7 +67,8 @@ def _wire_list(studio: "Studio", page: Page, filters: list[Any], table: gr.HTML,
     # All that redraws the list is one event: a second one's late answer would put rows back that nobody asks for.
     causes = [page.refresh_examples.change, page.base_state.change, wanted.change, *(item.change for item in filters)]
     asked = [place, wanted, form.editing, *filters]
-    gr.on([page.blocks.load, *causes], show, asked, [table, pager, place], **_LATEST)
+    drawn = gr.on([page.blocks.load, *causes], show, asked, [table, pager, place], **_LATEST)
+    drawn.then(None, None, None, js="() => glm.showSelected()", **QUIET)
     pager.select(rows.wanted_page, None, wanted, **QUIET)
     changes = [page.refresh_datasets.change, page.unseen_changes.change]
     gr.on(changes, name_datasets, [filters[0]], [filters[0], form.dataset], **QUEUED)
@@ -69,18 +80,24 @@ def _wire_list(studio: "Studio", page: Page, filters: list[Any], table: gr.HTML,
     filters[0].input(follow, [filters[0], form.editing], [form.dataset], **QUIET)
 
 
-def _wire_form(page: Page, table: gr.HTML, form: RowForm) -> None:
-    to_input: dict[str, Any] = {"fn": None, "js": "() => glm.focusInput()", **QUIET}
-    with_theirs = [form.theirs, *form.context]
-    form.save.click(form.on_save, form.context, form.outputs, **QUEUED).success(**to_input)
-    form.keep_mine.click(form.on_keep_mine, with_theirs, form.outputs, **QUEUED)
-    form.take_theirs.click(form.on_take_theirs, with_theirs, form.outputs, **QUEUED)
-    table.select(form.on_pick, form.context, form.outputs, **QUEUED)
-    form.new.click(form.on_new, form.context, form.outputs, **QUEUED).success(**to_input)
-    form.delete.click(form.on_delete, form.context, form.outputs, **QUEUED)
-    form.undo.click(form.on_undo, form.context, form.outputs, **QUEUED)
-    gauges = [form.instruction_gauge, form.input_gauge, form.target_gauge, form.kept]
-    texts = [form.instruction.change, form.input.change, form.target.change, page.base_state.change]
-    opened = page.on_load(form.on_open, form.outputs, inputs=[form.kept])
-    opened.then(form.on_text, form.context, gauges, **QUIET)
-    gr.on(texts, form.on_text, form.context, gauges, **_LATEST)
+def _wire_form(page: Page, table: gr.HTML, editing: Editing) -> None:
+    form = editing.form
+    # The texts that this browser keeps go with each event: the row that comes next may be one of them.
+    sent: dict[str, Any] = {"js": "(...values) => [...values.slice(0, -1), glm.drafts()]", **QUEUED}
+    to_next: dict[str, Any] = {"fn": None, "js": "() => glm.focusForm()", **QUIET}
+    inputs, outputs = editing.inputs, editing.outputs
+    form.save.click(editing.on_save, inputs, outputs, **sent).success(**to_next)
+    form.keep_mine.click(editing.on_keep_mine, [form.theirs, *inputs], outputs, **sent).success(**to_next)
+    form.take_theirs.click(editing.on_take_theirs, [form.theirs, *inputs], outputs, **sent)
+    table.select(editing.on_pick, inputs, outputs, **sent)
+    table.restore(editing.on_restore, inputs, outputs, **sent)
+    form.new.click(editing.on_new, inputs, outputs, **sent).success(**to_next)
+    form.delete.click(editing.on_delete, inputs, outputs, **sent).success(**to_next)
+    form.undo.click(editing.on_undo, inputs, outputs, **sent)
+    texts = [form.instruction, form.input, form.target]
+    gauges = [form.instruction_gauge, form.input_gauge, form.target_gauge]
+    opening = page.blocks.load(editing.on_open, form.kept, outputs, js="async () => [await glm.firstDrafts()]", **QUIET)
+    opening.then(editing.on_text, texts, gauges, **QUIET)
+    gr.on([*(text.change for text in texts), page.base_state.change], editing.on_text, texts, gauges, **_LATEST)
+    typed = [*form.fields, form.state]
+    gr.on([item.change for item in typed], None, typed, None, js="(...values) => glm.keepDraft(...values)", **QUIET)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DEFAULT_DATASET = "default"
+# The filter by status that asks for deleted rows.
+BIN = "bin"
 ROWS = 20
 _PREVIEW = 90
 _HEAD = 24
@@ -27,6 +29,8 @@ _ROW_CLICKS = """
 element.addEventListener('click', event => {
   const row = event.target.closest('tr[data-id]');
   if (row) { glm.selectRow(row); trigger('select', { id: Number(row.dataset.id) }); }
+  const back = event.target.closest('[data-restore]');
+  if (back) trigger('restore', { id: Number(back.dataset.restore) });
   if (event.target.closest('[data-clear]')) trigger('clear');
 });
 """
@@ -39,7 +43,8 @@ element.addEventListener('click', event => {
 
 
 def table_component() -> gr.HTML:
-    """Holds the rows and nothing else. `.select` carries `id`, `.clear` asks for all rows again."""
+    """Holds the rows and nothing else. `.select` and, in the bin, `.restore` carry `id`; `.clear` asks for all rows
+    again."""
     return gr.HTML("", elem_id="annotate-table", apply_default_css=False, js_on_load=_ROW_CLICKS)
 
 
@@ -66,7 +71,7 @@ def filter_components() -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown, gr.Textb
             scale=2,
         )
         status = gr.Dropdown(
-            _with_any("row-status", STATUSES),
+            [*_with_any("row-status", STATUSES), (label("annotate.bin"), BIN)],
             value="",
             label=label("annotate.status"),
             elem_id="annotate-filter-status",
@@ -113,7 +118,8 @@ def wanted_page(event: gr.EventData) -> str:
 
 def query_of(dataset: str | None, split: str | None, status: str | None, search: str | None) -> Query:
     """The filters as a query; a cleared filter means any."""
-    return Query(dataset=dataset or "", split=split or "", status=status or "", search=search or "")
+    place = {"deleted": True} if status == BIN else {"status": status or ""}
+    return Query(dataset=dataset or "", split=split or "", search=search or "", **place)
 
 
 def table_html(
@@ -122,12 +128,14 @@ def table_html(
     """The rows as a table, or what to do where there is none. `count` gives the tokens of a text or None."""
     if not rows:
         return _empty(query, language)
-    body = "".join(_row(row, query.search.strip(), row.id == selected, count, language) for row in rows)
+    body = "".join(_row(row, query, row.id == selected, count, language) for row in rows)
     columns = '<colgroup><col class="m"><col class="n"><col class="i"><col><col class="c"></colgroup>'
     return f'<table class="glm-rows" tabindex="0">{columns}<tbody>{body}</tbody></table>'
 
 
 def _empty(query: Query, language: str) -> str:
+    if query == Query(deleted=True):
+        return f'<div class="glm-empty">{t("annotate.bin-empty", language)}</div>'
     if query == Query():
         return f'<div class="glm-empty">{t("annotate.empty", language)}</div>'
     return (
@@ -136,7 +144,8 @@ def _empty(query: Query, language: str) -> str:
     )
 
 
-def _row(row: Example, search: str, selected: bool, count: "Callable[[str], int | None]", language: str) -> str:
+def _row(row: Example, query: Query, selected: bool, count: "Callable[[str], int | None]", language: str) -> str:
+    search = query.search.strip()
     broken = json_state(row.target) == "broken"
     kind, mark = ("broken", "⚠") if broken else (row.status, _MARKS[row.status])
     hint = t("annotate.broken-json", language) if broken else t(f"row-status.{row.status}", language)
@@ -145,6 +154,13 @@ def _row(row: Example, search: str, selected: bool, count: "Callable[[str], int 
     badges = [t("source.feedback", language)] if row.source == "feedback" else []
     badges += [t("split.dev", language)] if row.split == "dev" else []
     badge = "".join(f'<span class="glm-badge">{escape(text)}</span>' for text in badges)
+    if query.deleted:
+        back = f'<button data-restore="{row.id}">{t("annotate.restore", language)}</button>'
+        return (
+            f'<tr><td class="m">✕</td><td class="n">{row.id}</td>'
+            f"<td>{back} {preview(row.input or row.instruction, search)}</td>"
+            f'<td class="t">{preview(row.target, search)}</td><td class="c"></td></tr>'
+        )
     return (
         f'<tr data-id="{row.id}" class="glm-{kind}"{" aria-selected=true" if selected else ""}>'
         f'<td class="m" title="{escape(hint)}">{mark}</td><td class="n">{row.id}</td>'

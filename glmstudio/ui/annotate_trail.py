@@ -10,17 +10,19 @@ _LENGTH = 100
 @dataclass(frozen=True)
 class Step:
     """`kind`: "added", "changed", "deleted" (in the store) or "left" (unsaved text that made way); `row` is the row as
-    it was saved, deleted or left. A save is taken back only while the store holds the revision that `row` has."""
+    it was saved, deleted or left. A save is taken back only while the store holds the revision that `row` has. `key` is
+    the name of left text among those that the browser keeps."""
 
     kind: str
     row: Example
+    key: str = ""
 
 
 Trail = tuple[Step, ...]
 
 
-def with_step(trail: Trail, kind: str, row: Example) -> Trail:
-    return (*trail, Step(kind, row))[-_LENGTH:]
+def with_step(trail: Trail, kind: str, row: Example, key: str = "") -> Trail:
+    return (*trail, Step(kind, row, key))[-_LENGTH:]
 
 
 def with_revision(trail: Trail, row: Example) -> Trail:
@@ -33,10 +35,9 @@ def with_revision(trail: Trail, row: Example) -> Trail:
     )
 
 
-def is_unsaved(texts: list[str | None], editing: Example | None) -> bool:
-    """Whether (instruction, input, target) would be lost with the form. A new row's instruction alone is not worth
+def is_unsaved(row: Example, editing: Example | None) -> bool:
+    """Whether what was typed would be lost with the form. A new row's instruction and place alone are not worth
     keeping."""
-    instruction, input, target = (text or "" for text in texts)
     if editing is None:
-        return bool(input.strip() or target.strip())
-    return (instruction, input, target) != (editing.instruction, editing.input, editing.target)
+        return bool(row.input.strip() or row.target.strip())
+    return row != editing

@@ -28,7 +28,7 @@ def heading_html(row: Example | None, language: str) -> str:
     title = t("annotate.row", language, id=row.id)
     key = "annotate.revision-by" if row.annotator else "annotate.revision"
     detail = t(key, language, revision=row.revision, time=local_time(row.updated_at), name=row.annotator)
-    return f"<b>{title}</b><small>{escape(detail)}</small>"
+    return f'<b data-row="{row.id}">{title}</b><small>{escape(detail)}</small>'
 
 
 def conflict_html(mine: Example, theirs: Example, language: str) -> str:

@@ -8,9 +8,15 @@
   };
 
   window.glm = {
-    focusInput() {
+    // A stored row is there for its target, a new one begins with its input.
+    focusForm() {
       // While a colleague's version is asked about, the keyboard stays where it is.
-      if (!document.getElementById("annotate-conflict")) field("annotate-input")?.focus();
+      if (document.getElementById("annotate-conflict")) return;
+      const stored = document.querySelector("#annotate-heading [data-row]");
+      field(stored ? "annotate-target" : "annotate-input")?.focus();
+    },
+    showSelected() {
+      document.querySelector("#annotate-table [aria-selected]")?.scrollIntoView({ block: "nearest" });
     },
     selectRow(row) {
       row.parentElement.querySelectorAll("[aria-selected]").forEach((other) => other.removeAttribute("aria-selected"));
@@ -33,6 +39,8 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.isComposing) return;
+    // Gradio's dropdown opens its list at every key but Escape, a moment later: at Tab for good, over the form.
+    if (event.key === "Tab" && event.target.getAttribute?.("role") === "combobox") event.stopPropagation();
     const panel = event.target.closest?.("[role=tabpanel]");
     const press = (mark) => {
       const button = [...(panel?.querySelectorAll(mark) ?? [])].find((item) => visible(item) && !item.disabled);
@@ -43,7 +51,14 @@
     };
     const inAnnotate = panel?.querySelector("#annotate-table");
     const inTable = event.target.closest?.("#annotate-table");
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) press(".glm-on-enter");
+    const search = event.target.closest?.("#annotate-search");
+    if (search && (event.key === "Escape" || event.key === "Enter")) {
+      // The search field has nothing to do with the form.
+      if (event.key === "Escape" && event.target.value) {
+        event.target.value = "";
+        event.target.dispatchEvent(new Event("input", { bubbles: true }));
+      }
+    } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) press(".glm-on-enter");
     else if (event.key === "Escape" && !event.target.closest?.("[role=combobox], [role=listbox]")) press(".glm-on-escape");
     else if (inAnnotate && (event.key === "ArrowDown" || event.key === "ArrowUp") && (event.ctrlKey || inTable)) {
       event.preventDefault();

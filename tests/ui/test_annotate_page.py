@@ -107,6 +107,7 @@ def test_a_late_answer_does_not_undo_a_search(page):
     route.fulfill(response=answer)
     page.wait_for_timeout(500)
     expect(page.locator("#annotate-pager .glm-count")).to_have_text("1 行")
+    page.unroute_all(behavior="ignoreErrors")
 
 
 def test_a_clicked_row_is_edited_and_both_undone(page):
@@ -202,9 +203,81 @@ def test_unsaved_text_survives_another_row_and_a_reload(page):
     page.locator("#annotate-undo").click()
     expect(box(page, "annotate-input")).to_have_value("还没保存的输入")
     expect(page.locator("#annotate-target-gauge")).to_contain_text("词元")
-    page.wait_for_function("localStorage.getItem('glmstudio-unsaved')?.length > 120")
     page.reload()
     expect(box(page, "annotate-target")).to_have_value("还没保存的目标")
+
+
+def test_each_tab_keeps_its_own_text_and_a_closed_one_hands_it_on(page, program):
+    box(page, "annotate-input").press_sequentially("第一页的字")
+    other = page.context.new_page()
+    other.goto(program.url)
+    expect(other.locator("#annotate-heading")).to_contain_text("新的一行")
+    expect(box(other, "annotate-input")).to_have_value("")
+    box(other, "annotate-input").press_sequentially("第二页的字")
+    page.reload()
+    expect(box(page, "annotate-input")).to_have_value("第一页的字")
+    other.close()
+    third = page.context.new_page()
+    third.goto(program.url)
+    expect(box(third, "annotate-input")).to_have_value("第二页的字")
+
+
+def test_a_saved_row_leads_to_the_next_one_over_the_end_of_the_page(page):
+    choose(page, "annotate-filter-dataset", DATASET)
+    row, heading = page.locator(ROWS), page.locator("#annotate-heading")
+    expect(page.locator("#annotate-pager .glm-count")).to_have_text(re.compile(r"^[67]\d 行"))
+    last = int(row.last.get_attribute("data-id"))
+    row.last.click()
+    expect(heading).to_contain_text(f"第 {last} 行")
+    box(page, "annotate-target").fill("改过的目标")
+    box(page, "annotate-target").press("Control+Enter")
+    expect(heading).to_contain_text(f"第 {last - 1} 行")
+    expect(page.locator("#annotate-message")).to_contain_text(f"第 {last} 行已保存")
+    expect(page.locator("#annotate-target textarea")).to_be_focused()
+    expect(page.locator("#annotate-pager [aria-current]")).to_have_text("2")
+    expect(page.locator(f"{ROWS}[aria-selected]")).to_have_attribute("data-id", str(last - 1))
+    page.locator("#annotate-save").click()
+    expect(page.locator("#annotate-message")).to_contain_text(f"第 {last - 1} 行没有改动")
+    expect(heading).to_contain_text(f"第 {last - 2} 行")
+    page.locator("#annotate-delete").click()
+    expect(heading).to_contain_text(f"第 {last - 3} 行")
+    page.reload()
+    choose(page, "annotate-filter-status", "回收站")
+    page.locator("#annotate-table tr", has_text=str(last - 2)).locator("[data-restore]").click()
+    expect(heading).to_contain_text(f"第 {last - 2} 行")
+    expect(page.locator("#annotate-message")).to_contain_text("已恢复")
+
+
+def test_a_changed_status_alone_is_not_thrown_away(page):
+    page.locator(ROWS).nth(3).click()
+    expect(box(page, "annotate-status")).to_have_value("完成")
+    choose(page, "annotate-status", "草稿")
+    page.locator(ROWS).nth(5).click()
+    expect(page.locator("#annotate-message")).to_contain_text("撤销")
+    page.locator(ROWS).nth(3).click()
+    expect(box(page, "annotate-status")).to_have_value("草稿")
+
+
+def test_keys_in_the_search_do_nothing_to_the_form(page):
+    write(page, "写了一半", "")
+    search = box(page, "annotate-search")
+    search.fill("没有这一行")
+    search.press("Control+Enter")
+    search.press("Escape")
+    expect(search).to_have_value("")
+    expect(page.locator(ROWS)).to_have_count(20)
+    expect(box(page, "annotate-input")).to_have_value("写了一半")
+    expect(page.locator("#annotate-heading")).to_have_text("新的一行")
+
+
+def test_tab_leaves_no_list_of_a_dropdown_open(page):
+    box(page, "annotate-dataset").focus()
+    lists = page.locator("ul[role=listbox]:visible")
+    expect(lists).to_have_count(1)
+    for _ in range(3):
+        page.keyboard.press("Tab")
+    expect(page.locator("#annotate-instruction textarea")).to_be_focused()
+    expect(lists).to_have_count(0)
 
 
 def test_a_file_is_shown_before_it_comes_in_and_goes_out_as_it_was(page, tmp_path):

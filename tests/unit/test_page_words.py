@@ -1,6 +1,7 @@
 """What the header, the list and the form say, as HTML: states, numbers, previews, pages, and nothing unescaped."""
 
 import dataclasses
+import json
 import re
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from glmstudio.data.example import Example, Reject
 from glmstudio.data.store import Query
 from glmstudio.errors import StudioError
 from glmstudio.ui import gauges
+from glmstudio.ui.annotate_drafts import Draft, read_drafts
 from glmstudio.ui.annotate_files import place_of, rejects_html
 from glmstudio.ui.annotate_list import pager_html, preview, table_html
 from glmstudio.ui.annotate_trail import Step, is_unsaved, with_revision, with_step
@@ -164,10 +166,25 @@ def test_many_rejects_are_cut_with_their_number():
 
 def test_a_new_instruction_alone_is_not_worth_keeping():
     stored = Example("i", "a", "b", id=1, revision=2)
-    assert not is_unsaved(["i", "", " "], None)
-    assert is_unsaved(["i", "a", ""], None)
-    assert not is_unsaved(["i", "a", "b"], stored)
-    assert is_unsaved(["other", "a", "b"], stored)
+    assert not is_unsaved(Example("i", "", " "), None)
+    assert is_unsaved(Example("i", "a", ""), None)
+    assert not is_unsaved(stored, stored)
+    assert is_unsaved(dataclasses.replace(stored, instruction="other"), stored)
+    assert is_unsaved(dataclasses.replace(stored, split="dev"), stored)
+
+
+def test_drafts_of_the_browser_are_read_back_and_rubbish_is_left_alone():
+    item = {"key": "7", "id": 7, "revision": 3, "fields": ["i", "a", None, "d", "dev", "draft"]}
+    assert read_drafts(json.dumps([item])) == [Draft("7", Example("i", "a", "", "d", "dev", "draft", id=7, revision=3))]
+    wrong = [
+        {**item, "fields": ["i"]},
+        {**item, "id": "x"},
+        {"key": "7"},
+        5,
+        {**item, "fields": [*"iatd", "no", "done"]},
+    ]
+    for rubbish in (None, "", "{", '"text"', *(json.dumps([one]) for one in wrong)):
+        assert read_drafts(rubbish) == []
 
 
 def test_earlier_saves_of_a_row_follow_its_revision():
