@@ -189,7 +189,8 @@ class Answering:
                         shown_at = time.monotonic()
         except StudioError as error:
             shown = self._shown(asked, live.view, lang) if asked.answers else self.on_open(request)
-            yield [*shown, _problem(error_text(error, lang)), *[gr.skip()] * 6]
+            kept = asked if asked.answers else gr.skip()
+            yield [*shown, _problem(error_text(error, lang)), kept, *[gr.skip()] * 5]
             return
         finally:
             live.stop.set()
