@@ -62,12 +62,11 @@ class ModelShelf:
         """
         with importing:
             from glmstudio.models.base_names import absolute
-            from glmstudio.models.hubs.hub import kept
-            from glmstudio.models.sources import local_folder
+            from glmstudio.models.sources import folder_here
 
         self._slot.refuse_switch(self._refuse_switch)
         source = absolute(source)
-        if local_folder(source) or kept(source):
+        if folder_here(source):
             if problems := self.examine(source).problems:
                 raise problems[0]
             self._switch(source, quantization)

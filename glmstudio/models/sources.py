@@ -20,6 +20,12 @@ def folder_of(
     return local_folder(source) or hub.fetch(source, on_progress=on_download, should_stop=should_stop)
 
 
+def folder_here(source: str) -> Path | None:
+    """The folder of the model `source` where it is on this machine, None for a hub's that was not downloaded; nothing
+    is fetched. A folder of ModelScope may lack files. Raises as `local_folder` does."""
+    return local_folder(source) or hub.kept(source)
+
+
 def local_folder(source: str) -> Path | None:
     """The folder that `source` names, None for a hub's model.
 

@@ -70,7 +70,9 @@ def head(title: str, answer: "Answer | None", language: str, *, target: str = ""
     """The line above a pane: whose answer, how long, how fast, why it ended, its form, whether it is the wanted one."""
     facts = _facts(answer, target, language) if answer is not None else []
     spans = "".join(f'<span class="fact {kind}">{escape(text)}</span>' for kind, text in facts)
-    return f'<div class="pane-head"><b title="{escape(title)}">{escape(title)}</b><span class="facts">{spans}</span></div>'
+    return (
+        f'<div class="pane-head"><b title="{escape(title)}">{escape(title)}</b><span class="facts">{spans}</span></div>'
+    )
 
 
 def _facts(answer: "Answer", target: str, language: str) -> list[tuple[str, str]]:

@@ -101,6 +101,18 @@ def test_the_card_says_settings_scores_and_the_prompt(glm, tmp_path):
     assert "temperature 0.5" in partial.read_text("utf-8")
 
 
+def test_a_base_from_modelscope_shows_its_prompt_on_the_card(glm, tmp_path, monkeypatch):
+    base, best = glm
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path))
+    shutil.copytree(base, tmp_path / "models" / "owner--glm" / "snapshots" / "master")
+    adapter = shutil.copytree(best, tmp_path / "best")
+    record = json.loads((adapter / "glmstudio.json").read_text()) | {"base": "modelscope:owner/glm"}
+    (adapter / "glmstudio.json").write_text(json.dumps(record))
+    card = (export("adapter", tmp_path / "gift", adapter=adapter).path / "README.md").read_text("utf-8")
+    assert "[gMASK]<sop><|user|>" in card
+    assert card.startswith("---\nbase_model: owner/glm\n")
+
+
 @pytest.mark.parametrize("style", ["instruction", "chat"])
 @pytest.mark.parametrize("kind", ["adapter", "merged"])
 def test_the_code_of_the_card_runs_and_asks_what_training_asked(glm, tmp_path, monkeypatch, style, kind):

@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_about import RECORD, about_adapter, base_name
 from glmstudio.models.adapters.adapter_base import base_doubt, refuse_other_weights
 from glmstudio.models.adapters.adapter_files import AdapterForm, adapter_form, read_lora
-from glmstudio.models.base_names import EMBEDDED, public_name
+from glmstudio.models.base_names import public_name
 from glmstudio.models.checkpoint_files import read_json
 from glmstudio.models.exporting import model_card
 from glmstudio.models.exporting.destinations import aside, size_of
@@ -25,7 +23,7 @@ from glmstudio.models.exporting.shards import write_shards
 from glmstudio.models.families import FAMILIES, Family, family_of
 from glmstudio.models.fingerprint import fingerprint
 from glmstudio.models.loading import load_tokenizer
-from glmstudio.models.sources import embedded_folder
+from glmstudio.models.sources import folder_here
 
 
 def export_adapter(
@@ -84,7 +82,7 @@ def _write_adapter(folder: Path, form: AdapterForm, base: str) -> None:
 
 
 def _family_and_tokenizer(source: str, about: Mapping[str, Any]) -> tuple[Family, Any]:
-    folder = _folder_here(source)
+    folder = _known_folder(source)
     if folder is None or not (folder / "config.json").is_file():
         name = about.get("family", "")
         return FAMILIES.get(name) or Family(name or "?", name or public_name(source)), None
@@ -97,19 +95,16 @@ def _family_and_tokenizer(source: str, about: Mapping[str, Any]) -> tuple[Family
 
 def _fingerprint_here(source: str) -> str:
     """That of a base whose weights are on this machine, else ""."""
-    folder = _folder_here(source)
+    folder = _known_folder(source)
     try:
         return fingerprint(folder) if folder else ""
     except StudioError:
         return ""
 
 
-def _folder_here(source: str) -> Path | None:
-    """The folder of a base where it is on this machine; nothing is downloaded for a card."""
-    folder = embedded_folder() if source == EMBEDDED else Path(source).expanduser()
-    if folder.is_dir():
-        return folder
+def _known_folder(source: str) -> Path | None:
+    """The folder of a base where it is on this machine: a card does without."""
     try:
-        return Path(snapshot_download(source, local_files_only=True))
-    except (OSError, ValueError):
+        return folder_here(source)
+    except StudioError:
         return None

@@ -14,13 +14,12 @@ from typing import Any
 from glmstudio.errors import StudioError
 from glmstudio.models.devices import chosen_device, chosen_dtype, free_memory
 from glmstudio.models.families import Family
-from glmstudio.models.hubs import hub
 from glmstudio.models.inspection.anatomy import NO_PARAMETER, Anatomy, anatomy
 from glmstudio.models.inspection.memory_needs import FITS, Needs, fitting, memory_needs
 from glmstudio.models.inspection.tensor_check import tensor_problems
 from glmstudio.models.loading import TOKENIZER_FILES, load_tokenizer
 from glmstudio.models.prompts.dialogue import dialogue_of, stop_ids
-from glmstudio.models.sources import local_folder
+from glmstudio.models.sources import folder_here
 from glmstudio.models.supported import unsupported_folder
 from glmstudio.models.vocabularies.vocabulary_fit import refuse_larger_vocabulary, tokens_in_use
 from glmstudio.settings import QUANTIZATIONS
@@ -129,7 +128,7 @@ def examine(source: str | Path, *, device: str = "auto", dtype: str = "auto", ve
 
 
 def _folder(source: str) -> Path:
-    folder = local_folder(source) or hub.kept(source)
+    folder = folder_here(source)
     if folder is None:
         raise StudioError("doctor-not-here", source=source)
     return folder
