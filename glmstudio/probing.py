@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from glmstudio.models.resident import Resident
     from glmstudio.training.probe import Probe
 
-_Wish = tuple[LoraSettings, TrainingSettings]
+# With the tokens of the run's largest micro-batch.
+_Wish = tuple[LoraSettings, TrainingSettings, int]
 
 
 class Probing:
@@ -27,7 +28,7 @@ class Probing:
     def __init__(self, use: "Callable[[], AbstractContextManager[Use]]", busy: Callable[[], bool]) -> None:
         self._use, self._busy = use, busy
         self._lock = threading.Lock()
-        self._known: dict[Any, Probe | None] = {}
+        self._known: dict[Any, Probe | StudioError | None] = {}
         self._resident: Callable[[], Resident | None] = lambda: None
         self._wish: _Wish | None = None
         self._thread: threading.Thread | None = None
@@ -43,15 +44,18 @@ class Probing:
         """Whether something is being measured."""
         return self._wish is not None
 
-    def ask(self, resident: "Resident", lora: LoraSettings, settings: TrainingSettings) -> "Probe | None":
-        """The probe of this kind of adapter; None until there is one, which is then being seen to."""
+    def ask(
+        self, resident: "Resident", lora: LoraSettings, settings: TrainingSettings, most: int
+    ) -> "Probe | StudioError | None":
+        """The probe of this kind of adapter for runs of at most so many tokens at a time, or why it has none; None
+        until that is known, which is then being seen to."""
         with self._lock:
             if resident is not self._resident():
                 self._known, self._resident = {}, weakref.ref(resident)
-            key = _kind(lora, settings)
+            key = _kind(resident, lora, settings, most)
             if key in self._known or self._busy() or self._closed.is_set():
                 return self._known.get(key)
-            self._wish = lora, settings
+            self._wish = lora, settings, most
             if self._thread is None:
                 self._thread = threading.Thread(target=self._measure, name="probe", daemon=True)
                 self._thread.start()
@@ -70,11 +74,15 @@ class Probing:
         while wish := self._next():
             try:
                 with self._use() as use:
-                    found = None
+                    found: Probe | StudioError | None = None
+                    lora, settings, most = wish
+                    left = partial(self._left, use, wish)
                     try:
-                        found = probe(use.resident, *wish, should_stop=partial(self._left, use, wish))
+                        found = probe(use.resident, lora, settings, most=most, should_stop=left)
+                    except StudioError as error:
+                        found = error.bare()
                     except Exception:
-                        # What is wrong with the settings the check says; a probe is a help and stands in nobody's way.
+                        # A probe is a help and stands in nobody's way.
                         traceback.print_exc()
                     self._keep(use, wish, found)
             except StudioError:
@@ -90,10 +98,10 @@ class Probing:
     def _left(self, use: "Use", wish: _Wish) -> bool:
         return wish is not self._wish or self._busy() or self._closed.is_set() or use.leaving()
 
-    def _keep(self, use: "Use", wish: _Wish, found: "Probe | None") -> None:
+    def _keep(self, use: "Use", wish: _Wish, found: "Probe | StudioError | None") -> None:
         with self._lock:
             if use.resident is self._resident() and (found is not None or not self._left(use, wish)):
-                self._known[_kind(*wish)] = found
+                self._known[_kind(use.resident, *wish)] = found
         self._drop(wish)
 
     def _drop(self, wish: _Wish) -> None:
@@ -102,7 +110,10 @@ class Probing:
                 self._wish = None
 
 
-def _kind(lora: LoraSettings, settings: TrainingSettings) -> Any:
+def _kind(resident: "Resident", lora: LoraSettings, settings: TrainingSettings, most: int) -> Any:
+    from glmstudio.training.probe import extent
+
+    size = extent(resident.base, most)
     if settings.method == "ptuning":
-        return settings.method, settings.pre_seq_len, settings.prefix_projection
-    return settings.method, lora.r, bool(lora.lora_dropout), lora.target_modules
+        return size, settings.method, settings.pre_seq_len, settings.prefix_projection
+    return size, settings.method, lora.r, bool(lora.lora_dropout), lora.target_modules

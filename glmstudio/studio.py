@@ -144,11 +144,14 @@ class Studio(RowVerbs):
             findings = check(use.resident.base if use else None, *rows, lora, settings)
             if use is None or any(finding.severity == "error" for finding in findings):
                 return findings, None
-            probe = self._probing.ask(use.resident, lora, settings)
+            from glmstudio.training.estimate import most_tokens, planned, unmeasured
+
+            most = most_tokens(use.resident.base, rows[0], settings)
+            probe = self._probing.ask(use.resident, lora, settings, most)
             if probe is None:
                 return findings, None
-            from glmstudio.training.estimate import planned
-
+            if isinstance(probe, StudioError):
+                return [unmeasured(probe), *findings], None
             short, estimate = planned(use.resident, probe, *rows, settings)
             return [*short, *findings], estimate
 

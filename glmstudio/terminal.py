@@ -79,9 +79,10 @@ def clock(seconds: float | None) -> str:
 
 def print_estimate(found: "Estimate") -> None:
     need, room = (f"{size / 2**30:.3g}" for size in (found.total, found.room))
+    pace = "too little for measuring the speed" if found.seconds is None else f"about {clock(found.seconds)}"
     budget = f", {found.token_budget:,} tokens at a time" if found.token_budget else ""
     checkpointing = ", gradient checkpointing" if found.gradient_checkpointing else ""
-    print(f"estimate: {need} of {room} GB, about {clock(found.seconds)}{budget}{checkpointing}", flush=True)
+    print(f"estimate: {need} of {room} GB, {pace}{budget}{checkpointing}", flush=True)
 
 
 def print_finding(finding: "Finding") -> None:

@@ -147,14 +147,14 @@ def _estimated(
 ) -> "tuple[list[Finding], Estimate | None]":
     """What is wrong with the memory, and what the run takes."""
     from glmstudio.models.resident import Resident
-    from glmstudio.training.estimate import planned
+    from glmstudio.training.estimate import most_tokens, planned, unmeasured
     from glmstudio.training.probe import probe
 
     resident = Resident(base)
     try:
-        measured = probe(resident, lora, settings)
+        measured = probe(resident, lora, settings, most=most_tokens(base, train, settings))
     except StudioError as error:
-        return [Finding(error.code, "error", params=dict(error.params))], None
+        return [unmeasured(error)], None
     return planned(resident, measured, train, dev, settings)
 
 

@@ -69,6 +69,9 @@ class Gate:
     def _lend(self, seconds: float, until: Callable[[], bool]) -> float:
         began = now = self._clock()
         with self._changed:
+            if self._lent:
+                # A turn that is lent itself goes back to its owner.
+                return 0.0
             first = len(self._waiting)
             while self._waiting and not until():
                 self._lent = True

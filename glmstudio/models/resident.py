@@ -62,6 +62,8 @@ class Resident:
         self.gate = Gate()
         # Whether the turn is an answer's; whoever trains on this base may compute its own passes in another way.
         self.answering = False
+        # Whether an adapter is in training, also while its run lends the turn.
+        self.in_training = False
         self.base.model.requires_grad_(False).eval()
         prefer_answers(self.base.model, True)
         if self.base.device.type == "cuda":
@@ -103,6 +105,8 @@ class Resident:
         global generator. Raises StudioError `lora-targets` where the base has no linear layer of a wanted name,
         `ptuning-family` where it has no plain cache.
         """
+        assert not self.in_training, "another adapter is in training on this base"
+        self.in_training = True
         prefer_answers(self.base.model, False)
         self.share_packed({})
         if settings.method == "ptuning":
@@ -128,7 +132,8 @@ class Resident:
         self._mixed, self._packed = None, PackedWeights(copies)
 
     def end_training(self) -> None:
-        """Drops the adapter in training, if there is one; for the holder of the turn. Finished adapters stay."""
+        """Drops the adapter in training, if there is one; for who began it. Finished adapters stay."""
+        self.in_training = False
         self._drop(IN_TRAINING)
         self._packed = PackedWeights()
         self._model.eval()

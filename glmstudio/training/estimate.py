@@ -13,22 +13,21 @@ from typing import TYPE_CHECKING
 
 from glmstudio.data.example import Example
 from glmstudio.data.quality import Finding
+from glmstudio.errors import StudioError
 from glmstudio.models.devices import free_memory
 from glmstudio.models.inspection.memory_needs import BYTES_PER_ADAPTER_NUMBER, BYTES_PER_NUMBER, ROWS_ANSWERED
 from glmstudio.settings import GenerationSettings, TrainingSettings
 from glmstudio.training.batches import StepSampler, split_step
 from glmstudio.training.check import optimizer_steps, row_sizes
+from glmstudio.training.held import HOLES
 
 if TYPE_CHECKING:
+    from glmstudio.models.loading import Base
     from glmstudio.models.resident import Resident
     from glmstudio.training.probe import Probe
 
 # (tokens, target tokens) of a row.
 Size = tuple[int, int]
-# Factor on what tensors need, without and with gradient checkpointing: the heap has holes between blocks, more of them
-# where blocks come and go. Measured in a dozen runs on a CPU. On a card torch kept 2 to 16 % more than was allocated in
-# five runs, but gives that back before memory runs out.
-HOLES = {"cpu": (1.3, 2.3), "cuda": (1.05, 1.05)}
 # What oneDNN comes to keep, a program for every new size of a product, by device and bytes of a number. On an AMD EPYC
 # 80 MiB were 6 to 11 % above the measured peak of 0.9 GB, these are 2 to 6 %.
 PROGRAMS = {("cpu", 2): 40 * 2**20}
@@ -41,7 +40,8 @@ PARTS = ("weights", "process", "packed", "adapter", "activations", "logits", "ca
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes of each part, of all (`total`) and of what the run may take (`room`); `seconds` with its evaluations.
+    """Bytes of each part, of all (`total`) and of what the run may take (`room`); `seconds` with its evaluations, None
+    where memory was short for measuring them.
 
     `process` is what the process holds beside the weights; `logits` what the head adds to the highest point of the
     decoder, which is in `activations`; `cache` is for answers meanwhile. `token_budget` (0: a batch) and
@@ -56,7 +56,7 @@ class Estimate:
     logits: int
     cache: int
     room: int
-    seconds: float
+    seconds: float | None
     token_budget: int
     gradient_checkpointing: bool
 
@@ -82,6 +82,19 @@ def planned(
     return shortage(found, probe, *sizes, settings, free=free), found
 
 
+def unmeasured(error: StudioError) -> Finding:
+    """Why a probe came to nothing: a family that breaks off would do so in a run, where memory is short it may fit."""
+    severity = "warning" if error.code == "probe-short" else "error"
+    return Finding(error.code, severity, params=dict(error.params))
+
+
+def most_tokens(base: "Base", train: Sequence[Example], settings: TrainingSettings) -> int:
+    """Of the run's micro-batches, those of the largest, where memory does not ask for smaller ones."""
+    steps = _heaviest(row_sizes(base, train, settings), settings, padded=False)
+    rows = _micro_batch(steps, settings.per_device_train_batch_size, settings.token_budget, padded=False)
+    return sum(tokens for tokens, _ in rows)
+
+
 def estimate(
     probe: "Probe", train: Sequence[Size], dev: Sequence[Size], settings: TrainingSettings, *, free: int
 ) -> Estimate:
@@ -96,7 +109,8 @@ def estimate(
     for checkpointing in {"auto": (False, True), "on": (True,), "off": (False,)}[settings.gradient_checkpointing]:
 
         def needs(budget: int, checkpointing: bool = checkpointing) -> Estimate:
-            return _needs(probe, _micro_batch(probe, steps, batch, budget), settings, free, checkpointing, budget)
+            rows = _micro_batch(steps, batch, budget, padded=probe.padded)
+            return _needs(probe, rows, settings, free, checkpointing, budget)
 
         found = needs(settings.token_budget)
         if not found.fits and not settings.token_budget:
@@ -188,12 +202,12 @@ def _heaviest(train: Sequence[Size], settings: TrainingSettings, *, padded: bool
     return [[train[row] for row in step[:: settings.num_processes]] for step in heavy]
 
 
-def _micro_batch(probe: "Probe", steps: Sequence[Sequence[Size]], batch: int, budget: int) -> list[Size]:
+def _micro_batch(steps: Sequence[Sequence[Size]], batch: int, budget: int, *, padded: bool) -> list[Size]:
     """The largest of all micro-batches that these steps begin with, where their longest rows are."""
 
     def first(step: Sequence[Size]) -> list[Size]:
         lengths = [row for row, _ in step]
-        rows, *_ = split_step(range(len(step)), lengths, token_budget=budget, batch_size=batch, padded=probe.padded)
+        rows, *_ = split_step(range(len(step)), lengths, token_budget=budget, batch_size=batch, padded=padded)
         return [step[row] for row in rows]
 
     return max(map(first, steps), key=lambda rows: sum(tokens for tokens, _ in rows))
@@ -214,7 +228,9 @@ def _tensors(probe: "Probe", rows: Sequence[Size], checkpointing: bool) -> tuple
 
 def _seconds(
     probe: "Probe", train: Sequence[Size], dev: Sequence[Size], settings: TrainingSettings, found: Estimate
-) -> float:
+) -> float | None:
+    if probe.both is None:
+        return None
     steps = optimizer_steps(len(train), settings)
     tokens, of_dev = (sum(row for row, _ in rows) / settings.num_processes for rows in (train, dev))
     at_once = found.token_budget or settings.per_device_train_batch_size * sum(row for row, _ in train) / len(train)

@@ -9,6 +9,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+# Factor on what tensors need, without and with gradient checkpointing: the heap has holes between blocks, more of them
+# where blocks come and go. Measured in a dozen runs on a CPU. On a card torch kept 2 to 16 % more than was allocated in
+# five runs, but gives that back before memory runs out.
+HOLES = {"cpu": (1.3, 2.3), "cuda": (1.05, 1.05)}
+
 
 class Held:
     """Bytes of the tensors made since the beginning: `now` those that are there, `most` at any time since `mark`."""

@@ -18,13 +18,15 @@ from glmstudio.models.adapters.prefix import PrefixShape
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.checkpoint_files import first_line
+from glmstudio.models.devices import free_memory as free_on
 from glmstudio.models.flash import HALF
+from glmstudio.models.inspection.memory_needs import BYTES_PER_ADAPTER_NUMBER
 from glmstudio.models.positions import positions_of
 from glmstudio.models.resident import Resident
 from glmstudio.models.varlen import SHORT_TOKENS
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training.frozen_linears import SHARE_OF_FREE, drop_frozen_linears, use_frozen_linears
-from glmstudio.training.held import held
+from glmstudio.training.held import HOLES, held
 from glmstudio.training.loss import LARGEST_CHUNK, FrozenHeadLoss, batch_form, ready, target_loss
 from glmstudio.training.memory_shortage import free_memory, is_shortage
 from glmstudio.training.thin import drop_thin_products, use_thin_products
@@ -34,9 +36,12 @@ if TYPE_CHECKING:
 
 # Rows of the passes have so many tokens, or twice as many, where the base has positions for them.
 TOKENS = 64
-# Two passes of so many rows tell the pace; the larger one is left out where the smaller one takes longer than this.
+# Passes of so many rows tell the pace; the larger one has fewer where it would take longer than this, or be larger than
+# the run's.
 PACED_ROWS = (2, 12)
-PATIENCE_SECONDS = 1.5
+PATIENCE_SECONDS = 3.0
+# Shorter rows tell nothing.
+FEWEST_TOKENS = 16
 # The first pass of all is slower than those behind it.
 TRIES = 2
 # Begins a turn with a model in training.
@@ -75,7 +80,7 @@ class Probe:
     layers, where they are not quantised. `target` is the head's need for each of at most `chunk` targets at a time,
     `slope` what stays of each. `look` is what the first look at a row takes for each token; `cached` a token of an
     answer's cache. Rows longer than `longest_square` have no part for their tokens squared; `padded` ones are as long
-    as the longest.
+    as the longest. `forward`, `both` and `step` are None where there was no memory to measure them.
     """
 
     device: str
@@ -95,9 +100,9 @@ class Probe:
     cached: int
     longest_square: int
     padded: bool
-    forward: Growth
-    both: Growth
-    step: float
+    forward: Growth | None
+    both: Growth | None
+    step: float | None
 
 
 def probe(
@@ -105,15 +110,20 @@ def probe(
     lora: LoraSettings,
     settings: TrainingSettings,
     *,
+    most: int,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Probe | None:
-    """Measures with throw-away adapters. Each pass has its turn, those that tell the pace have one together: others get
-    theirs in between, and random numbers, finished adapters and modes stay as they were. None where it was stopped.
+    """Measures with throw-away adapters, and takes no more memory than a run with at `most` so many tokens at a time.
 
-    Raises StudioError as `Resident.begin_training` does, and `probe-failed` where a pass of this family breaks off.
+    Each pass has its turn, those that tell the pace have one together; between two passes others go first for as long
+    as they ask. Random numbers, finished adapters and modes stay as they were. None where it was stopped, or where a
+    run has begun on this base meanwhile.
+
+    Raises StudioError as `Resident.begin_training` does, `probe-failed` where a pass of this family breaks off and
+    `probe-short` where memory is short for the first ones.
     """
     base = resident.base
-    tokens = _tokens(base)
+    tokens, rows = extent(base, most)
     trained = partial(_thrown_away, resident, lora, settings, should_stop)
     held_by = partial(_held_by, trained, base)
     try:
@@ -125,14 +135,15 @@ def probe(
         shapes = ((1, tokens), (2, tokens), (1, 2 * tokens))
         plain, checkpointed = ([held_by(*shape, on) for shape in shapes] for on in (False, True))
         target = _held_for_target(trained, base)
-        paces = _paces(trained, base.device, tokens, should_stop)
+        footprint = _footprint(plain, tokens)
+        paces = _paces(trained, resident, footprint.most, tokens, rows, should_stop)
     except _Stopped:
         return None
     except StudioError:
         raise
     except Exception as error:  # A family of transformers can break off in its own way, and a run would as well.
         if is_shortage(error):
-            raise
+            raise StudioError("probe-short") from None
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise StudioError("probe-failed", family=base.family.name, reason=reason) from error
     free_memory()
@@ -145,7 +156,7 @@ def probe(
         weights=resident.weight_bytes,
         linear=_linear_numbers(base.model, head),
         quantization=base.quantization,
-        plain=_footprint(plain, tokens),
+        plain=footprint,
         checkpointed=_footprint(checkpointed, tokens),
         target=target,
         slope=2 * head.shape[1] * number_bytes,
@@ -157,9 +168,12 @@ def probe(
     )
 
 
-def _tokens(base: "Base") -> int:
+def extent(base: "Base", most: int) -> tuple[int, int]:
+    """(tokens of a row, most rows of a pass) of the probe for a run with at most so many tokens at a time."""
     positions = positions_of(base.model)
-    return max(2, min(TOKENS, positions.limit // 2)) if positions.table else TOKENS
+    tokens = max(2, min(TOKENS, positions.limit // 2)) if positions.table else TOKENS
+    tokens = min(tokens, max(FEWEST_TOKENS, most // 2))
+    return tokens, max(PACED_ROWS[0], min(PACED_ROWS[1], most // tokens))
 
 
 @contextmanager
@@ -173,8 +187,6 @@ def _thrown_away(
     """(a model in training, the bytes of its packed copies) in a turn of its own; afterwards everything is as before.
 
     Of the free memory, `share` may be taken for packed copies."""
-    if should_stop():
-        raise _Stopped
     base = resident.base
     on_card = base.device.type == "cuda"
     with (
@@ -182,6 +194,10 @@ def _thrown_away(
         torch.cuda.device(base.device) if on_card else nullcontext(),
         torch.random.fork_rng(devices=[base.device] if on_card else []),
     ):
+        _let_others_go_first(resident, should_stop)
+        if resident.in_training:
+            # The turn came late, and is lent by a run: the adapter there is the run's.
+            raise _Stopped
         try:
             model = resident.begin_training(lora, settings)
             use_thin_products(model)
@@ -226,35 +242,67 @@ def _held_for_target(trained: Trained, base: "Base") -> float:
     return (peaks[1] - peaks[0]) / TOKENS
 
 
-def _paces(trained: Trained, device: torch.device, tokens: int, should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """Seconds of passes without and with the way back, and of an optimizer's step; what else is seen meanwhile."""
-    timed = []
-    with trained(share=SHARE_OF_FREE) as (model, packed):
-        parts = [part for part in model.parameters() if part.requires_grad]
-        for rows in PACED_ROWS:
-            for number in range(TRIES):
-                # Rows of new lengths, as a run's nearly always are: that costs, too.
-                lengths = [min(tokens + number + TRIES * row, 2 * tokens) for row in range(rows)]
-                batch = _batch(model, lengths, min(8, tokens - 1), device)
-                passed = (batch["tokens"], *_timed(model, batch, device))
-            timed.append(passed)
-            if should_stop():
-                raise _Stopped
-            if timed[-1][2] > PATIENCE_SECONDS:
-                break
-        optimizer = torch.optim.AdamW(parts, lr=0.0)
-        optimizer.step()
-        began = _now(device)
-        optimizer.step()
-        step = _now(device) - began
-        return {
-            "packed": packed,
-            "adapter": sum(part.numel() for part in parts),
-            "padded": "attention_mask" in batch,
-            "forward": _pace(timed, 1),
-            "both": _pace(timed, 2),
-            "step": step,
-        }
+def _let_others_go_first(resident: Resident, should_stop: Callable[[], bool]) -> None:
+    resident.gate.give_way(until=should_stop)
+    if should_stop():
+        raise _Stopped
+
+
+def _paces(
+    trained: Trained, resident: Resident, most: Growth, tokens: int, rows: int, should_stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Seconds of passes without and with the way back, and of an optimizer's step, None where memory is short for them;
+    what else is seen meanwhile. A pass takes `most`, the largest has at most so many `rows` of so many `tokens`."""
+    found: dict[str, Any] = dict.fromkeys(("forward", "both", "step"))
+    try:
+        with trained(share=SHARE_OF_FREE) as (model, packed):
+            numbers = sum(part.numel() for part in model.parameters() if part.requires_grad)
+            padded = "attention_mask" in _batch(model, [tokens], 1, resident.base.device)
+            found |= {"packed": packed, "adapter": numbers, "padded": padded}
+            timed = _timed_passes(model, resident, most, tokens, rows, should_stop)
+            if timed:
+                step = _timed_step(model, resident.base.device)
+                found |= {"forward": _pace(timed, 1), "both": _pace(timed, 2), "step": step}
+    except Exception as error:
+        if not is_shortage(error) or "adapter" not in found:
+            raise
+    return found
+
+
+def _timed_passes(
+    model: Any, resident: Resident, most: Growth, tokens: int, rows: int, should_stop: Callable[[], bool]
+) -> list[tuple[int, float, float]]:
+    """(tokens, seconds without and with the way back) of a few rows and of more; of those that memory is there for."""
+    device = resident.base.device
+    adapter = BYTES_PER_ADAPTER_NUMBER * sum(part.numel() for part in model.parameters() if part.requires_grad)
+    room = free_on(device) - adapter
+    fitting = [
+        count
+        for count in range(PACED_ROWS[0], rows + 1)
+        if HOLES[device.type][False] * most.at(count * tokens, count * tokens**2) <= room
+    ]
+    timed, counts = [], fitting[:1]
+    for count in counts:
+        for number in range(TRIES):
+            # Rows of new lengths, as a run's nearly always are: that costs, too.
+            lengths = [max(2, tokens // 2, tokens - number - TRIES * row) for row in range(count)]
+            batch = _batch(model, lengths, min(8, min(lengths) - 1), device)
+            passed = (batch["tokens"], *_timed(model, batch, device))
+            _let_others_go_first(resident, should_stop)
+        timed.append(passed)
+        patience = PATIENCE_SECONDS / max(passed[2], 1e-9) * count
+        # Fewer than twice as many would tell no slope.
+        counts += [more for more in fitting if 2 * count <= more <= patience][-1:] if len(timed) == 1 else []
+    return timed
+
+
+def _timed_step(model: Any, device: torch.device) -> float:
+    """Seconds of an optimizer's step: the second one, the first makes its averages."""
+    optimizer = torch.optim.AdamW([part for part in model.parameters() if part.requires_grad], lr=0.0)
+    optimizer.step()
+    began = _now(device)
+    optimizer.step()
+    return _now(device) - began
 
 
 def _timed(model: Any, batch: dict[str, Any], device: torch.device) -> tuple[float, float]:

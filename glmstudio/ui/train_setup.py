@@ -141,7 +141,8 @@ class Setup:
     def _situation(self, dataset: str | None) -> str:
         active, queue = self._studio.active_run(), self._studio.queue
         run = f"{active.id} {active.status} {queue.pausing} {queue.stopping}" if active else queue.mine()
-        return f"{dataset} {self._studio.base_status().state} {self._studio.probed} {run} {queue.held}"
+        probes = f"{self._studio.probed} {self._studio.probing}"
+        return f"{dataset} {self._studio.base_status().state} {probes} {run} {queue.held}"
 
     def on_method(self, method: str) -> list[Any]:
         """Shows the fields of the method, hides those of the other."""

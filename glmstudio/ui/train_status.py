@@ -182,7 +182,11 @@ def needs_html(
         parts = ((part, getattr(estimate, part)) for part in _PARTS)
         hint = " · ".join(t(f"train.part.{part}", lang, memory=gigabytes(size)) for part, size in parts if size)
         sizes = {"need": gigabytes(estimate.total), "room": gigabytes(estimate.room)}
-        facts = [t("train.estimate", lang, **sizes), t("train.estimate-time", lang, time=clock(estimate.seconds))]
+        facts = [t("train.estimate", lang, **sizes)]
+        if estimate.seconds is None:
+            facts.append(t("train.unmeasured", lang))
+        else:
+            facts.append(t("train.estimate-time", lang, time=clock(estimate.seconds)))
         facts += [t("train.budget", lang, tokens=f"{estimate.token_budget:,}")] if estimate.token_budget else []
         facts += [t("train.checkpointing", lang)] if estimate.gradient_checkpointing else []
         return f'<p title="{escape(hint)}">{escape(" · ".join(facts))}</p>'

@@ -1,5 +1,5 @@
 """Run as a program: short runs on random bases, each in a process of its own; prints the estimated and the measured
-peak of each one's memory, in bytes, as a line of JSON."""
+peak of each one's memory, and that of the probe before it, in bytes, as a line of JSON."""
 
 import json
 import multiprocessing
@@ -15,7 +15,7 @@ from glmstudio.benchmarks.random_base import LORA, Shape, random_base  # noqa: E
 from glmstudio.data.example import Example  # noqa: E402
 from glmstudio.models.resident import Resident  # noqa: E402
 from glmstudio.settings import TrainingSettings  # noqa: E402
-from glmstudio.training.estimate import planned  # noqa: E402
+from glmstudio.training.estimate import most_tokens, planned  # noqa: E402
 from glmstudio.training.probe import probe  # noqa: E402
 from glmstudio.training.runs import RunFolder  # noqa: E402
 from glmstudio.training.train import train  # noqa: E402
@@ -38,15 +38,27 @@ def main(folder: Path, shape: Shape, rows: int, tokens: int, steps: int, checkpo
         gradient_checkpointing=checkpointing,
     )
     lora = LORA[shape.family]
-    _, found = planned(resident, probe(resident, lora, settings), examples, [], settings)
-    # The peak begins anew: what the probe took does not count.
-    Path("/proc/self/clear_refs").write_text("5")
+    forget_peak()
+    measured = probe(resident, lora, settings, most=most_tokens(base, examples, settings))
+    probed = peak()
+    _, found = planned(resident, measured, examples, [], settings)
+    # What the probe took does not count.
+    forget_peak()
     place = RunFolder(folder)
     place.create(snapshot_id="abc", dataset="numbers", base=base, lora=lora, settings=settings)
     place.update(token_budget=found.token_budget, checkpointing=found.gradient_checkpointing)
     train(resident, place, examples, [], lora, settings)
-    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    print(json.dumps({"estimated": found.total, "measured": int(peak.split()[1]) * 1024}), flush=True)
+    print(json.dumps({"estimated": found.total, "measured": peak(), "probed": probed}), flush=True)
+
+
+def forget_peak() -> None:
+    """The peak begins anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int:
+    found = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(found.split()[1]) * 1024
 
 
 if __name__ == "__main__":

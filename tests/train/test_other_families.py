@@ -91,7 +91,7 @@ def test_an_encoder_decoder_is_not_half_loaded() -> None:
 def test_gpt2_trains_and_answers_as_peft_does(tmp_path) -> None:
     resident = Resident(base_of("gpt2", GPT2))
     settings = TrainingSettings(num_train_epochs=2, learning_rate=2e-2, per_device_train_batch_size=8)
-    assert probe(resident, LoraSettings(), settings) is not None
+    assert probe(resident, LoraSettings(), settings, most=1000) is not None
     run = run_in(tmp_path / "run", settings, resident=resident, dev_rows=[])
     assert run.status == "finished"
     resident.load("run@1", tmp_path / "run" / "best")
@@ -112,7 +112,7 @@ def test_a_pass_that_breaks_off_is_told_as_one(monkeypatch) -> None:
     resident = Resident(base_of("gpt2", GPT2))
     monkeypatch.setattr(resident.base.model, "get_decoder", lambda: 1 / 0)
     with pytest.raises(StudioError, match="probe-failed"):
-        probe(resident, LoraSettings(), TrainingSettings())
+        probe(resident, LoraSettings(), TrainingSettings(), most=1000)
     monkeypatch.undo()
     short = Resident(base_of("gpt2", GPT2 | {"n_positions": 32}))
-    assert probe(short, LoraSettings(), TrainingSettings()) is not None
+    assert probe(short, LoraSettings(), TrainingSettings(), most=1000) is not None

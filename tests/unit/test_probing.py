@@ -15,7 +15,7 @@ from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training import probe as probe_module
 from tests.tiny_base import tiny_base
 
-LORA, SETTINGS = LoraSettings(r=4), TrainingSettings()
+LORA, SETTINGS, MOST = LoraSettings(r=4), TrainingSettings(), 1000
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def probes(monkeypatch):
     """What was probed, and the leave to end each probe."""
     made, leave = [], threading.Semaphore(0)
 
-    def probe(resident, lora, settings, *, should_stop):
+    def probe(resident, lora, settings, *, most, should_stop):
         leave.acquire()
         if should_stop():
             return None
@@ -47,11 +47,11 @@ def test_a_kind_is_measured_once_and_other_settings_do_not_matter(probes):
     made, leave = probes
     resident = Resident(tiny_base())
     probing = probing_of(resident)
-    assert probing.ask(resident, LORA, SETTINGS) is None
+    assert probing.ask(resident, LORA, SETTINGS, MOST) is None
     leave.release()
     settle(probing)
     other = dataclasses.replace(SETTINGS, learning_rate=1e-3, num_train_epochs=9)
-    assert probing.ask(resident, LORA, other) == "probe of 4"
+    assert probing.ask(resident, LORA, other, MOST) == "probe of 4"
     assert (made, probing.count) == ([4], 1)
 
 
@@ -59,14 +59,14 @@ def test_the_newest_wish_counts_and_a_new_base_begins_anew(probes):
     made, leave = probes
     resident = Resident(tiny_base())
     probing = probing_of(resident)
-    probing.ask(resident, LORA, SETTINGS)
-    probing.ask(resident, LoraSettings(r=8), SETTINGS)
+    probing.ask(resident, LORA, SETTINGS, MOST)
+    probing.ask(resident, LoraSettings(r=8), SETTINGS, MOST)
     leave.release(2)
     settle(probing)
-    assert probing.ask(resident, LoraSettings(r=8), SETTINGS) == "probe of 8"
+    assert probing.ask(resident, LoraSettings(r=8), SETTINGS, MOST) == "probe of 8"
     assert made[-1] == 8
     leave.release(2)
-    assert probing.ask(Resident(tiny_base()), LoraSettings(r=8), SETTINGS) is None
+    assert probing.ask(Resident(tiny_base()), LoraSettings(r=8), SETTINGS, MOST) is None
     settle(probing)
 
 
@@ -75,7 +75,7 @@ def test_a_probe_ends_with_its_base_and_keeps_none_of_it(probes):
     going = threading.Event()
     resident = Resident(tiny_base())
     probing = Probing(lambda: nullcontext(Use(resident, going.is_set, None)), lambda: False)
-    probing.ask(resident, LORA, SETTINGS)
+    probing.ask(resident, LORA, SETTINGS, MOST)
     going.set()
     leave.release()
     settle(probing)
@@ -89,7 +89,7 @@ def test_without_a_base_the_wish_is_given_up(probes):
         yield
 
     probing = Probing(nothing, lambda: False)
-    assert probing.ask(Resident(tiny_base()), LORA, SETTINGS) is None
+    assert probing.ask(Resident(tiny_base()), LORA, SETTINGS, MOST) is None
     settle(probing)
     assert not probing.active
 
@@ -100,10 +100,10 @@ def test_nothing_is_measured_while_a_run_trains(probes):
     resident = Resident(tiny_base())
     probing = probing_of(resident, trains.is_set)
     trains.set()
-    assert probing.ask(resident, LORA, SETTINGS) is None
+    assert probing.ask(resident, LORA, SETTINGS, MOST) is None
     assert probing._thread is None
     trains.clear()
-    probing.ask(resident, LORA, SETTINGS)
+    probing.ask(resident, LORA, SETTINGS, MOST)
     trains.set()
     leave.release()
     settle(probing)
