@@ -27,6 +27,7 @@ from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSetting
 from glmstudio.training import metrics, resume, runs
 from glmstudio.training.check import optimizer_steps
 from glmstudio.training.disk_space import full_disk_told
+from glmstudio.training.from_adapter import Starts
 from glmstudio.training.row_ids import keep_row_ids
 from glmstudio.training.run_config import as_command, as_yaml, write_yaml
 from glmstudio.workspace import Workspace
@@ -55,6 +56,7 @@ class Studio(RowVerbs):
         super().__init__(Store(workspace.database_url))
         self._base = BaseSlot(base or BaseWish())
         self.queue = RunQueue(self.workspace, self._trained_on)
+        self._starts = Starts(self.workspace.checkpoints)
         self._probing = Probing(self._base.use, lambda: bool(self.queue.active_id))
         self._runs = runs.RunList(self.workspace.checkpoints)
         self._asking = Asking(self._base, self.workspace)
@@ -133,7 +135,7 @@ class Studio(RowVerbs):
         return train, dev
 
     def plan_run(
-        self, dataset: str, lora: LoraSettings, settings: TrainingSettings
+        self, dataset: str, lora: LoraSettings, settings: TrainingSettings, from_adapter: str = ""
     ) -> "tuple[list[quality.Finding], Estimate | None]":
         """(everything that is wrong or worth knowing before a start, at once, what the run would take); None of that
         where something is wrong, and while the base is loading or being measured."""
@@ -141,7 +143,8 @@ class Studio(RowVerbs):
 
         rows = self.training_rows(dataset)
         with self._base.use_if_ready() as use:
-            findings = check(use.resident.base if use else None, *rows, lora, settings)
+            findings, lora, settings = self._starts.applied(from_adapter, use and use.resident, lora, settings)
+            findings += check(use.resident.base if use else None, *rows, lora, settings)
             if use is None or any(finding.severity == "error" for finding in findings):
                 return findings, None
             from glmstudio.training.estimate import most_tokens, planned, unmeasured
@@ -155,6 +158,10 @@ class Studio(RowVerbs):
             short, estimate = planned(use.resident, probe, *rows, settings)
             return [*short, *findings], estimate
 
+    def start_values(self, from_adapter: str) -> "dict[str, Any]":
+        """The settings that a run has which begins with that adapter. Raises StudioError as `read_start` does."""
+        return dict(self._starts.read(from_adapter, self.resident()).values)
+
     @property
     def probing(self) -> bool:
         """Whether the base is being measured for `plan_run`."""
@@ -166,18 +173,25 @@ class Studio(RowVerbs):
         return self._probing.count
 
     def start_run(
-        self, dataset: str, lora: LoraSettings, settings: TrainingSettings, *, queue: bool = False
+        self,
+        dataset: str,
+        lora: LoraSettings,
+        settings: TrainingSettings,
+        *,
+        queue: bool = False,
+        from_adapter: str = "",
     ) -> runs.Run:
-        """Freezes the rows, writes the run folder, starts the run; with `queue` it waits for the runs
-        before it.
+        """Freezes the rows, writes the run folder, starts the run; with `queue` it waits for the runs before it, with
+        `from_adapter` (a path or an `AdapterRef.name`) its adapter starts as that one.
 
         Raises StudioError `base-loading`, `run-refused` (with the findings), `disk-full-start`, `queue-elsewhere` and,
         without `queue`, `run-active`.
         """
         with self._base.use(refusal=StudioError("run-starting")) as use:
-            findings, chosen = self.plan_run(dataset, lora, settings)
+            findings, chosen = self.plan_run(dataset, lora, settings, from_adapter)
             if errors := [found for found in findings if found.severity == "error"]:
                 raise StudioError("run-refused", findings=errors)
+            _, lora, settings = self._starts.applied(from_adapter, use.resident, lora, settings)
 
             def prepare() -> Waiting:
                 frozen = snapshot.freeze(*self.training_rows(dataset), self.workspace.snapshots)
@@ -189,7 +203,9 @@ class Studio(RowVerbs):
                 )  # fmt: skip
                 if chosen:
                     folder.update(token_budget=chosen.token_budget, checkpointing=chosen.gradient_checkpointing)
-                write_yaml(folder.path, self._asked(dataset) | {"snapshot_id": frozen.id}, lora, settings)
+                self._starts.keep(from_adapter, folder)
+                asked = self._asked(dataset, from_adapter) | {"snapshot_id": frozen.id}
+                write_yaml(folder.path, asked, lora, settings)
                 keep_row_ids(folder.path, frozen.train)
                 return Waiting(run_id)
 
@@ -269,17 +285,18 @@ class Studio(RowVerbs):
     def default_settings(self, preset: str = "standard", method: str = "lora") -> TrainingSettings:
         return recommended(preset, demonstration=self.base_status().demonstration, method=method)
 
-    def command_line(self, dataset: str, lora: LoraSettings, settings: TrainingSettings) -> str:
+    def command_line(self, dataset: str, lora: LoraSettings, settings: TrainingSettings, from_adapter: str = "") -> str:
         """The command that trains the same run without the page."""
-        return as_command(self._asked(dataset), lora, settings)
+        return as_command(self._asked(dataset, from_adapter), lora, settings)
 
-    def run_yaml(self, dataset: str, lora: LoraSettings, settings: TrainingSettings) -> str:
+    def run_yaml(self, dataset: str, lora: LoraSettings, settings: TrainingSettings, from_adapter: str = "") -> str:
         """The same run as a file for the command's `--config`."""
-        return as_yaml(self._asked(dataset), lora, settings)
+        return as_yaml(self._asked(dataset, from_adapter), lora, settings)
 
-    def _asked(self, dataset: str) -> dict[str, str]:
+    def _asked(self, dataset: str, from_adapter: str) -> dict[str, str]:
         wish = dataclasses.asdict(self._base.wish) | {"source": self.base_status().source}
-        return {"base": wish.pop("source"), **wish, "root": str(self.workspace.root.absolute()), "dataset": dataset}
+        root, begun = str(self.workspace.root.absolute()), self._starts.asked(from_adapter)
+        return {"base": wish.pop("source"), **wish, "root": root, "dataset": dataset, **begun}
 
     # Compare and evaluate
 

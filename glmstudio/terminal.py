@@ -64,7 +64,11 @@ class RunPrinter:
         )
 
     def close(self, run: "Run") -> None:
-        best = f", best dev loss {run.best_eval_loss:.5f} at step {run.best_step}" if run.best_step else ""
+        best = (
+            f", best dev loss {run.best_eval_loss:.5f} at step {run.best_step}"
+            if run.best_eval_loss is not None
+            else ""
+        )
         ended = "stopped early" if run.stopped_early else run.status
         print(f"{ended} at step {run.step}/{run.total}{best}: {self._path.parent}")
 

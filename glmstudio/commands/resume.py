@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmstudio import terminal
@@ -82,4 +83,6 @@ def contradictions(
     if rows is not None and snapshot.identity(*rows) != run.snapshot_id:
         named = {"--dataset": args.dataset, "--train-path": args.train_path, "--dev-path": args.dev_path}
         found += [flag for flag, value in named.items() if value]
+    if args.from_adapter and str(Path(args.from_adapter).expanduser().resolve()) != run.from_adapter:
+        found.append("--from-adapter")
     return found + (["--overwrite-output-dir"] if args.overwrite_output_dir else [])

@@ -22,6 +22,7 @@ from glmstudio.training.run_config import USUAL_BASE, write_yaml
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
     from glmstudio.training.estimate import Estimate
+    from glmstudio.training.from_adapter import Start
     from glmstudio.training.ranks import Ranks
 
 
@@ -39,6 +40,8 @@ def add_train(commands: Any) -> None:
     parser.add_argument("--img-log-name", default="loss", help="file name of the loss picture [loss]")
     words = "a run.yaml that a run has left, or one of your own; flags that are given win"
     parser.add_argument("--config", type=Path, help=words)
+    words = "begin with this adapter instead of a fresh one: a folder, or run-0001@best of the runs below --root"
+    parser.add_argument("--from-adapter", metavar="ADAPTER", help=words)
     parser.add_argument("--resume", action="store_true", help="go on with the run in --output-dir, as it was begun")
     parser.add_argument("--queued", action="store_true", help=argparse.SUPPRESS)
     add_settings(parser, LoraSettings)
@@ -97,14 +100,12 @@ def _begun(args: argparse.Namespace, here: "Ranks") -> Begun | None:
 
 def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
     from glmstudio.training.check import check
+    from glmstudio.training.from_adapter import find_adapter, given, keep_start, read_start
     from glmstudio.training.runs import RunFolder
+    from glmstudio.workspace import Workspace
 
     asked = {name: getattr(args, name) or usual for name, usual in USUAL_BASE.items()}
     source = asked["base"]
-    lora = chosen(args, LoraSettings())
-    method = getattr(args, "method", METHODS[0])
-    settings = chosen(args, recommended(demonstration=source == "embedded", method=method))
-    settings = dataclasses.replace(settings, num_processes=all_processes(settings, here))
     train_rows, dev_rows = training_rows(args)
     base = own_base(
         source, device=asked["device"], dtype=asked["dtype"], quantization=asked["quantization"],
@@ -112,7 +113,17 @@ def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
     )  # fmt: skip
     # From another working folder, too.
     asked["base"] = base.source
-    findings, needed = check(base, train_rows, dev_rows, lora, settings), None
+    start = None
+    if args.from_adapter:
+        start = read_start(find_adapter(args.from_adapter, Workspace(args.root).checkpoints), base)
+    lora, settings = _wanted(args, source, start)
+    settings = dataclasses.replace(settings, num_processes=all_processes(settings, here))
+    findings, needed = [], None
+    if start is not None:
+        findings = start.findings(base, given(lora, settings, names=vars(args)))
+        lora, settings = start.applied(lora, settings)
+        asked["from_adapter"] = str(start.path)
+    findings += check(base, train_rows, dev_rows, lora, settings)
     # Nobody has measured what a part of a base needs; who cuts it is short of memory.
     if not here.sharded and all(finding.severity != "error" for finding in findings):
         more, needed = _estimated(base, train_rows, dev_rows, lora, settings)
@@ -123,6 +134,8 @@ def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
         return None
 
     folder = RunFolder(args.output_dir)
+    if start is not None and folder.path.resolve() in start.path.parents:
+        raise StudioError("from-adapter-inside", folder=str(folder.path), adapter=str(start.path))
     with full_disk_told(folder.path, "disk-full-start"):
         frozen = snapshot.freeze(train_rows, dev_rows, args.output_dir / "snapshots")
         if args.snapshot_id not in ("", frozen.id):
@@ -131,6 +144,8 @@ def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
             snapshot_id=frozen.id, dataset=args.dataset or args.train_path.stem, base=base, lora=lora,
             settings=settings, overwrite=args.overwrite_output_dir,
         )  # fmt: skip
+        if start is not None:
+            keep_start(start.path, folder)
         if needed is None:
             folder.update(checkpointing=settings.gradient_checkpointing != "off")
         else:
@@ -140,6 +155,13 @@ def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
     if needed is not None:
         terminal.print_estimate(needed)
     return Begun(base, folder, frozen, go_on=False)
+
+
+def _wanted(args: argparse.Namespace, source: str, start: "Start | None") -> tuple[LoraSettings, TrainingSettings]:
+    """The settings that were asked for, the rest as it is usual for this base and adapter."""
+    method = getattr(args, "method", start.values["method"] if start else METHODS[0])
+    lora = chosen(args, LoraSettings(lora_dropout=start.dropout) if start else LoraSettings())
+    return lora, chosen(args, recommended(demonstration=source == "embedded", method=method))
 
 
 def _estimated(

@@ -15,7 +15,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, PeftModelForCausalLM
 
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_base import refuse_other_base
-from glmstudio.models.adapters.adapter_files import AdapterForm
+from glmstudio.models.adapters.adapter_files import AdapterForm, adapter_form
 from glmstudio.models.adapters.adapter_shelf import AdapterShelf
 from glmstudio.models.adapters.adapter_version import LOOKS, AdapterVersion, adapter_version
 from glmstudio.models.adapters.adapters import fill, lora_for, take_off, unfit
@@ -97,9 +97,10 @@ class Resident:
         return weight_bytes(self.base.model)
 
     def begin_training(
-        self, lora: LoraSettings, settings: TrainingSettings = DEFAULT_SETTINGS
+        self, lora: LoraSettings, settings: TrainingSettings = DEFAULT_SETTINGS, start: Path | None = None
     ) -> PeftModel | PrefixModel:
-        """The model with a fresh trainable adapter in float32, everything else frozen: LoRA "default", or a prefix.
+        """The model with a trainable adapter in float32, everything else frozen: LoRA "default", or a prefix. It is a
+        fresh one, or has the weights of the one at `start`, which the settings are those of.
 
         For the holder of a turn, who keeps it until `end_training`. The adapter's random start comes from torch's
         global generator. Raises StudioError `lora-targets` where the base has no linear layer of a wanted name,
@@ -112,6 +113,8 @@ class Resident:
         if settings.method == "ptuning":
             shape = PrefixShape.of(self.base.model.config, self.base.source)
             encoder = PrefixEncoder(shape, settings.pre_seq_len, settings.prefix_projection)
+            if start is not None:
+                encoder.load_state_dict(read_prefix(self.base, start).state_dict())
             return PrefixModel(self.base, encoder.to(self.base.device)).eval()
         targets = lora_targets(self.base, lora)
         config = LoraConfig(
@@ -124,6 +127,8 @@ class Resident:
             base_model_name_or_path=str(self.base.source),
         )
         model = self._attach(IN_TRAINING, config)
+        if start is not None:
+            fill(model, IN_TRAINING, lora_for(self.base, adapter_form(start)))
         model.set_adapter(IN_TRAINING)
         return model
 

@@ -5,6 +5,7 @@
 - `base`, `device`, `dtype`, `quantization`: which base, as it was asked for (`auto` stays `auto`)
 - `root` and `dataset` (a dataset of the page), or `train_path` and `dev_path` (files)
 - `snapshot_id`: what the rows were when it was written; other rows are told, not refused
+- `from_adapter`: the adapter that this one starts as; without it a fresh one
 - `output_dir`: where the run goes; never written, because the folder that `run.yaml` lies in is taken
 - every field of LoraSettings and TrainingSettings, under its own name or that of its flag; what is missing is as usual
 
@@ -38,7 +39,7 @@ from glmstudio.settings import (
 
 RUN_YAML = "run.yaml"
 USUAL_BASE = {"base": "embedded", "device": "auto", "dtype": "auto", "quantization": "none"}
-_TEXTS = ("base", "device", "root", "dataset", "train_path", "dev_path", "snapshot_id", "output_dir")
+_TEXTS = ("base", "device", "root", "dataset", "train_path", "dev_path", "snapshot_id", "output_dir", "from_adapter")
 _CHOICES = {"dtype": DTYPES, "quantization": QUANTIZATIONS}
 _SETTINGS = (LoraSettings, TrainingSettings)
 _KINDS: dict[str, Any] = dict.fromkeys((*_TEXTS, *_CHOICES), str) | {

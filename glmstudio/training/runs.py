@@ -1,7 +1,8 @@
 """Run folders: what a run is, its `run.json`, its checkpoints, which runs died. Knows files and processes, no model.
 
-A folder holds `run.json`, `run.yaml`, `metrics.jsonl`, `row_ids.json`, the adapters `best`, `last`, `checkpoint-N`;
-what a tracker writes is in a folder called like it; after a failure, and of several processes, there is `run.log`.
+A folder holds `run.json`, `run.yaml`, `metrics.jsonl`, `row_ids.json`, the adapters `best`, `last`, `checkpoint-N`
+and `start`, the adapter that it began with where that was a finished one; what a tracker writes is in a folder called
+like it; after a failure, and of several processes, there is `run.log`.
 """
 
 import dataclasses
@@ -42,6 +43,7 @@ ADAPTER_CONFIGS = ("adapter_config.json", "config.json")
 _NUMBERED_RUN = re.compile(r"run-(\d+)")
 _NUMBERED_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _OLD = "-old"
+START = "start"
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Run:
     was paused for `paused_seconds`. `token_budget` (0: none) and gradient `checkpointing` are those it began with,
     unless memory ran out and the budget was halved: then `halved_from` is the former one, and a run that goes on keeps
     the half and is not halved again. `stopped_early` tells a finished run whose dev loss got no better for too long.
+    `from_adapter` is the path of the adapter that this one started as, "" for a fresh one.
     """
 
     id: str
@@ -108,6 +111,7 @@ class Run:
     halved_from: int = 0
     stopped_early: bool = False
     checkpointing: bool = False
+    from_adapter: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     process: dict[str, float] = field(default_factory=dict)
 
@@ -132,6 +136,11 @@ class RunFolder:
     @property
     def log_path(self) -> Path:
         return self.path / "run.log"
+
+    @property
+    def start(self) -> Path | None:
+        """The adapter that the run's own started as, a copy; None where it was a fresh one."""
+        return self.path / START if (self.path / START).is_dir() else None
 
     @property
     def aside(self) -> Path:
@@ -284,7 +293,8 @@ class RunFolder:
 
     def _clear(self) -> None:
         trackers = (self.path / name for name in TRACKERS)
-        for folder in (*self.path.glob("checkpoint-*"), self.path / "best", self.path / "last", self.aside, *trackers):
+        adapters = (self.path / name for name in ("best", "last", START))
+        for folder in (*self.path.glob("checkpoint-*"), *adapters, self.aside, *trackers):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.metrics_path, self.log_path, self.path / ROW_IDS, self._run_path):
             file.unlink(missing_ok=True)

@@ -116,7 +116,8 @@ def _train(
     """The part inside the turn; True where it was stopped. Everything that holds the adapter dies with this call."""
     base, run = resident.base, here.same(folder.read())
     with here.passing():
-        model = _fresh_adapter(resident, min(rows, key=lambda row: len(row.ids)), lora, settings, here)
+        shortest = min(rows, key=lambda row: len(row.ids))
+        model = _new_adapter(resident, shortest, lora, settings, here, folder.start)
     here.copy_weights(model.parameters())
     pace, wish = Pace(), SharedWish(here, should_stop)
     arguments = training_arguments(
@@ -126,7 +127,7 @@ def _train(
         checkpointing=run.checkpointing,
         dev=bool(dev_rows),
         use_cache=getattr(base.model.config, "use_cache", True),
-        evaluate_first=start.step > 0 and not start.evaluated and evaluation_due(start.step, len(rows), settings),
+        evaluate_first=not start.evaluated and _has_learnt(start, folder, len(rows), settings),
     )
     trainer = AdapterTrainer(
         model,
@@ -179,14 +180,21 @@ def _train(
     return stop.asked
 
 
-def _fresh_adapter(
-    resident: Resident, row: Rendered, lora: LoraSettings, settings: TrainingSettings, here: Ranks
+def _has_learnt(start: Standing, folder: RunFolder, rows: int, settings: TrainingSettings) -> bool:
+    """Whether the dev loss before the first step is one of the run's own: behind a step that has it, or that of the
+    adapter that the run started as."""
+    return evaluation_due(start.step, rows, settings) if start.step else folder.start is not None
+
+
+def _new_adapter(
+    resident: Resident, row: Rendered, lora: LoraSettings, settings: TrainingSettings, here: Ranks, begun: Path | None
 ) -> torch.nn.Module:
-    """The base, in parts where it is to be, with a new adapter, after a look whether our loss is the model's."""
+    """The base, in parts where it is to be, with a new adapter, fresh or as the one in `begun`, after a look whether
+    our loss is the model's."""
     base = resident.base
     # The adapter starts from torch's global random numbers.
     set_seed(settings.seed)
-    model = resident.begin_training(lora, settings)
+    model = resident.begin_training(lora, settings, begun)
     use_thin_products(model)
     if here.sharded:
         shard(base, here.count)

@@ -65,7 +65,7 @@ def adapter_label(run: "Run", ref: "AdapterRef", lang: str) -> str:
     """ "run 3 · best (step 300)"; of one that has answered, the step that it was kept at."""
     name, _, number = ref.checkpoint.partition("-")
     # A run without dev rows has no best step: its best is its last.
-    steps = {"best": run.best_step or run.step, "last": run.step}
+    steps = {"best": run.step if run.best_eval_loss is None else run.best_step, "last": run.step}
     step = ref.step or (int(number) if number else steps[name])
     where = t(f"compare.checkpoint.{name}", lang, step=f"{step:,}")
     return f"{run_name(run, lang)} · {where}"

@@ -88,6 +88,10 @@ class Form:
         """The input of one field."""
         return self._placed[name]
 
+    def shown(self, name: str, value: Any) -> Any:
+        """What the input of a field shows for a setting."""
+        return self._fields[name].shown(value)
+
     @property
     def inputs(self) -> list[gr.components.Component]:
         return list(self._placed.values())

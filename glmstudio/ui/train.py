@@ -23,7 +23,13 @@ def build(studio: "Studio", page: "Page") -> None:
     view.wire(page)
 
     # One request a second for the whole tab.
-    def on_tick(request: gr.Request, sent: dict[str, int], chosen: str, overlaid: tuple[str, ...], *form: Any) -> Any:
-        return [*view.on_look(request, sent, chosen, overlaid), *setup.on_tick(request, *form)]
+    def on_tick(request: gr.Request, sent: dict[str, int], chosen: str, overlaid: tuple[str, ...], *rest: Any) -> Any:
+        begun, form = rest[: len(setup.begin.asked)], rest[len(setup.begin.asked) :]
+        return [
+            *view.on_look(request, sent, chosen, overlaid),
+            *setup.begin.look(request, *begun),
+            *setup.on_tick(request, *form),
+        ]
 
-    page.on_tick(on_tick, [*view.asked, *setup.ticking], [*view.shown, *setup.looked])
+    asked = [*view.asked, *setup.begin.asked, *setup.ticking]
+    page.on_tick(on_tick, asked, [*view.shown, *setup.begin.shown, *setup.looked])

@@ -14,6 +14,7 @@ from glmstudio.ui.forms import Form
 from glmstudio.ui.kept import keep
 from glmstudio.ui.language import label, language_of
 from glmstudio.ui.page import QUEUED, QUIET, slot
+from glmstudio.ui.train_begin import Beginning
 from glmstudio.ui.train_preview import Previewing
 from glmstudio.ui.train_status import check_html, facts_html, needs_html
 
@@ -76,7 +77,8 @@ class Setup:
         # `active` is the run that the buttons beside Start are about.
         self.situation, self.active = gr.State(""), gr.State("")
         self.recommended = gr.State(self._usual("standard", "lora"))
-        self.ticking = [self.situation, self.dataset, *self.form.inputs]
+        self.asked = [self.dataset, self.begin.choice, *self.form.inputs]
+        self.ticking = [self.situation, *self.asked]
         self.running = [self.situation, self.active, self.pause, self.go_on, self.stop]
         self.looked = [*self.running, self.facts, self.check, self.needs, self.start, self.queue, *self.commands]
 
@@ -94,6 +96,8 @@ class Setup:
                 scale=3,
             )
         self.facts = slot("train-facts")
+        with gr.Row(elem_classes="glm-line"):
+            self.begin = Beginning(self._studio)
 
     def _place_command(self) -> None:
         kinds = [(label(f"train.as-{name}"), name) for name in _WRITTEN]
@@ -107,9 +111,10 @@ class Setup:
         ]  # fmt: skip
 
     def wire(self, page: "Page", view: "View") -> None:
-        asked, looked = [self.dataset, *self.form.inputs], self.looked
+        asked, looked = self.asked, self.looked
+        self.begin.wire(self.form)
         gr.on([component.change for component in asked], self.on_look, asked, looked, **_DEBOUNCED)
-        opened = keep(page, "run", [self.preset, *asked])
+        opened = keep(page, "run", [self.preset, self.dataset, *self.form.inputs])
         follow_datasets(self.dataset, self._studio, page, opened).then(self.on_look, asked, looked, **QUIET)
         self.written.change(self.on_written, self.written, self.commands, **QUIET)
         self.preview.wire(self.dataset, self.form)
@@ -133,10 +138,10 @@ class Setup:
 
     # Handlers
 
-    def on_tick(self, request: gr.Request, last: str, dataset: str | None, *typed: Any) -> list[Any]:
+    def on_tick(self, request: gr.Request, last: str, dataset: str | None, begun: str, *typed: Any) -> list[Any]:
         """Looks again when data, base or active run have changed."""
         same = last == self._situation(dataset)
-        return [gr.skip()] * len(self.looked) if same else self.on_look(request, dataset, *typed)
+        return [gr.skip()] * len(self.looked) if same else self.on_look(request, dataset, begun, *typed)
 
     def _situation(self, dataset: str | None) -> str:
         active, queue = self._studio.active_run(), self._studio.queue
@@ -170,12 +175,12 @@ class Setup:
         settings = self._studio.default_settings(preset, method)
         return tuple(getattr(settings, name) for name in _RECOMMENDED)
 
-    def on_look(self, request: gr.Request, dataset: str | None, *typed: Any) -> list[Any]:
+    def on_look(self, request: gr.Request, dataset: str | None, begun: str, *typed: Any) -> list[Any]:
         """Checks the form as it stands: facts, everything wrong at once, needs, buttons, command line."""
         # As of now: where this look arrives behind a later one, the next tick finds that it is of old.
         lang, situation = language_of(request), self._situation(dataset)
         (lora, settings), problems = self.form.read(typed)
-        findings, estimate = self._studio.plan_run(dataset, lora, settings) if dataset else ([], None)
+        findings, estimate = self._studio.plan_run(dataset, lora, settings, begun) if dataset else ([], None)
         status, active = self._studio.base_status(), self._studio.active_run()
         if elsewhere := self._studio.queue.elsewhere():
             problems.append(elsewhere)
@@ -194,8 +199,8 @@ class Setup:
             needs_html(status.memory_bytes, *self._time(plan, settings), lang, estimate, measuring=measuring),
             gr.update(interactive=clear and active is None),
             gr.update(interactive=clear, visible=active is not None),
-            self._studio.command_line(dataset, lora, settings) if dataset else "",
-            self._studio.run_yaml(dataset, lora, settings) if dataset else "",
+            self._studio.command_line(dataset, lora, settings, begun) if dataset else "",
+            self._studio.run_yaml(dataset, lora, settings, begun) if dataset else "",
         ]
 
     def _time(self, plan: dict[str, Any], settings: TrainingSettings) -> tuple[float | None, Any]:
@@ -211,16 +216,16 @@ class Setup:
                 return (row * plan["steps"] * _rows_a_step(settings) if "steps" in plan else None), run
         return None, None
 
-    def on_start(self, request: gr.Request, dataset: str, *typed: Any) -> list[Any]:
+    def on_start(self, request: gr.Request, dataset: str, begun: str, *typed: Any) -> list[Any]:
         """Starts the run; the view follows it."""
         (lora, settings), _ = self.form.read(typed)
-        self._studio.start_run(dataset, lora, settings)
+        self._studio.start_run(dataset, lora, settings, from_adapter=begun)
         return [gr.update(interactive=False), "", *self._running(self._studio.active_run()), "", ()]
 
-    def on_queue(self, request: gr.Request, dataset: str, *typed: Any) -> None:
+    def on_queue(self, request: gr.Request, dataset: str, begun: str, *typed: Any) -> None:
         """Puts the run behind the others; the view stays with what it shows."""
         (lora, settings), _ = self.form.read(typed)
-        self._studio.start_run(dataset, lora, settings, queue=True)
+        self._studio.start_run(dataset, lora, settings, queue=True, from_adapter=begun)
 
     def on_pause(self, run_id: str) -> list[Any]:
         """Lets the run wait."""

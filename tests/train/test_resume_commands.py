@@ -172,3 +172,17 @@ def test_a_run_whose_checkpoints_are_gone_says_that_it_begins_anew(folder: Path,
     assert "reached step 6" in told
     assert "begins anew at step 1" in told
     assert_same(broken, folder / "straight")
+
+
+def test_a_new_run_from_a_finished_adapter(folder: Path, tmp_path: Path, capsys) -> None:
+    adapter = str(folder / "straight" / "last")
+    more = ["--num-train-epochs", "1", "--from-adapter", adapter]
+    assert train(folder, "more", *more, "--lora-rank", "8") == 2
+    assert "LoRA rank: 8" in capsys.readouterr().err
+    assert not (folder / "more" / "run.json").exists()
+    assert train(folder, "more", *more) == 0
+    ended = json.loads((folder / "straight" / "metrics.jsonl").read_text().splitlines()[-2])["values"]["loss"]
+    assert f"dev loss {ended:.5f} at step 0" in capsys.readouterr().out
+    assert f"from_adapter: {adapter}\n" in (folder / "more" / "run.yaml").read_text()
+    assert train(folder, "straight", *more, "--overwrite-output-dir") == 2
+    assert Path(adapter).is_dir()

@@ -4,8 +4,9 @@ Reads small JSON files; knows no weights and no words.
 """
 
 import json
+import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from glmstudio.data import snapshot
@@ -14,8 +15,9 @@ from glmstudio.models.base_names import HUB_NAME, public_name
 from glmstudio.settings import PROMPT_STYLES, TrainingSettings
 
 RECORD = "glmstudio.json"
+CHECKPOINT = re.compile(r"best|last|checkpoint-\d+")
 # From a checkpoint's run.json, which lies in the folder above.
-RUN_KEYS = ("lora", "settings", "versions", "dataset", "total", "best_step", "best_eval_loss")
+RUN_KEYS = ("lora", "settings", "versions", "dataset", "total", "best_step", "best_eval_loss", "from_adapter")
 
 
 def about_adapter(adapter: Path) -> dict[str, Any]:
@@ -29,7 +31,16 @@ def about_adapter(adapter: Path) -> dict[str, Any]:
     record = record_of(folder / RECORD)
     run = _object(folder.parent / "run.json") if record.get("run") == folder.parent.name else {}
     found = {key: run[key] for key in RUN_KEYS if key in run} | record
+    if found.get("from_adapter"):
+        # The path is one of this machine.
+        found["from_adapter"] = adapter_title(found["from_adapter"])
     return {"base": form.trained_on} | found | {"kind": form.kind}
+
+
+def adapter_title(path: str) -> str:
+    """What people call the adapter at `path`: `run-0001@best`, else its folder."""
+    place = PurePath(path)
+    return f"{place.parent.name}@{place.name}" if CHECKPOINT.fullmatch(place.name) else place.name
 
 
 def dev_prompts(adapter: Path, about: Mapping[str, Any], count: int = 3) -> list[tuple[str, str]]:

@@ -46,8 +46,13 @@ def fit(lora: Lora, base: "Base") -> Lora:
         # How it began no longer matters: every weight comes from the file.
         config.init_lora_weights = True
     if config.target_modules is None:
-        config.target_modules = _short({_parts(key)[0] for key in lora.state}, base)
+        config.target_modules = modules_of(lora, base)
     return lora
+
+
+def modules_of(lora: Lora, base: "Base") -> set[str]:
+    """The modules that have tensors: by their last names where those have no others in `base`, else in full."""
+    return _short({_parts(key)[0] for key in lora.state}, base)
 
 
 def _refuse_rewriting(lora: Lora) -> None:

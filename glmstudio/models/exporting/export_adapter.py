@@ -53,7 +53,7 @@ def export_adapter(
     family, tokenizer = _family_and_tokenizer(source, known)
     facts = model_card.CardFacts(destination.name, name, family, known, tokenizer, scores)
     with aside(destination) as folder:
-        _write_adapter(folder, form, name)
+        write_adapter(folder, form, name)
         write_record(folder, known, name)
         (folder / "README.md").write_text(model_card.card(facts, language), encoding="utf-8")
     return ExportResult(destination, size_of(destination), doubt=doubt)
@@ -66,7 +66,8 @@ def write_record(folder: Path, about: Mapping[str, Any], base: str) -> None:
     (folder / RECORD).write_text(text, encoding="utf-8")
 
 
-def _write_adapter(folder: Path, form: AdapterForm, base: str) -> None:
+def write_adapter(folder: Path, form: AdapterForm, base: str) -> None:
+    """The adapter's files alone, LoRA of any form that is read as PEFT's, with `base` as what it was trained on."""
     if form.kind == "ptuning":
         for file in (form.config, *form.weights):
             shutil.copyfile(file, folder / file.name)

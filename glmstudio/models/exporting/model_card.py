@@ -81,6 +81,7 @@ def _training(facts: CardFacts) -> list[str]:
         "target_modules": ", ".join(lora.get("target_modules") or ()) or None,
         **{name: settings.get(name) for name in SETTINGS},
         "dataset": about.get("dataset"),
+        "from_adapter": about.get("from_adapter") or None,
         "step": " of ".join(str(about[name]) for name in ("step", "total") if about.get(name)) or None,
         "dev loss": about.get("best_eval_loss"),
     }
