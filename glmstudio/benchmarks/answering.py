@@ -20,9 +20,10 @@ from glmstudio.benchmarks.random_base import END, LORA, PAD
 from glmstudio.benchmarks.rows import bench_rows
 from glmstudio.benchmarks.ways import rendered
 from glmstudio.evaluation.evaluate import BATCH_ROWS
-from glmstudio.inference.engine import answers, end_ids, generate
+from glmstudio.inference.engine import answers, generate
 from glmstudio.inference.rows import Row
 from glmstudio.models.loading import Base
+from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.settings import GenerationSettings
 
@@ -176,5 +177,5 @@ def _generated(model: Any, base: Base, prompts: Sequence[list[int]], length: int
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=base.device)
     with torch.no_grad():
         made = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=length, do_sample=False, **inputs)
-    ends = end_ids(base)
+    ends = end_ids(base.tokenizer, base.family, base.model.generation_config.eos_token_id)
     return [list(takewhile(lambda token: token not in ends, answer)) for answer in made[:, longest:].tolist()]

@@ -16,13 +16,12 @@ from glmstudio.inference.rows import Row
 from glmstudio.inference.sampling import Sampler
 from glmstudio.inference.slotted import SlottedRows
 from glmstudio.models.positions import positions_of
-from glmstudio.models.prompts.dialogue import stop_ids
+from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.supported import has_cache
 from glmstudio.models.varlen import can_pack
 from glmstudio.settings import GenerationSettings
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
     from glmstudio.models.resident import Resident
 
 LONG_PHRASE = 8
@@ -106,7 +105,8 @@ def _steps(
     order = sorted(range(len(rows)), key=lambda number: -len(rows[number].ids))
     waiting = deque(number for number in order if room[number] != 0)
     sampler = Sampler(settings, len(rows))
-    ends = end_ids(resident.base)
+    base = resident.base
+    ends = end_ids(base.tokenizer, base.family, base.model.generation_config.eos_token_id)
     said: list[list[int]] = [[] for _ in rows]
     while work.numbers or waiting:
         if should_stop():
@@ -152,16 +152,6 @@ def _refuse_infinite(logits: torch.Tensor, adapters: Sequence[str]) -> None:
     finite = logits.amax(dim=-1).isfinite()
     if not finite.all():
         raise StudioError("answer-not-finite", adapter=adapters[int(finite.int().argmin())])
-
-
-def end_ids(base: "Base") -> set[int]:
-    """The tokens that end an answer: those of the model's generation config, those that training rows end with, and
-    those with which a dialogue goes on to somebody else."""
-    ids = base.model.generation_config.eos_token_id
-    ends = set(ids) if isinstance(ids, list) else {ids}
-    if base.tokenizer is not None:
-        ends |= {base.tokenizer.eos_token_id} | stop_ids(base.tokenizer, base.family)
-    return ends - {None}
 
 
 def repeats(ids: Sequence[int], times: int) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from glmstudio.data.example import join_context, join_message
 from glmstudio.errors import StudioError
 from glmstudio.models.families import Family
-from glmstudio.models.prompts.dialogue import dialogue_of
+from glmstudio.models.prompts.dialogue import dialogue_of, trained_end
 
 CHAT = "chat"
 
@@ -88,7 +88,7 @@ def render_example(
     predicting `<sop>` counts too, as in the original's loss. Raises StudioError as `render_prompt` does.
     """
     prompt = render_prompt(tokenizer, family, instruction, input, max_source_length=max_source_length, style=style)
-    end = dialogue_of(tokenizer, family).end if style == CHAT else tokenizer.eos_token_id
+    end = trained_end(tokenizer, family, chat=style == CHAT)
     answer = [*prompt.answer_head, *tokenizer.encode(target, add_special_tokens=False)]
     kept = answer[: max_target_length - 2]
     ids = [*prompt.ids, *kept, end]

@@ -20,6 +20,7 @@ from glmstudio.models.exporting.destinations import aside, require_room
 from glmstudio.models.exporting.shards import SHARD_BYTES
 from glmstudio.models.families import Family, family_of, is_original
 from glmstudio.models.loading import TOKENIZER_FILES, load_tokenizer, read_config
+from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.quantisation.quantised import quantisation_of
 from glmstudio.models.sources import folder_of
 from glmstudio.models.tensor_writing import save_tensors
@@ -137,8 +138,6 @@ class _Shards:
 
 
 def _generation_config(config: GlmConfig, family: Family, tokenizer: Any) -> GenerationConfig:
-    """The config's end ids and the family's stop tokens, so that an answer ends in plain transformers too."""
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    if tokenizer is not None:
-        ends = [*ends, *tokenizer.convert_tokens_to_ids(list(family.stop_tokens))]
-    return GenerationConfig(eos_token_id=list(dict.fromkeys(ends)), pad_token_id=config.pad_token_id)
+    """With every token that ends an answer here, so that it ends in plain transformers too."""
+    ends = end_ids(tokenizer, family, config.eos_token_id)
+    return GenerationConfig(eos_token_id=ends, pad_token_id=config.pad_token_id)

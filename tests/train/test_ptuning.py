@@ -12,10 +12,10 @@ from transformers import set_seed
 from glmstudio.data.example import Example
 from glmstudio.evaluation.evaluate import evaluate
 from glmstudio.inference.compare import answer_text, compare
-from glmstudio.inference.engine import end_ids
 from glmstudio.models.adapters.prefix import PrefixModel
 from glmstudio.models.chat_format import Rendered, render_prompt
 from glmstudio.models.loading import Base, load_adapter, load_base
+from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings
 from glmstudio.training.batches import collate, render_rows
@@ -57,7 +57,11 @@ def own_dev_loss(base: Base, checkpoint: Path) -> float:
 def answer_alone(base: Base, checkpoint: Path, row: Example) -> str:
     """What transformers' generate answers to one row behind the saved prefix."""
     prompt = render_prompt(base.tokenizer, base.family, row.instruction, row.input, max_source_length=100).ids
-    wish = {"max_new_tokens": GREEDY.max_new_tokens, "do_sample": False, "eos_token_id": [*end_ids(base)]}
+    wish = {
+        "max_new_tokens": GREEDY.max_new_tokens,
+        "do_sample": False,
+        "eos_token_id": end_ids(base.tokenizer, base.family, base.model.generation_config.eos_token_id),
+    }
     ids = load_adapter(base, checkpoint).generate(torch.tensor([prompt]), pad_token_id=0, **wish)
     return answer_text(base.tokenizer, ids[0, len(prompt) :].tolist())
 

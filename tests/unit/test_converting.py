@@ -101,7 +101,11 @@ def test_the_tokenizer_is_one_of_plain_transformers(name, tmp_path):
         assert torch.equal(model(ids).logits, original.model(ids).logits)
     ends = model.generation_config.eos_token_id
     stops = original.tokenizer.convert_tokens_to_ids(list(FAMILIES[name].stop_tokens))
-    assert set(ends) >= {*stops, *torch.tensor(cases(SETS[name])["gen_b1_ids_only"]["eos_token_id"]).view(-1).tolist()}
+    assert set(ends) >= {
+        *stops,
+        original.tokenizer.eos_token_id,
+        *torch.tensor(cases(SETS[name])["gen_b1_ids_only"]["eos_token_id"]).view(-1).tolist(),
+    }
 
 
 def refused(source: Path, destination: Path, **wish) -> StudioError:

@@ -11,10 +11,11 @@ from peft import PeftModel
 from transformers import GlmConfig, GlmForCausalLM, PreTrainedModel
 
 from glmstudio.errors import StudioError
-from glmstudio.inference.engine import Column, end_ids, generate, repeats
+from glmstudio.inference.engine import Column, generate, repeats
 from glmstudio.inference.rows import Row
 from glmstudio.models.families import FAMILIES
 from glmstudio.models.loading import load_base
+from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.settings import GenerationSettings, LoraSettings
 from tests.scripted import FIRST_BYTE, ByteTokenizer, ScriptedResident
@@ -215,17 +216,15 @@ def test_every_end_that_is_known_counts(ends: object, tokenizer_end: int | None,
     if tokenizer_end is not None:
         tokenizer = ByteTokenizer()
         tokenizer.eos_token_id = tokenizer_end
-    model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=ends))
-    assert end_ids(SimpleNamespace(model=model, tokenizer=tokenizer, family=FAMILIES["chatglm"])) == expected
+    assert end_ids(tokenizer, FAMILIES["chatglm"], ends) == sorted(expected)
 
 
 def test_another_roles_token_ends_an_answer() -> None:
     """<|user|> and <|observation|> beside the end of the text; tokens that a vocabulary lacks are nothing."""
     tokenizer = tiny_tokenizer()
-    model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=0))
-    ends = end_ids(SimpleNamespace(model=model, tokenizer=tokenizer, family=FAMILIES["glm4"]))
+    ends = end_ids(tokenizer, FAMILIES["glm4"], 0)
     assert tokenizer.convert_ids_to_tokens(sorted(ends)) == ["<|endoftext|>", "<|user|>", "<|observation|>"]
-    assert end_ids(SimpleNamespace(model=model, tokenizer=tokenizer, family=FAMILIES["qwen2"])) == {0}
+    assert end_ids(tokenizer, FAMILIES["qwen2"], 0) == [0]
 
 
 PHRASE = list(range(100, 112))

@@ -14,8 +14,10 @@ from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapters import load_adapter
 from glmstudio.models.checkpoint_files import tensors, weight_files
 from glmstudio.models.exporting import destinations, export_merged, shards
+from glmstudio.models.exporting.export_adapter import export_adapter
 from glmstudio.models.exporting.export_merged import export_merged as merge
 from glmstudio.models.loading import load_base
+from tests.prompt_bases import TEMPLATES, with_template
 from tests.tiny_families import native_folder
 from tests.unit.export_cases import ROWS, chatglm_folder, logits, random_adapter
 from tests.unit.golden_cases import CHATGLM, CHATGLM2, CHATGLM3, assert_forward, cases, names
@@ -50,6 +52,17 @@ def test_plain_transformers_loads_the_merged_model(model_type, tmp_path):
     assert AutoTokenizer.from_pretrained(result.path)("Rome").input_ids == AutoTokenizer.from_pretrained(base)(
         "Rome"
     ).input_ids  # fmt: skip
+
+
+def test_plain_transformers_ends_where_a_turn_was_trained_to_end(qwen, tmp_path):
+    base, adapter = shutil.copytree(qwen[0], tmp_path / "base"), qwen[1]
+    tokenizer = with_template(TEMPLATES["turns"])
+    tokenizer.save_pretrained(base)
+    end = tokenizer.convert_tokens_to_ids("<|observation|>")
+    path = merge(base, adapter, tmp_path / "merged", device="cpu").path
+    assert AutoModelForCausalLM.from_pretrained(path).generation_config.eos_token_id == [0, end]
+    card = (export_adapter(adapter, tmp_path / "gift", base_source=str(base)).path / "README.md").read_text("utf-8")
+    assert f"eos_token_id=[0, {end}])" in card
 
 
 def test_the_names_are_those_that_transformers_itself_writes(tmp_path):

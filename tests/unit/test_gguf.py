@@ -14,6 +14,7 @@ from glmstudio.models.exporting.ollama import modelfile
 from glmstudio.models.families import CHATGLM3, FAMILIES
 from glmstudio.models.vocabularies.tokenization_glm import OPENING, ROLES
 from tests import tiny_base, tiny_families
+from tests.prompt_bases import TEMPLATES, with_template
 from tests.unit.export_cases import chatglm_folder, random_adapter
 
 STAND_IN = """
@@ -174,6 +175,15 @@ def test_a_run_becomes_a_file_for_ollama(converter, tmp_path):
     )
 
 
+def test_the_end_of_a_turn_that_was_trained_is_the_files_end(converter, tmp_path):
+    base = tiny_families.native_folder("qwen2", tmp_path / "base")
+    with_template(TEMPLATES["turns"]).save_pretrained(base)
+    for style, end in (("chat", "<|observation|>"), ("instruction", "<|endoftext|>")):
+        given = seen(to_gguf(base, tmp_path / style / "m.gguf", style=style).path)
+        assert json.loads(given["tokenizer_config.json"])["eos_token"] == end
+        assert 'PARAMETER stop "<|observation|>"' in (tmp_path / style / "Modelfile").read_text()
+
+
 def test_the_style_can_be_chosen(glm, converter, tmp_path):
     to_gguf(glm, tmp_path / "out" / "m.gguf", style="chat")
     text = (tmp_path / "out" / "Modelfile").read_text()
@@ -220,7 +230,7 @@ def test_chatglm3_keeps_its_own_names(monkeypatch):
             return ROLES[index]
 
     monkeypatch.setattr("glmstudio.models.exporting.ollama.prompt_text", lambda *_: Found)
-    monkeypatch.setattr("glmstudio.models.exporting.ollama.stop_ids", lambda *_: {1, 3})
+    monkeypatch.setattr("glmstudio.models.exporting.ollama.end_ids", lambda *_: [1, 3])
     text = modelfile(Path("m.gguf"), Tokenizer(), CHATGLM3, "chat", 512)
     assert "[gMASK]sop<|user|>\n {{ if .System }}" in text
     assert [line for line in text.splitlines() if "stop" in line] == [

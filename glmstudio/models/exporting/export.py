@@ -9,6 +9,7 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_about import RECORD, record_of
+from glmstudio.models.chat_format import CHAT
 from glmstudio.models.checkpoint_files import read_json
 from glmstudio.models.exporting import gguf
 from glmstudio.models.exporting.destinations import free_name, size_of, workplace
@@ -18,6 +19,7 @@ from glmstudio.models.exporting.export_result import ExportResult
 from glmstudio.models.exporting.ollama import modelfile
 from glmstudio.models.families import family_of
 from glmstudio.models.loading import load_tokenizer
+from glmstudio.models.prompts.dialogue import trained_end
 from glmstudio.models.sources import folder_of
 
 KINDS = ("adapter", "merged", "gguf")
@@ -90,10 +92,13 @@ def to_gguf(
     `style` is the recorded one where it is not given. Raises StudioError as `gguf.convert` does.
     """
     folder, destination = Path(folder), Path(destination)
-    path = gguf.convert(folder, destination, outtype, on_progress=on_progress, should_stop=should_stop)
     config, record = read_json(folder / "config.json"), record_of(folder / RECORD)
     family, tokenizer = family_of(config, str(folder)), load_tokenizer(folder)
+    style = style or record["prompt_style"]
+    trained = trained_end(tokenizer, family, chat=style == CHAT)
+    end = tokenizer.convert_ids_to_tokens(trained) if trained != tokenizer.eos_token_id else None
+    path = gguf.convert(folder, destination, outtype, end=end, on_progress=on_progress, should_stop=should_stop)
     lengths = record["max_source_length"] + record["max_target_length"]
-    text = modelfile(path, tokenizer, family, style or record["prompt_style"], lengths)
+    text = modelfile(path, tokenizer, family, style, lengths)
     free_name(path.parent, MODELFILE).write_text(text, encoding="utf-8")
     return ExportResult(path, size_of(path))

@@ -40,14 +40,17 @@ def convert(
     destination: str | Path,
     outtype: str = "auto",
     *,
+    end: str | None = None,
     on_progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Path:
     """Writes `destination`, a .gguf file, from the model in `folder`, in native form.
 
-    `outtype` is one of `GGUF_TYPES`; auto takes the 16-bit type nearest to the files. `on_progress(done, 100, "gguf")`
-    counts percent written. Raises StudioError `gguf-missing` (no converter), `gguf-unsupported` (family or quirk),
-    `gguf-failed` with what the converter says, `export-stopped`, `export-not-empty`.
+    `end` is the token that ends an answer, where it is another one than the folder's tokenizer says: llama.cpp stops
+    at what the file has as the end of the text. `outtype` is one of `GGUF_TYPES`; auto takes the 16-bit type nearest to
+    the files. `on_progress(done, 100, "gguf")` counts percent written. Raises StudioError `gguf-missing` (no
+    converter), `gguf-unsupported` (family or quirk), `gguf-failed` with what the converter says, `export-stopped`,
+    `export-not-empty`.
     """
     folder, destination = Path(folder), Path(destination)
     if outtype not in GGUF_TYPES:
@@ -57,7 +60,7 @@ def convert(
     config = read_json(folder / "config.json")
     refuse_unsupported(config, family_of(config, str(folder)))
     command = find_converter()
-    with workplace(destination) as beside, _staged(folder, config) as stage:
+    with workplace(destination) as beside, _staged(folder, config, end) as stage:
         unfinished = beside / destination.name
         arguments = [*command, str(stage), "--outfile", str(unfinished), "--outtype", outtype]
         arguments += ["--model-name", folder.resolve().name]
@@ -93,7 +96,7 @@ def find_converter() -> list[str]:
 
 
 @contextmanager
-def _staged(folder: Path, config: Mapping[str, Any]) -> Iterator[Path]:
+def _staged(folder: Path, config: Mapping[str, Any], end: str | None) -> Iterator[Path]:
     """A folder of links to the model's files; config and vocabulary as the converter wants to find them."""
     with tempfile.TemporaryDirectory(prefix="glmstudio-gguf-") as name:
         stage = Path(name) / (SENTENCEPIECE_NAME if config.get(FAMILY_KEY) in SENTENCEPIECE else "model")
@@ -101,6 +104,9 @@ def _staged(folder: Path, config: Mapping[str, Any]) -> Iterator[Path]:
         own = {"config.json": json.dumps(dict(config) | _converter_keys(config))}
         if config.get(FAMILY_KEY) in SENTENCEPIECE:
             own |= _vocabulary_files(folder, config[FAMILY_KEY])
+        elif end is not None:
+            about = read_json(folder / "tokenizer_config.json")
+            own["tokenizer_config.json"] = json.dumps(about | {"eos_token": end})
         for file in folder.resolve().iterdir():
             if file.is_file() and file.name not in own:
                 (stage / file.name).symlink_to(file)

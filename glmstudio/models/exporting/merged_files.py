@@ -16,6 +16,7 @@ from glmstudio.models.chatglm.positions import ROTARY_BASE
 from glmstudio.models.checkpoint_files import read_json, tensors, weight_files
 from glmstudio.models.families import FAMILY_KEY
 from glmstudio.models.loading import Base
+from glmstudio.models.prompts.dialogue import end_ids
 
 TOKENIZER_FILES = (
     "tokenizer_config.json",
@@ -99,10 +100,8 @@ def _native_config(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, Any]
 
 
 def _with_end(base: Base) -> GenerationConfig:
-    """The base's settings, with the token among its ends that training closes an answer with."""
+    """The base's settings, with every token among its ends that ends an answer here."""
     config = GenerationConfig(**base.model.generation_config.to_dict())
-    end = base.tokenizer.eos_token_id if base.tokenizer is not None else None
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    ends = [index for index in dict.fromkeys([*ends, end]) if index is not None]
+    ends = end_ids(base.tokenizer, base.family, config.eos_token_id)
     config.eos_token_id = ends[0] if len(ends) == 1 else ends or None
     return config

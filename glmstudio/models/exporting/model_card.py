@@ -12,6 +12,7 @@ from glmstudio.models.chat_format import render_prompt
 from glmstudio.models.exporting.card_words import WORDS
 from glmstudio.models.exporting.merge_check import MergeCheck
 from glmstudio.models.families import CHATGLM, Family
+from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.prompts.prompt_text import LIMIT, PromptText, filled, prompt_text, seen_text
 
 EXAMPLE = ("Name the city in the text.", "Oslo is the capital of Norway.")
@@ -135,6 +136,9 @@ def _transformers_code(facts: CardFacts, base: str, found: PromptText) -> str:
     source = PLACE if facts.check else base
     own = "import glmstudio.models.chatglm.registration  # ChatGLM-6B for the Auto classes\n"
     prompt, add = (found.bare, "") if found.by_itself else (found.text, "add_special_tokens=False, ")
+    length = facts.about.get("max_target_length") or 300
+    # Merged files name their ends themselves.
+    ends = "" if facts.check else f", eos_token_id={end_ids(facts.tokenizer, facts.family, None)}"
     return (
         f"{own if facts.family is CHATGLM else ''}"
         f"{'' if facts.check else 'from peft import PeftModel' + chr(10)}"
@@ -144,7 +148,7 @@ def _transformers_code(facts: CardFacts, base: str, found: PromptText) -> str:
         f"{'' if facts.check else f'model = PeftModel.from_pretrained(model, {PLACE!r})' + chr(10)}"
         f"prompt = {filled(prompt, *EXAMPLE)!r}\n"
         f'inputs = tokenizer(prompt, {add}return_tensors="pt")\n'
-        "answer = model.generate(**inputs, max_new_tokens=300, do_sample=False)\n"
+        f"answer = model.generate(**inputs, max_new_tokens={length}, do_sample=False{ends})\n"
         'print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))'
     )
 

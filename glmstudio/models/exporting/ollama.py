@@ -9,7 +9,7 @@ from typing import Any
 from glmstudio.models.chat_format import CHAT
 from glmstudio.models.families import Family
 from glmstudio.models.prompts.chat_forms import MESSAGE
-from glmstudio.models.prompts.dialogue import stop_ids
+from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.prompts.prompt_text import prompt_text
 
 FEWEST_TOKENS = 2048
@@ -28,7 +28,7 @@ def modelfile(gguf: Path, tokenizer: Any, family: Family, style: str, context: i
     if tokenizer.bos_token_id is not None and tokenizer.encode("a")[:1] == [tokenizer.bos_token_id]:
         # The file tells Ollama to put this token in front by itself.
         text = text.removeprefix(tokenizer.bos_token)
-    stops = [tokenizer.convert_ids_to_tokens(index) for index in sorted(stop_ids(tokenizer, family))]
+    stops = [tokenizer.convert_ids_to_tokens(index) for index in sorted(end_ids(tokenizer, family, None))]
     return "\n".join(
         [
             f"FROM ./{gguf.name}",

@@ -18,7 +18,7 @@ from glmstudio.models.inspection.anatomy import NO_PARAMETER, Anatomy, anatomy
 from glmstudio.models.inspection.memory_needs import FITS, Needs, fitting, memory_needs
 from glmstudio.models.inspection.tensor_check import tensor_problems
 from glmstudio.models.loading import TOKENIZER_FILES, load_tokenizer
-from glmstudio.models.prompts.dialogue import dialogue_of, stop_ids
+from glmstudio.models.prompts.dialogue import dialogue_of, end_ids
 from glmstudio.models.sources import folder_here
 from glmstudio.models.supported import unsupported_folder
 from glmstudio.models.vocabularies.vocabulary_fit import refuse_larger_vocabulary, tokens_in_use
@@ -158,7 +158,7 @@ def _tokenizer(found: Anatomy) -> tuple[TokenizerState | None, list[StudioError]
     except StudioError as error:
         return None, [error]
     rows = found.shape.vocabulary
-    ids = sorted({tokenizer.eos_token_id, *stop_ids(tokenizer, found.family)} - {None})
+    ids = sorted(end_ids(tokenizer, found.family, None))
     stops = dict(zip(tokenizer.convert_ids_to_tokens(ids), ids, strict=True))
     state = TokenizerState(
         type(tokenizer).__name__, tokens_in_use(tokenizer), rows, stops, _styles(tokenizer, found.family)

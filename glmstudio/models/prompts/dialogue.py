@@ -47,6 +47,20 @@ def dialogue_of(tokenizer: Any, family: Family) -> Dialogue:
     return Dialogue(lambda message: _encoded(tokenizer, _before_answer(tokenizer, message)), (), end)
 
 
+def trained_end(tokenizer: Any, family: Family, *, chat: bool) -> int:
+    """The token that training rows end with: of a dialogue the end of a turn, else the end of the text."""
+    return dialogue_of(tokenizer, family).end if chat else tokenizer.eos_token_id
+
+
+def end_ids(tokenizer: Any, family: Family, stated: int | Sequence[int] | None) -> list[int]:
+    """Every token that ends an answer, each once: those that a model's files have `stated`, the end of the text, and
+    the stops. Where an answer ends here it ends wherever the model goes."""
+    ids = list(stated) if isinstance(stated, Sequence) else [stated]
+    if tokenizer is not None:
+        ids += [tokenizer.eos_token_id, *sorted(stop_ids(tokenizer, family))]
+    return [index for index in dict.fromkeys(ids) if index is not None]
+
+
 def stop_ids(tokenizer: Any, family: Family) -> set[int]:
     """Ids that end an answer beside the end of the text: other roles' tokens and the end of a turn."""
     found = {tokenizer.convert_tokens_to_ids(token) for token in family.stop_tokens if _has(tokenizer, token)}
