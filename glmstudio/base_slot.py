@@ -46,7 +46,8 @@ class Download:
 class BaseStatus:
     """`state` is downloading (then with its `download`), loading, ready or failed. `memory_bytes` is what the process
     holds, `weight_bytes` what the base's weights take of it, `parameters` a count, `quantization` "none", "8bit" or
-    "4bit"; `fingerprint` tells the weights by content."""
+    "4bit"; `fingerprint` tells the weights by content; `dtype_reason` is what speaks for its numbers or against them,
+    as `devices.DTYPE_REASONS`."""
 
     state: str
     source: str
@@ -60,6 +61,7 @@ class BaseStatus:
     download: Download | None = None
     error: StudioError | None = None
     fingerprint: str = ""
+    dtype_reason: str = ""
 
     @property
     def demonstration(self) -> bool:
@@ -225,6 +227,8 @@ class BaseSlot:
         resident = now.resident
         if resident is None:
             return _on_its_way(now)
+        from glmstudio.models.devices import dtype_reason
+
         base = resident.base
         return BaseStatus(
             "ready",
@@ -237,6 +241,7 @@ class BaseSlot:
             base.quantization,
             resident.weight_bytes,
             fingerprint=base.fingerprint,
+            dtype_reason=dtype_reason(base.dtype, base.device),
         )
 
     def resident(self, *, wait: bool = False) -> "Resident":

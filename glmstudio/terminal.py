@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from glmstudio.data.example import Reject
 from glmstudio.errors import StudioError
 from glmstudio.training import metrics
-from glmstudio.ui.language import error_text, finding_text, t
+from glmstudio.ui.language import error_text, finding_text, in_numbers, t
 
 if TYPE_CHECKING:
     from glmstudio.data.quality import Finding
@@ -81,12 +81,14 @@ def clock(seconds: float | None) -> str:
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def print_estimate(found: "Estimate") -> None:
+def print_estimate(found: "Estimate", dtype: str, reason: str) -> None:
+    """With the numbers that the base computes in, and why in these."""
     need, room = (f"{size / 2**30:.3g}" for size in (found.total, found.room))
     pace = "too little for measuring the speed" if found.seconds is None else f"about {clock(found.seconds)}"
     budget = f", {found.token_budget:,} tokens at a time" if found.token_budget else ""
     checkpointing = ", gradient checkpointing" if found.gradient_checkpointing else ""
-    print(f"estimate: {need} of {room} GB, {pace}{budget}{checkpointing}", flush=True)
+    numbers = in_numbers(dtype, reason, "en")
+    print(f"estimate: {need} of {room} GB, {pace}, {numbers}{budget}{checkpointing}", flush=True)
 
 
 def print_finding(finding: "Finding") -> None:

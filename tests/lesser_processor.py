@@ -14,6 +14,7 @@ TESTS = (
     "tests/train/test_loss.py",
     "tests/train/test_packing.py",
     "tests/train/test_train_quantised.py",
+    "tests/unit/test_devices.py",
     "tests/unit/test_engine.py",
     "tests/unit/test_flash.py",
     "tests/unit/test_loading.py",

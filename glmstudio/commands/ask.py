@@ -37,6 +37,7 @@ def _asked(args: argparse.Namespace) -> "Iterator[tuple[Resident, list[str], Ada
     from glmstudio.models.adapters.adapter_base import base_doubt
     from glmstudio.models.adapters.adapter_ref import AdapterRef
     from glmstudio.models.adapters.adapter_version import AdapterPrompt
+    from glmstudio.models.devices import slow_numbers
     from glmstudio.models.loading import load_base
     from glmstudio.models.resident import BASE_NAME, Resident
 
@@ -44,6 +45,8 @@ def _asked(args: argparse.Namespace) -> "Iterator[tuple[Resident, list[str], Ada
         args.base, device=args.device, dtype=args.dtype, quantization=args.quantization,
         on_download=terminal.DownloadPrinter(),
     )  # fmt: skip
+    if slow := slow_numbers(base.dtype, base.device):
+        terminal.print_finding(slow)
     resident = Resident(base)
     if args.adapter is None:
         yield resident, [BASE_NAME], _prompt(args, AdapterPrompt()), None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmstudio.settings import DTYPES
-from glmstudio.ui.language import error_text, t
+from glmstudio.ui.language import error_text, in_numbers, t
 
 if TYPE_CHECKING:
     from glmstudio.errors import StudioError
@@ -60,7 +60,8 @@ def lines(found: "Diagnosis") -> list[str]:
     if found.parameters:
         numbers = ", ".join(found.dtypes)
         size = f"{_size(found.bytes_on_disk)} on disk, {found.parameters:,} parameters in {numbers}"
-        rows += [("size", size), ("machine", f"{found.device}, {found.dtype}, {_size(found.free)} free")]
+        numbers = in_numbers(found.dtype, found.dtype_reason, "en")
+        rows += [("size", size), ("machine", f"{found.device}, {numbers}, {_size(found.free)} free")]
         rows += [("memory" if wish == "none" else "", _memory(found, wish)) for wish in found.needs]
     if found.tokenizer is not None:
         rows += [("tokenizer", _tokenizer(found.tokenizer)), ("prompts", ", ".join(found.tokenizer.styles))]

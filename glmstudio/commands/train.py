@@ -99,6 +99,7 @@ def _begun(args: argparse.Namespace, here: "Ranks") -> Begun | None:
 
 
 def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
+    from glmstudio.models.devices import dtype_reason
     from glmstudio.training.check import check
     from glmstudio.training.from_adapter import find_adapter, given, keep_start, read_start
     from glmstudio.training.runs import RunFolder
@@ -153,7 +154,8 @@ def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
         keep_row_ids(folder.path, frozen.train)
         write_yaml(folder.path, asked | _data(args) | {"snapshot_id": frozen.id}, lora, settings)
     if needed is not None:
-        terminal.print_estimate(needed)
+        numbers = str(base.dtype).removeprefix("torch.")
+        terminal.print_estimate(needed, numbers, dtype_reason(base.dtype, base.device))
     return Begun(base, folder, frozen, go_on=False)
 
 

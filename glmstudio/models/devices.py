@@ -3,6 +3,7 @@
 import psutil
 import torch
 
+from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
 from glmstudio.models.processor import has_fast_bfloat16
 
@@ -14,6 +15,8 @@ DTYPES = {
     "fp16": torch.float16,
     "float16": torch.float16,
 }
+# It has instructions for them; float32, as it has none for bfloat16; float32, though bfloat16 is faster; none for them.
+DTYPE_REASONS = ("fast", "only", "slower", "slow")
 
 
 def chosen_device(wish: str) -> torch.device:
@@ -36,14 +39,35 @@ def chosen_dtype(wish: str, device: torch.device) -> torch.dtype:
     Raises StudioError `dtype-unknown`.
     """
     if wish == "auto":
-        if device.type == "cuda":
-            gains = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            gains = device.type == "cpu" and has_fast_bfloat16()
-        return torch.bfloat16 if gains else torch.float32
+        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
     if wish not in DTYPES:
         raise StudioError("dtype-unknown", dtype=wish, choices=", ".join(("auto", *DTYPES)))
     return DTYPES[wish]
+
+
+def dtype_reason(dtype: torch.dtype, device: torch.device) -> str:
+    """What speaks for or against these numbers there, as one of `DTYPE_REASONS`; "" where nobody has measured."""
+    if device.type not in ("cpu", "cuda"):
+        return ""
+    if dtype == torch.float32:
+        return "slower" if _computes_bfloat16(device) else "only"
+    if dtype == torch.float16:
+        return "fast" if device.type == "cuda" else "slow"
+    return "fast" if _computes_bfloat16(device) else "slow"
+
+
+def slow_numbers(dtype: torch.dtype, device: torch.device) -> Finding | None:
+    """The warning `dtype-slow` where float32 is several times as fast."""
+    if dtype_reason(dtype, device) != "slow":
+        return None
+    params = {"dtype": str(dtype).removeprefix("torch."), "device": device.type.upper()}
+    return Finding("dtype-slow", "warning", params=params)
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and has_fast_bfloat16()
 
 
 def free_memory(device: torch.device) -> int:

@@ -34,8 +34,8 @@ def check(
     `setting-choice`, `train-empty`, `base-not-ready`, `no-tokenizer`, `prompt-frame`, `no-chat-template`,
     `chat-template-unfit`, those of `unsupported`, `lora-targets`, `ptuning-family`, `positions-missing`,
     `report-missing`, `launch-devices`, `early-stopping-no-dev`; of warnings: `no-dev`, `launch-memory`, `ptuning-rate`,
-    `prompt-cut`, `target-cut`, `positions-beyond`, `batch-beyond-rows` and those of `dataset_findings`; of the rest:
-    `plan` (rows, steps and, with a base, the tokens of the longest row).
+    `dtype-slow`, `prompt-cut`, `target-cut`, `positions-beyond`, `batch-beyond-rows` and those of `dataset_findings`;
+    of the rest: `plan` (rows, steps and, with a base, the tokens of the longest row).
     """
     found = [_of_error(error) for error in (*out_of_bounds(lora), *out_of_bounds(settings))]
     in_bounds = not found
@@ -46,6 +46,7 @@ def check(
     found += _of_base(base, lora, settings)
     found += _of_processes(base, settings)
     found += _of_rate(settings)
+    found += _of_numbers(base)
     found += [_of_error(error)] if in_bounds and (error := missing(settings.report_to)) else []
     unreadable = list(_of_prompts(base, settings)) if base is not None else []
     found += unreadable
@@ -101,6 +102,13 @@ def _of_base(base: "Base | None", lora: LoraSettings, settings: TrainingSettings
             lora_targets(base, lora)
     except StudioError as error:
         yield _of_error(error)
+
+
+def _of_numbers(base: "Base | None") -> Iterator[Finding]:
+    from glmstudio.models.devices import slow_numbers
+
+    if base is not None and (slow := slow_numbers(base.dtype, base.device)):
+        yield slow
 
 
 def _of_processes(base: "Base | None", settings: TrainingSettings) -> Iterator[Finding]:

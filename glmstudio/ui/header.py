@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from glmstudio.ui.language import error_text, language_of, t
+from glmstudio.ui.language import error_text, in_numbers, language_of, t
 from glmstudio.ui.page import Page
 
 if TYPE_CHECKING:
@@ -74,12 +74,17 @@ def _base(status: "BaseStatus", language: str) -> str:
     if status.state == "ready":
         dtype = _DTYPES.get(status.dtype, status.dtype)
         kind = [] if status.quantization == "none" else [status.quantization]
-        facts = [" · ".join([f"{status.device.upper()} {dtype}", *kind]), gigabytes(status.memory_bytes)]
+        numbers = in_numbers(status.dtype, status.dtype_reason, language)
+        facts = [
+            (" · ".join([f"{status.device.upper()} {dtype}", *kind]), numbers),
+            (gigabytes(status.memory_bytes), ""),
+        ]
     hint = t("header.demonstration-hint", language) if status.demonstration else status.source
     return (
         f'<span class="glm-base" title="{escape(hint)}">{t("header.base", language)} <b>{escape(name)}</b></span>'
         f'<span class="glm-state glm-{status.state}" title="{escape(reason)}">{_MARKS[status.state]} '
-        f"{escape(state)}</span>" + "".join(f'<span class="glm-fact">{escape(fact)}</span>' for fact in facts)
+        f"{escape(state)}</span>"
+        + "".join(f'<span class="glm-fact" title="{escape(hint)}">{escape(fact)}</span>' for fact, hint in facts)
     )
 
 

@@ -42,6 +42,11 @@ def error_text(error: StudioError, language: str) -> str:
     return t(f"error.{error.code}", language, **params)
 
 
+def in_numbers(dtype: str, reason: str, language: str) -> str:
+    """The numbers that a base computes in, and what speaks for or against them there."""
+    return t(f"dtype.{reason}", language, dtype=dtype) if reason else dtype
+
+
 def field_text(error: StudioError, lang: str) -> str:
     """The same, a setting or a field of a row called by its label. What has no label keeps its name."""
     return error_text(StudioError(error.code, **_named(error.params, lang)), lang)

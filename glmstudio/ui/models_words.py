@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from glmstudio.ui.header import clock, gigabytes
-from glmstudio.ui.language import error_text, finding_text, t
+from glmstudio.ui.language import error_text, finding_text, in_numbers, t
 
 if TYPE_CHECKING:
     from glmstudio.base_slot import BaseStatus, Download
@@ -105,7 +105,8 @@ def _needs(found: "Diagnosis", lang: str) -> str:
         hint = escape(t(f"fits.{found.fits[wish]}", lang))
         fits = f'<td class="{kind}" title="{hint}">{mark} {t(f"models.fits.{found.fits[wish]}", lang)}</td>'
         rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}{fits}</tr>"
-    free = t("models.free", lang, memory=gigabytes(found.free), device=found.device.upper(), dtype=found.dtype)
+    numbers = in_numbers(found.dtype, found.dtype_reason, lang)
+    free = t("models.free", lang, memory=gigabytes(found.free), device=found.device.upper(), dtype=numbers)
     return f"<table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table><p>{escape(free)}</p>"
 
 

@@ -12,7 +12,7 @@ from glmstudio.settings import PRESETS, LoraSettings, TrainingSettings
 from glmstudio.ui.choice import Choice, follow_datasets
 from glmstudio.ui.forms import Form
 from glmstudio.ui.kept import keep
-from glmstudio.ui.language import label, language_of
+from glmstudio.ui.language import in_numbers, label, language_of
 from glmstudio.ui.page import QUEUED, QUIET, slot
 from glmstudio.ui.train_begin import Beginning
 from glmstudio.ui.train_preview import Previewing
@@ -196,7 +196,14 @@ class Setup:
             *self._running(active),
             facts_html(summary, plan, lang),
             check_html(bool(dataset), problems, findings, active, lang, self._studio.queue.held),
-            needs_html(status.memory_bytes, *self._time(plan, settings), lang, estimate, measuring=measuring),
+            needs_html(
+                status.memory_bytes,
+                *self._time(plan, settings),
+                lang,
+                estimate,
+                measuring=measuring,
+                numbers=in_numbers(status.dtype, status.dtype_reason, lang),
+            ),
             gr.update(interactive=clear and active is None),
             gr.update(interactive=clear, visible=active is not None),
             self._studio.command_line(dataset, lora, settings, begun) if dataset else "",

@@ -175,6 +175,7 @@ def needs_html(
     estimate: "Estimate | None" = None,
     *,
     measuring: bool = False,
+    numbers: str = "",
 ) -> str:
     """What the run takes in memory and time, its parts in a tooltip. Until that is estimated: what is held now, and
     how long the run takes at the speed of an earlier one."""
@@ -187,6 +188,7 @@ def needs_html(
             facts.append(t("train.unmeasured", lang))
         else:
             facts.append(t("train.estimate-time", lang, time=clock(estimate.seconds)))
+        facts += [numbers] if numbers else []
         facts += [t("train.budget", lang, tokens=f"{estimate.token_budget:,}")] if estimate.token_budget else []
         facts += [t("train.checkpointing", lang)] if estimate.gradient_checkpointing else []
         return f'<p title="{escape(hint)}">{escape(" · ".join(facts))}</p>'

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.models.devices import chosen_device, chosen_dtype, free_memory
+from glmstudio.models.devices import chosen_device, chosen_dtype, dtype_reason, free_memory
 from glmstudio.models.families import Family
 from glmstudio.models.inspection.anatomy import NO_PARAMETER, Anatomy, anatomy
 from glmstudio.models.inspection.memory_needs import FITS, Needs, fitting, memory_needs
@@ -54,6 +54,7 @@ class TokenizerState:
 class Diagnosis:
     """Sizes are bytes. `family` and `form` are "" where the config names none that is known; `form` is one of
     `anatomy.FORMS`. `dtypes` counts numbers by type. `needs` by quantization, only "none" for packed files.
+    `dtype_reason` is why, as `devices.DTYPE_REASONS`.
     `fits` what there is memory for, as `memory_needs.FITS`, or "untrained" where `untrained` says why it only answers.
     `next_step` is one of `NEXT_STEPS`. `verified` counts the files whose sha256 was found right, None where it was not
     asked for."""
@@ -70,6 +71,7 @@ class Diagnosis:
     tokenizer: TokenizerState | None
     device: str
     dtype: str
+    dtype_reason: str
     free: int
     needs: dict[str, Needs]
     fits: dict[str, str]
@@ -117,6 +119,7 @@ def examine(source: str | Path, *, device: str = "auto", dtype: str = "auto", ve
         tokenizer=tokenizer,
         device=str(where),
         dtype=str(kind).removeprefix("torch."),
+        dtype_reason=dtype_reason(kind, where),
         free=free,
         needs=needs,
         fits=fits,
