@@ -8,6 +8,8 @@ from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 KINDS = ("train", "eval", "event", "system")
 
 
@@ -53,7 +55,7 @@ class MetricWriter:
 def read_from(path: Path, offset: int = 0) -> tuple[list[MetricRecord], int]:
     """The whole records after `offset` bytes, and the offset to go on from; nothing for a file that is not there yet.
 
-    Lines that do not parse are left out: a full disk tears them.
+    Lines that are no records are left out: a full disk tears them.
     """
     try:
         with path.open("rb") as file:
@@ -79,8 +81,11 @@ def _line(record: MetricRecord) -> bytes:
     return (json.dumps(asdict(record), ensure_ascii=False) + "\n").encode()
 
 
+_KIND = TypeAdapter(MetricRecord)
+
+
 def _parse(line: bytes) -> MetricRecord | None:
     try:
-        return MetricRecord(**json.loads(line))
-    except (ValueError, TypeError):
+        return _KIND.validate_json(line, strict=True)
+    except ValidationError:
         return None

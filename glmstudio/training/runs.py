@@ -223,7 +223,8 @@ class RunFolder:
         """The adapters that are there: best, last, then the numbered ones, the newest first."""
         numbers = _numbers(self.path, _NUMBERED_CHECKPOINT)
         names = ["best", "last", *(f"checkpoint-{number}" for number in sorted(numbers, reverse=True))]
-        return [name for name in names if any((self.path / name / config).is_file() for config in ADAPTER_CONFIGS)]
+        # While a new one takes its place, the old best or last lies aside for a moment.
+        return [name for name in names if _is_adapter(self.path / name) or _is_adapter(self.aside / f"{name}{_OLD}")]
 
     def put(self, name: str, write: Callable[[Path], None]) -> None:
         """Lets `write` fill a folder aside, then moves it to `name`, in the place of what was there.
@@ -369,6 +370,10 @@ def _of_older_versions(values: dict[str, Any]) -> None:
 
 
 _KIND = TypeAdapter(Run)
+
+
+def _is_adapter(folder: Path) -> bool:
+    return any((folder / config).is_file() for config in ADAPTER_CONFIGS)
 
 
 def _number(folder: Path) -> int:

@@ -83,6 +83,7 @@ def test_whoever_looks_while_best_is_moved_sees_the_new_one(tmp_path: Path, monk
     putting = threading.Thread(target=lambda: run.put("best", lambda folder: written(folder, "two", new) and None))
     putting.start()
     assert gone.wait(600)
+    assert run.checkpoints() == ["best"]
     found = adapter_version(run.path / "best")
     assert looked.is_set()
     assert (found.step, found.prompt.recorded) == (9, True)

@@ -4,6 +4,8 @@ import json
 import threading
 from pathlib import Path
 
+import pytest
+
 from glmstudio.training.metrics import MetricRecord, MetricWriter, cut_back, read_from
 
 
@@ -57,6 +59,18 @@ def test_a_torn_line_does_not_hide_the_ones_behind_it(tmp_path: Path) -> None:
     records, offset = read_from(path, 0)
     assert [record.kind for record in records] == ["eval"]
     assert offset == path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    "line", ["7", "[]", "{}", '{"kind": "train", "step": "three", "epoch": 1.0, "time": 5.0, "values": {}}', "\x00"]
+)
+def test_a_line_of_another_kind_is_no_record(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    writer = MetricWriter(path)
+    path.write_text(line + "\n", encoding="utf-8")
+    writer.write("train", step=1, epoch=1, loss=float("nan"))
+    writer.close()
+    assert [record.step for record in read_from(path)[0]] == [1]
 
 
 def test_a_reader_beside_the_writer_sees_every_record_once(tmp_path: Path) -> None:

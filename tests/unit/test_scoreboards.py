@@ -91,6 +91,8 @@ def test_a_file_of_an_older_version_still_reads(folder):
     old(folder)
     (board,) = Scoreboards(folder, evaluate).all()
     assert (board.name, board.dataset, board.digest, board.settings) == ("run-0001/best-demo", "demo", "", {})
+    assert "≠" not in boards_html([board], board, {}, "zh")
+    assert "≠" in boards_html([board, replace(board, file="x", snapshot_id="abc")], board, {}, "zh")
     assert "older version" in scores_html(board, "en", has_runs=True)
     assert "<td>–</td>" in boards_html([board], board, {}, "zh")
 
