@@ -4,7 +4,9 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 
 from glmstudio import cli, terminal
@@ -15,6 +17,8 @@ from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.studio import Studio
 from glmstudio.training.resume import begins_anew
 from glmstudio.training.runs import RunFolder, mark_interrupted
+from glmstudio.ui.forms import Form
+from glmstudio.ui.train_begin import Beginning
 from glmstudio.workspace import Workspace
 from tests.tiny_base import rows, tiny_model, tiny_tokenizer
 from tests.train.runs import assert_same, bytes_of
@@ -141,6 +145,36 @@ def wait_for_training() -> None:
     for thread in threading.enumerate():
         if thread.name.startswith("work "):
             thread.join(600)
+
+
+def test_the_page_begins_a_run_with_a_checkpoint(folder: Path, tmp_path: Path) -> None:
+    studio = Studio(Workspace(tmp_path), base=BaseWish(str(folder / "base"), dtype="fp32"))
+    studio.load_base()
+    shutil.copytree(folder / "straight", studio.workspace.run_folder("straight"))
+    studio.resident(wait=True)
+    for split in ("train", "dev"):
+        studio.import_file(folder / f"{split}.jsonl", "mine", split)
+    begin = Beginning(studio)
+    request = SimpleNamespace(cookies={}, headers={})
+    (sent, choices) = begin.look(request, "", ())
+    assert "straight@last" in [name for _, name in sent["choices"]]
+    assert begin.look(request, "", choices)[0] == gr.skip()
+    form = Form("train", LoraSettings(), TrainingSettings())
+    form.place_rest()
+    fields = begin.on_choice(form, "straight@last")
+    assert {"r": 4, "lora_alpha": 16}.items() <= studio.start_values("straight@last").items()
+    assert [field["interactive"] for field in fields] == [False] * 5 + [True] * 2
+    short = TrainingSettings(num_train_epochs=1, per_device_train_batch_size=4, max_source_length=60)
+    with pytest.raises(StudioError) as caught:
+        studio.start_run("mine", LoraSettings(r=8), short, from_adapter="straight@last")
+    assert [found.params["field"] for found in caught.value.params["findings"]] == ["r"]
+    run_id = studio.start_run("mine", LoraSettings(r=4), short, from_adapter="straight@last").id
+    wait_for_training()
+    run = studio.run(run_id)
+    assert (run.status, run.from_adapter) == ("finished", str(studio.workspace.run_folder("straight") / "last"))
+    assert studio.metrics(run_id)[0][0].step == 0
+    assert f"--from-adapter {run.from_adapter}" in studio.command_line("mine", run.lora, short, "straight@last")
+    studio.close()
 
 
 def test_the_base_may_lie_elsewhere_by_now(folder: Path, broken: Path, tmp_path: Path, capsys, monkeypatch) -> None:
