@@ -61,6 +61,8 @@ def run(arguments: argparse.Namespace, language: str) -> None:
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost")))
     prepare()
 
+    # A long import beside the page gives way often, or each of the many small turns of a click would wait 5 ms for it.
+    sys.setswitchinterval(0.0005)
     address = secured(
         Address(arguments.host, arguments.port, arguments.share, arguments.password, arguments.lang or "")
     )
@@ -69,6 +71,7 @@ def run(arguments: argparse.Namespace, language: str) -> None:
     with without_stub_files():
         from glmstudio.ui import serve
         from glmstudio.ui.build import build_app
+        from glmstudio.ui.row_words import opening_lines
     from glmstudio.base_slot import BaseWish
     from glmstudio.studio import Studio
 
@@ -78,6 +81,8 @@ def run(arguments: argparse.Namespace, language: str) -> None:
     blocks = build_app(studio)
     try:
         studio.start(load_base=False)
+        for line in opening_lines(studio.broken_imports(), studio.store.copy, language):
+            print(line, flush=True)
         url = serve.launch(blocks, address)
         studio.load_base()
         serve.announce(blocks, address, url, language)

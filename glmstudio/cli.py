@@ -15,7 +15,7 @@ from glmstudio.commands.doctor import add_doctor
 from glmstudio.commands.export import add_convert, add_export_adapter, add_gguf, add_merge
 from glmstudio.commands.flags import normalised
 from glmstudio.commands.preview import add_preview
-from glmstudio.commands.rows import add_export, add_import
+from glmstudio.commands.rows import add_export, add_import, add_imports, add_rename
 from glmstudio.commands.train import add_train
 from glmstudio.environment import prepare
 from glmstudio.errors import StudioError
@@ -43,8 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
-        add_train, add_evaluate, add_compare, add_import, add_export, add_preview, add_doctor, add_convert,
-        add_merge, add_export_adapter, add_gguf, add_bench,
+        add_train, add_evaluate, add_compare, add_import, add_imports, add_export, add_rename, add_preview, add_doctor,
+        add_convert, add_merge, add_export_adapter, add_gguf, add_bench,
     ):  # fmt: skip
         add(commands)
     return parser

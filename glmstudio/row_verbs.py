@@ -111,6 +111,10 @@ class RowVerbs:
         """Those that nobody has read about yet."""
         return [record for record in self.store.imports.all() if record.state == "broken"]
 
+    def forget_import(self, import_id: int) -> None:
+        """Somebody has read about a broken import. Raises StudioError `import-gone`."""
+        self.store.imports.forget(import_id)
+
     def exported_rows(self, query: Query, *, drafts: bool) -> Counter[tuple[str, str]]:
         """How many rows of each (split, status) `export_file` would write."""
         counts = self.store.count(query)
@@ -123,7 +127,8 @@ class RowVerbs:
 
     def export_to(self, path: Path, query: Query, kind: str, *, drafts: bool = False) -> Exported:
         """Writes the rows that are done, and with `drafts` those too; discarded ones only where the query asks for
-        them. The file appears whole or not at all. Raises StudioError `file-not-written`."""
+        them. Rows of both splits get a column `split`, and where not all are done a column `status`, which an import
+        reads. The file appears whole or not at all. Raises StudioError `file-not-written`."""
         rows: Counter[tuple[str, str]] = Counter()
 
         def counted() -> Iterator[Example]:
@@ -132,13 +137,19 @@ class RowVerbs:
                     rows[row.split, row.status] += 1
                     yield row
 
-        formats.write(path, counted(), kind)
+        formats.write(path, counted(), kind, columns=kept_columns(query, drafts=drafts))
         return Exported(path, rows)
 
 
 def tagged(row: Example, judgement: Judgement) -> Example:
     """The row as a judged answer: right as it was, or corrected."""
     return replace(row, tags=("right",) if judgement.correct else ("corrected",))
+
+
+def kept_columns(query: Query, *, drafts: bool) -> list[str]:
+    """The columns that an export needs beside the texts, so that an import gives the same rows."""
+    some = ["split"] if not query.split else []
+    return [*some, "status"] if drafts or query.status not in ("", "done") else some
 
 
 def _goes_out(status: str, query: Query, drafts: bool) -> bool:

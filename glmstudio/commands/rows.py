@@ -1,35 +1,41 @@
-"""Rows from files and datasets: the commands `import` and `export`, and what others read. Bad lines are told.
+"""Rows from files and datasets: the commands `import`, `imports`, `export` and `rename`, and what others read. Bad
+lines are told.
 
 Knows no model.
 """
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glmstudio import terminal
 from glmstudio.commands.flags import root_flag
 from glmstudio.data import formats
 from glmstudio.data.example import SPLITS, Example, Reject
 from glmstudio.errors import StudioError
+from glmstudio.file_names import shown
 from glmstudio.ui.language import t
+from glmstudio.ui.row_words import kinds_text, opening_lines, undone_text
 from glmstudio.workspace import Workspace
+
+if TYPE_CHECKING:
+    from glmstudio.studio import Studio
 
 
 def training_rows(args: argparse.Namespace) -> tuple[list[Example], list[Example]]:
     """(train, dev) of `train`'s flags. Raises StudioError `train-path-missing` where they name none."""
     if args.dataset:
-        from glmstudio.studio import Studio
-
-        studio = Studio(Workspace(args.root))
-        try:
+        with opened(args.root) as studio:
             return studio.training_rows(args.dataset)
-        finally:
-            studio.close()
     if args.train_path is None:
         raise StudioError("train-path-missing")
-    return read_rows(args.train_path, "train"), read_rows(args.dev_path, "dev") if args.dev_path else []
+    train = read_rows(args.train_path, "train")
+    dev = read_rows(args.dev_path, "dev") if args.dev_path else []
+    # A file may say of each row which split it is of.
+    return [row for row in train if row.split == "train"], [*(row for row in train if row.split == "dev"), *dev]
 
 
 def read_rows(path: Path, split: str) -> list[Example]:
@@ -48,25 +54,73 @@ def add_import(commands: Any) -> None:
     root_flag(parser)
     parser.add_argument("path", type=Path)
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--split", choices=SPLITS, default="train")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="of rows that do not say theirs [train]")
     parser.set_defaults(command=import_command)
 
 
 def import_command(args: argparse.Namespace) -> int:
-    from glmstudio.studio import Studio
-
-    studio = Studio(Workspace(args.root))
-    try:
+    with opened(args.root) as studio:
         result = studio.import_file(args.path, args.dataset, args.split)
-    finally:
-        studio.close()
     for reject in result.rejects:
         terminal.print_reject(args.path, reject)
     if result.ignored:
         columns = ", ".join(f"{name} ({count:,})" for name, count in result.ignored.items())
         print(t("annotate.ignored", "en", columns=columns), file=sys.stderr)
     print(f"{result.good} rows came in, {len(result.rejects)} were rejected ({result.kind})")
+    if result.good:
+        print(f"import {result.import_id}: {kinds_text(result.kinds, 'en')}")
     return 0 if result.good else 2
+
+
+def add_imports(commands: Any) -> None:
+    parser = commands.add_parser("imports", help="list the imports of a workspace, or take one back")
+    root_flag(parser)
+    parser.add_argument("--undo", type=int, metavar="ID", help="take this one back")
+    parser.set_defaults(command=imports_command)
+
+
+def imports_command(args: argparse.Namespace) -> int:
+    with opened(args.root) as studio:
+        if args.undo is not None:
+            record, stay = studio.undo_import(args.undo)
+            print(undone_text(record, stay, "en"))
+            return 0
+        for record in reversed(studio.store.imports.all()):
+            who = f" by {record.person}" if record.person else ""
+            print(
+                f"{record.id}  {record.started_at[:16]}  {shown(record.file)} -> {shown(record.dataset)}  "
+                f"{record.rows} rows  {record.state}{who}"
+            )
+    return 0
+
+
+def add_rename(commands: Any) -> None:
+    parser = commands.add_parser("rename", help="give a dataset another name")
+    root_flag(parser)
+    parser.add_argument("dataset")
+    parser.add_argument("name")
+    parser.set_defaults(command=rename_command)
+
+
+def rename_command(args: argparse.Namespace) -> int:
+    with opened(args.root) as studio:
+        rows = studio.rename_dataset(args.dataset, args.name)
+    print(f"{rows} rows are in {args.name} now")
+    return 0
+
+
+@contextmanager
+def opened(root: Path) -> Iterator["Studio"]:
+    """A workspace to work in; what was found at its opening is told on stderr."""
+    from glmstudio.studio import Studio
+
+    studio = Studio(Workspace(root))
+    try:
+        for line in opening_lines(studio.remove_broken_imports(), studio.store.copy, "en"):
+            print(line, file=sys.stderr)
+        yield studio
+    finally:
+        studio.close()
 
 
 def add_export(commands: Any) -> None:
@@ -75,19 +129,22 @@ def add_export(commands: Any) -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--split", choices=SPLITS, default="")
-    parser.add_argument("--format", choices=formats.KINDS, default=formats.KINDS[0])
+    words = "[that of the path's ending; of .jsonl context-target]"
+    parser.add_argument("--format", choices=formats.KINDS, help=words)
+    parser.add_argument("--drafts", action="store_true", help="write the drafts, too, with a column status")
     parser.set_defaults(command=export_command)
 
 
 def export_command(args: argparse.Namespace) -> int:
     from glmstudio.data.store import Query
-    from glmstudio.studio import Studio
 
-    studio = Studio(Workspace(args.root))
-    try:
-        rows = studio.store.iterate(Query(dataset=args.dataset, split=args.split))
-        count = formats.write(args.path, rows, args.format)
-    finally:
-        studio.close()
-    print(f"{count} rows written to {args.path}")
+    kind = formats.kind_for(args.path, args.format)
+    with opened(args.root) as studio:
+        studio.require_dataset(args.dataset)
+        query = Query(dataset=args.dataset, split=args.split)
+        done = studio.export_to(args.path, query, kind, drafts=args.drafts)
+        left = studio.store.count(query) - done.rows
+    print(f"{done.rows.total()} rows written to {args.path}: {kinds_text(done.rows, 'en')}")
+    if left:
+        print(f"left out: {kinds_text(left, 'en')}", file=sys.stderr)
     return 0

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from glmstudio.data.example import Example, Reject, join_context, split_context
+from glmstudio.data.example import SPLITS, STATUSES, Example, Reject, join_context, split_context
 from glmstudio.data.quality import RAW_CONTEXT_TAG, is_storable
 
 _NAMES = {
@@ -18,6 +18,8 @@ _NAMES = {
     "target": ("target", "output", "response", "输出"),
 }
 _FIELD_OF = {name: field for field, names in _NAMES.items() for name in names}
+# What an export keeps of a row beside its texts.
+KEPT = {"split": SPLITS, "status": STATUSES}
 _JSON_TYPES = {bool: "boolean", int: "number", float: "number", list: "array", dict: "object"}
 
 
@@ -42,15 +44,19 @@ def example_of(
     prompt_field: str,
     ignored: Counter[str],
 ) -> Example | Reject:
-    """The example of one line, a draft where the target is empty.
+    """The example of one line, a draft where the target is empty. A column `split` or `status` that says one of ours
+    goes before the given split and that rule.
 
     `prompt_field` is what a line without prompt is said to lack; `ignored` counts, by column, the values that found no
     place. A reject's code is `field-missing`, `field-not-text`, `field-unstorable` or `prompt-empty`.
     """
     values: dict[str, str] = {}
+    kept: dict[str, str] = {}
     for name, value in columns:
-        field = field_of(name)
-        if field is None or field in values:
+        field, own = field_of(name), name.strip().lower()
+        if own in KEPT and own not in kept and isinstance(value, str) and value.strip().lower() in KEPT[own]:
+            kept[own] = value.strip().lower()
+        elif field is None or field in values:
             if value not in ("", None, [], {}):
                 ignored[name] += 1
         elif value is None:
@@ -70,7 +76,8 @@ def example_of(
         return Reject(line, "prompt-empty")
     target = values["target"]
     status = "done" if target.strip() else "draft"
-    return Example(instruction, input, target, dataset, split, status, "import", tags=tags)
+    place = {"split": split, "status": status} | kept
+    return Example(instruction, input, target, dataset, source="import", tags=tags, **place)
 
 
 def _prompt(values: dict[str, str], ignored: Counter[str]) -> tuple[str, str, tuple[str, ...]]:

@@ -11,7 +11,7 @@ import os
 import re
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -36,6 +36,21 @@ codecs.register_error(_MARK, lambda error: ("\udcff", error.end))
 def suffix(kind: str) -> str:
     """The file suffix of a kind, with its dot."""
     return _SUFFIXES[kind]
+
+
+def kind_for(path: Path, kind: str | None = None) -> str:
+    """The kind to write a file in: `kind`, or that of the file's ending.
+
+    Raises StudioError `ending-unknown` for an ending that says none where no kind is given, `ending-contradicts` where
+    both are there and do not go together.
+    """
+    ending = path.suffix.lower()
+    fitting = [name for name, own in _SUFFIXES.items() if own == ending]
+    if kind is None and not fitting:
+        raise StudioError("ending-unknown", name=path.name, endings=", ".join(dict.fromkeys(_SUFFIXES.values())))
+    if kind is not None and fitting and kind not in fitting:
+        raise StudioError("ending-contradicts", name=path.name, kind=kind, ending=suffix(kind))
+    return kind or fitting[0]
 
 
 def detect(path: Path) -> str:
@@ -74,19 +89,23 @@ class Reading(Iterator[Example | Reject]):
 Row = tuple[int, Iterable[tuple[str, Any]]] | Reject
 
 
-def write(path: Path, examples: Iterable[Example], kind: str) -> int:
+def write(path: Path, examples: Iterable[Example], kind: str, *, columns: Sequence[str] = ()) -> int:
     """Writes a file, whole or not at all, and returns how many examples it holds.
 
-    Only context/target keeps a `raw-context` apart from an input. Raises StudioError `file-not-written`.
+    `columns` names what else of each example is written, of `KEPT`, for `read` to take it back. Only context/target
+    keeps a `raw-context` apart from an input. Raises StudioError `file-not-written`.
     """
     path = Path(path)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    rows = (_values(example, kind) for example in examples)
+    rows = (_values(example, kind) | {name: getattr(example, name) for name in columns} for example in examples)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The mark at the start tells spreadsheets that a CSV is UTF-8.
         with aside.open("x", encoding="utf-8-sig" if kind == "csv" else "utf-8", newline="") as file:
-            written = {"alpaca-json": _write_array, "csv": _write_csv}.get(kind, _write_lines)(file, rows)
+            if kind == "csv":
+                written = _write_csv(file, rows, columns)
+            else:
+                written = {"alpaca-json": _write_array}.get(kind, _write_lines)(file, rows)
         os.replace(aside, path)
     except OSError as error:
         raise StudioError("file-not-written", name=path.name, reason=error.strerror) from error
@@ -119,9 +138,9 @@ def _write_array(file: TextIO, rows: Iterable[dict[str, str]]) -> int:
     return written
 
 
-def _write_csv(file: TextIO, rows: Iterable[dict[str, str]]) -> int:
+def _write_csv(file: TextIO, rows: Iterable[dict[str, str]], columns: Sequence[str]) -> int:
     writer, written = csv.writer(file), 0
-    writer.writerow(("instruction", "input", "output"))
+    writer.writerow(("instruction", "input", "output", *columns))
     for row in rows:
         writer.writerow(row.values())
         written += 1
@@ -222,15 +241,26 @@ def _shown(encoding: str) -> str:
 
 
 def _array_rows(path: Path, encoding: str) -> Iterator[Row]:
-    """One row a member, with the line where it begins; from a syntax error on nothing can be trusted."""
+    """One row a member, with the line where it begins, of one list or of several behind each other; from a syntax error
+    on nothing can be trusted."""
     with _open(path, encoding, "\n") as file:
         text = file.read()
-    position, line, counted = text.index("[") + 1, 1, 0
+    position, line, counted, inside = 0, 1, 0, False
     while True:
         position = _BLANKS.match(text, position).end()
         line, counted = line + text.count("\n", counted, position), position
-        if text[position : position + 1] == "]":
-            return
+        next_one = text[position : position + 1]
+        if not inside:
+            if not next_one:
+                return
+            if next_one != "[":
+                yield _broken_array(text, position, "json-behind")
+                return
+            position, inside = position + 1, True
+            continue
+        if next_one == "]":
+            position, inside = position + 1, False
+            continue
         try:
             row, position = _DECODER.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
@@ -244,9 +274,9 @@ def _array_rows(path: Path, encoding: str) -> Iterator[Row]:
         position += text[position] == ","
 
 
-def _broken_array(text: str, position: int) -> Reject:
+def _broken_array(text: str, position: int, code: str = "json-syntax") -> Reject:
     error = json.JSONDecodeError("", text, position)
-    return Reject(error.lineno, "json-syntax", {"column": error.colno})
+    return Reject(error.lineno, code, {"column": error.colno})
 
 
 class _Lines(Iterator[str]):

@@ -1,6 +1,7 @@
 """Files into the store: a look at what a file holds, then its good rows; the demo rows. Knows no page and no words."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ SAMPLE_ROWS = 5
 class ImportPreview:
     """What a file holds: its kind, how many rows came through, the rejected lines, the first good rows.
 
-    `ignored` counts, by column, the values that an example has no place for. `import_id` is that of `ImportRecord`
+    `kinds` counts the rows that came through by (split, status). `ignored` counts, by column, the values that an
+    example has no place for. `import_id` is that of `ImportRecord`
     once the rows have come in.
     """
 
@@ -29,37 +31,40 @@ class ImportPreview:
     rejects: list[Reject]
     sample: list[Example]
     ignored: dict[str, int]
+    kinds: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
     import_id: int | None = None
 
 
 def preview(path: Path, dataset: str, split: str) -> ImportPreview:
     """Reads the whole file and keeps nothing."""
     reading = formats.read(path, dataset=dataset, split=split)
-    good, rejects, sample = 0, [], []
+    rejects, sample, kinds = [], [], Counter()
     for row in reading:
         if isinstance(row, Reject):
             rejects.append(row)
             continue
-        good += 1
+        kinds[row.split, row.status] += 1
         if len(sample) < SAMPLE_ROWS:
             sample.append(row)
-    return ImportPreview(reading.kind, good, rejects, sample, dict(reading.ignored))
+    return ImportPreview(reading.kind, kinds.total(), rejects, sample, dict(reading.ignored), kinds)
 
 
 def take(store: "Store", path: Path, dataset: str, split: str, person: str = "") -> ImportPreview:
     """The good rows come in as one import, the bad lines are reported."""
     reading = formats.read(path, dataset=dataset, split=split)
     rejects: list[Reject] = []
+    kinds: Counter[tuple[str, str]] = Counter()
 
     def good_rows() -> Iterator[Example]:
         for row in reading:
             if isinstance(row, Reject):
                 rejects.append(row)
             else:
+                kinds[row.split, row.status] += 1
                 yield row
 
     done = store.import_rows(good_rows(), dataset=dataset, file=path.name, person=person)
-    return ImportPreview(reading.kind, done.rows, rejects, [], dict(reading.ignored), done.id)
+    return ImportPreview(reading.kind, done.rows, rejects, [], dict(reading.ignored), kinds, done.id)
 
 
 def take_demo(store: "Store", dataset: str) -> None:

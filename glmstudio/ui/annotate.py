@@ -9,8 +9,10 @@ from glmstudio.ui import annotate_list as rows
 from glmstudio.ui.annotate_editing import Editing
 from glmstudio.ui.annotate_files import FilePanels
 from glmstudio.ui.annotate_form import RowForm
+from glmstudio.ui.annotate_notices import Notices
 from glmstudio.ui.language import language_of, t
 from glmstudio.ui.page import QUEUED, QUIET, Page, signal_field
+from glmstudio.ui.row_words import dataset_choices
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -22,6 +24,7 @@ def build(studio: "Studio", page: Page) -> None:
     """Called inside the tab."""
     with gr.Row(elem_id="annotate-columns", equal_height=True):
         with gr.Column(scale=40, min_width=320, elem_id="annotate-left"):
+            notices = Notices(studio)
             filters = rows.filter_components()
             table, pager = rows.table_component(), rows.pager_component()
             files = FilePanels(studio, page)
@@ -31,6 +34,7 @@ def build(studio: "Studio", page: Page) -> None:
                 form = RowForm(page)
             files.place_panels()
     files.wire(form_column, filters)
+    notices.wire(page)
     wanted = signal_field()
     _wire_list(studio, page, [*filters], table, pager, form, wanted)
     _wire_form(page, table, Editing(studio, form, filters, wanted))
@@ -59,9 +63,10 @@ def _wire_list(
         return body, rows.pager_html(place.number, found.total, language), place
 
     def name_datasets(request: gr.Request, chosen: str | None) -> tuple[Any, Any]:
-        names = [summary.name for summary in studio.datasets()]
-        choices = [(t("annotate.all-datasets", language_of(request)), ""), *((name, name) for name in names)]
-        return gr.update(choices=choices, value=chosen if chosen in names else ""), gr.update(choices=names)
+        named = dataset_choices(studio.datasets())
+        choices = [(t("annotate.all-datasets", language_of(request)), ""), *named]
+        chosen = chosen if chosen in dict(named).values() else ""
+        return gr.update(choices=choices, value=chosen), gr.update(choices=named)
 
     page.on_load(name_datasets, [filters[0], form.dataset], inputs=[filters[0]])
     # All that redraws the list is one event: a second one's late answer would put rows back that nobody asks for.

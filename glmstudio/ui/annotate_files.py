@@ -16,6 +16,7 @@ from glmstudio.ui.annotate_list import DEFAULT_DATASET, preview, query_of
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.page import QUEUED, QUIET, Page, annotator_of, signal, slot
+from glmstudio.ui.row_words import kinds_text, lines_html, undone_text
 
 if TYPE_CHECKING:
     from glmstudio.data.imports import ImportPreview
@@ -54,9 +55,13 @@ class FilePanels:
                 )  # fmt: skip
             self.found = gr.HTML("", elem_id="annotate-import-found", apply_default_css=False, js_on_load=None)
             self.refused = slot("annotate-import-refused")
+            self.imported = gr.State(None)
             with gr.Row(elem_classes="glm-line"):
                 self.confirm = gr.Button(
                     label("annotate.import-now"), variant="primary", size="sm", elem_id="annotate-import-confirm"
+                )
+                self.undo_import = gr.Button(
+                    label("annotate.import-undo"), size="sm", visible=False, elem_id="annotate-import-undo"
                 )
                 self.close_import = gr.Button(label("annotate.close"), size="sm", elem_id="annotate-import-close")
         with gr.Column(visible=False, elem_id="annotate-export-panel", elem_classes="glm-panel") as self.export_panel:
@@ -65,6 +70,9 @@ class FilePanels:
                 [(label(f"format.{kind}"), kind) for kind in KINDS], value=KINDS[0], interactive=True,
                 label=label("annotate.format"), elem_id="annotate-export-kind",
             )  # fmt: skip
+            self.drafts = gr.Checkbox(
+                False, label=label("annotate.export-drafts"), interactive=True, elem_id="annotate-export-drafts"
+            )
             with gr.Row(elem_classes="glm-line"):
                 self.download = gr.Button(
                     label("annotate.download"), variant="primary", size="sm", elem_id="annotate-download"
@@ -77,16 +85,25 @@ class FilePanels:
         self.form = form
         panels = [form, self.import_panel, self.export_panel]
         shown = [*panels, self.path, self.dataset, self.split, self.found, self.refused, self.confirm, self.unread]
+        shown.append(self.undo_import)
         usual: dict[str, Any] = {"api_visibility": "private"}
         self.upload.upload(self.on_upload, [self.upload], shown, show_progress_on=self.unread, **usual)
         self.confirm.click(
             self.on_import, [self.path, self.dataset, self.split],
-            [self.found, self.refused, self.confirm, *self.changed], show_progress_on=self.found, **usual,
+            [self.found, self.refused, self.confirm, self.imported, self.undo_import, *self.changed],
+            show_progress_on=self.found, **usual,
         )  # fmt: skip
-        self.export.click(self.on_export, list(filters), [*panels, self.to_export], **QUEUED)
+        self.undo_import.click(
+            self.on_undo_import, [self.imported],
+            [self.found, self.refused, self.confirm, self.undo_import, *self.changed], **QUEUED,
+        )  # fmt: skip
+        wanted = [self.drafts, *filters]
+        self.export.click(self.on_export, wanted, [*panels, self.to_export], **QUEUED)
+        self.drafts.input(self.on_drafts, wanted, self.to_export, **QUEUED)
         downloaded = self.download.click(
-            self.on_download, [self.kind, *filters], [self.file], show_progress_on=self.to_export, **usual
-        )
+            self.on_download, [self.kind, *wanted], [self.file, self.to_export],
+            show_progress_on=self.to_export, **usual,
+        )  # fmt: skip
         downloaded.success(None, None, None, js="() => glm.download('annotate-file')", **QUIET)
         for button in (self.close_import, self.close_export):
             button.click(self._open, None, panels, **QUIET)
@@ -112,6 +129,7 @@ class FilePanels:
             self.found: found_html(found, Path(path).name, language),
             self.refused: "",
             self.confirm: gr.update(interactive=found.good > 0),
+            self.undo_import: gr.update(visible=False),
             self.unread: "",
         }
 
@@ -127,18 +145,48 @@ class FilePanels:
             self.found: imported_html(done, dataset, language),
             self.refused: "",
             self.confirm: gr.update(interactive=False),
+            self.imported: done.import_id,
+            self.undo_import: gr.update(visible=True),
             self.changed[0]: signal(),
             self.changed[1]: signal(),
         }
 
-    def on_export(self, request: gr.Request, *filters: str) -> tuple[Any, ...]:
+    def on_undo_import(self, request: gr.Request, import_id: int) -> Update:
+        """The rows that came in are gone again, but for those that somebody changed."""
         language = language_of(request)
-        count = self._studio.page(query_of(*filters), 0, 1).total
-        return (*self._open("export"), f"<p>{t('annotate.to-export', language, count=f'{count:,}')}</p>")
+        try:
+            record, stay = self._studio.undo_import(import_id)
+        except Exception as error:
+            return {self.refused: problem_html(error, language)}
+        return {
+            self.found: lines_html([undone_text(record, stay, language)], ""),
+            self.refused: "",
+            self.confirm: gr.update(interactive=True),
+            self.undo_import: gr.update(visible=False),
+            self.changed[0]: signal(),
+            self.changed[1]: signal(),
+        }
 
-    def on_download(self, request: gr.Request, kind: str, *filters: str) -> str:
-        folder = Path(tempfile.mkdtemp(prefix="glmstudio-"))
-        return str(self._studio.export_file(query_of(*filters), kind, folder).path)
+    def on_export(self, request: gr.Request, *wanted: Any) -> tuple[Any, ...]:
+        return (*self._open("export"), self.on_drafts(request, *wanted))
+
+    def on_drafts(self, request: gr.Request, drafts: bool, *filters: str) -> str:
+        """Which rows go into the file, and which do not."""
+        language, query = language_of(request), query_of(*filters)
+        rows = self._studio.exported_rows(query, drafts=drafts)
+        lines = [t("annotate.to-export", language, rows=kinds_text(rows, language))]
+        if left := self._studio.store.count(query) - rows:
+            lines.append(t("annotate.export-left", language, rows=kinds_text(left, language)))
+        return lines_html(lines, "")
+
+    def on_download(self, request: gr.Request, kind: str, drafts: bool, *filters: str) -> tuple[str, str]:
+        with tempfile.TemporaryDirectory(prefix="glmstudio-") as folder:
+            done = self._studio.export_file(query_of(*filters), kind, Path(folder), drafts=drafts)
+            # The copy that the browser gets, which Gradio removes in its time.
+            path = self.file.move_resource_to_block_cache(str(done.path))
+        language = language_of(request)
+        said = t("annotate.exported", language, name=done.path.name, rows=kinds_text(done.rows, language))
+        return path, lines_html([said], "glm-ok")
 
 
 def place_of(stem: str) -> tuple[str, str]:
@@ -152,6 +200,8 @@ def found_html(found: "ImportPreview", name: str, language: str) -> str:
     """What a file holds: counts, its format, the first rows and the lines that stay out."""
     title = t("annotate.found", language, name=name, format=t(f"format.{found.kind}", language))
     counts = t("annotate.found-rows", language, count=f"{found.good:,}")
+    if found.good:
+        counts += f" ({kinds_text(found.kinds, language)})"
     rows = "".join(_sample_row(row) for row in found.sample)
     return (
         f"<p>{escape(title)}</p><p><b>{counts}</b></p>"

@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from glmstudio.studio import Studio
 
 
+# Seconds between two looks at the files that browsers sent and fetched, and how old one may get.
+_KEPT = (3600, 86_400)
 TABS = {"annotate": annotate, "train": train, "compare": compare, "evaluate": evaluate, "models": models}
 
 
 def build_app(studio: "Studio") -> gr.Blocks:
     """The page over one Studio. Launch it with `serve.launch`, which gives it colours, words and icon."""
-    with ErrorBoundary(title="GLM Studio", analytics_enabled=False, fill_width=True, elem_id="studio") as blocks:
+    with ErrorBoundary(
+        title="GLM Studio", analytics_enabled=False, fill_width=True, elem_id="studio", delete_cache=_KEPT
+    ) as blocks:
         timer = gr.Timer(1.0)
         signals = [signal_field(), *(signal_field() for _ in range(4))]
         header_slot = header.place()

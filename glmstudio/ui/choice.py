@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from glmstudio.ui.page import QUIET
+from glmstudio.ui.row_words import dataset_choices
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -32,10 +33,10 @@ def follow_datasets(choice: Choice, studio: "Studio", page: "Page", opened: Any)
     """
 
     def offer(chosen: str | None) -> Any:
-        summaries = studio.datasets()
-        names = [summary.name for summary in summaries]
+        summaries = [summary for summary in studio.datasets() if summary.name]
+        choices = dataset_choices(summaries)
         largest = max(summaries, key=lambda summary: summary.total).name if summaries else None
-        return gr.update(choices=names, value=chosen if chosen in names else largest)
+        return gr.update(choices=choices, value=chosen if chosen in dict(choices).values() else largest)
 
     opened.then(offer, choice, choice, **QUIET)
     # Several listeners that keep only the last of a burst would wake each other for ever.

@@ -296,15 +296,21 @@ def test_a_file_is_shown_before_it_comes_in_and_goes_out_as_it_was(page, tmp_pat
     expect(box(page, "annotate-import-split")).to_have_value("验证")
     page.locator("#annotate-import-confirm").click()
     expect(found).to_contain_text("已将 3 行导入“poems”")
+    page.locator("#annotate-import-undo").click()
+    expect(found).to_contain_text("3 行已从“poems”移除")
+    expect(page.locator("#annotate-table")).not_to_contain_text("独一无二")
+    page.locator("#annotate-import-confirm").click()
+    expect(found).to_contain_text("已将 3 行导入“poems”")
     page.locator("#annotate-import-close").click()
     search(page, "独一无二", 3)
     page.locator("#annotate-export").click()
-    expect(page.locator("#annotate-export-panel")).to_contain_text("3 行")
+    expect(page.locator("#annotate-export-panel")).to_contain_text("验证 3 行")
     with page.expect_download() as download:
         page.locator("#annotate-download").click()
     assert download.value.suggested_filename == "all.jsonl"
     out = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line) for line in out] == lines
+    assert [json.loads(line) for line in out] == [line | {"split": "dev"} for line in lines]
+    expect(page.locator("#annotate-export-panel")).to_contain_text("✓ all.jsonl：验证 3 行")
 
 
 def test_a_file_that_cannot_be_read_is_refused_in_words_and_the_form_stays(page, tmp_path):

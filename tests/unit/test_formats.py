@@ -168,6 +168,75 @@ def test_a_broken_list_keeps_the_rows_before_the_break(tmp_path: Path) -> None:
     assert rows[-1].params == {"column": 24}
 
 
+ROW = '{"instruction": "%s", "output": "o"}'
+
+
+def test_lists_behind_each_other_all_come_in(tmp_path: Path) -> None:
+    text = f"[{ROW % 'a'},\n{ROW % 'b'}]\n\n[]\n[{ROW % 'c'}][{ROW % 'd'}]\n"
+    rows = read(put(tmp_path / "a.json", text))
+    assert [row.instruction for row in rows] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("behind", "line", "column"),
+    [(ROW % "c", 2, 2), ("{}", 2, 2), ("null", 2, 2), ("7", 2, 2), (",\n[]", 2, 2), ("}", 2, 2), (f"\n {ROW}", 3, 2)],
+)
+def test_what_follows_a_list_is_told_with_its_place(tmp_path: Path, behind: str, line: int, column: int) -> None:
+    rows = read(put(tmp_path / "a.json", f"[{ROW % 'a'},\n{ROW % 'b'}]".replace("\n", " ") + f"\n {behind}"))
+    assert [row.instruction for row in rows[:2]] == ["a", "b"]
+    assert rows[2:] == [Reject(line, "json-behind", {"column": column})]
+
+
+@pytest.mark.parametrize("kind", formats.KINDS)
+def test_split_and_status_go_out_and_come_in_again(tmp_path: Path, kind: str) -> None:
+    given = [
+        Example("i", "1", "t"),
+        Example("i", "2", "t", split="dev"),
+        Example("i", "3", "text of a draft", split="dev", status="draft"),
+        Example("i", "4", "t", status="discarded"),
+    ]
+    path = tmp_path / f"rows{formats.suffix(kind)}"
+    formats.write(path, given, kind, columns=["split", "status"])
+    reading = formats.read(path, dataset="d", split="dev")
+    assert [(row.input, row.split, row.status) for row in reading] == [(r.input, r.split, r.status) for r in given]
+    assert reading.ignored == {}
+
+
+def test_a_split_or_status_of_others_is_a_column_like_any(tmp_path: Path) -> None:
+    lines = [
+        {"instruction": "i", "output": "o", "split": "test", "status": 7},
+        {"input": "i", "output": "o", "Split": "DEV"},
+    ]
+    reading = formats.read(put(tmp_path / "a.jsonl", "\n".join(map(json.dumps, lines))), dataset="d")
+    assert [(row.split, row.status) for row in reading] == [("train", "done"), ("dev", "done")]
+    assert reading.ignored == {"split": 1, "status": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "wish", "kind"),
+    [
+        ("a.csv", None, "csv"),
+        ("A.CSV", "csv", "csv"),
+        ("a.json", None, "alpaca-json"),
+        ("a.jsonl", None, "context-target"),
+        ("a.jsonl", "alpaca-jsonl", "alpaca-jsonl"),
+        ("a.txt", "csv", "csv"),
+        ("a", "alpaca-json", "alpaca-json"),
+    ],
+)
+def test_the_ending_says_the_format(name: str, wish: str | None, kind: str) -> None:
+    assert formats.kind_for(Path(name), wish) == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "wish", "code"),
+    [("a.txt", None, "ending-unknown"), ("a", None, "ending-unknown"), ("a.csv", "alpaca-jsonl", "ending-contradicts"),
+     ("a.json", "alpaca-jsonl", "ending-contradicts")],
+)  # fmt: skip
+def test_an_ending_that_says_nothing_or_something_else_is_refused(name: str, wish: str | None, code: str) -> None:
+    assert code_of(lambda: formats.kind_for(Path(name), wish)).code == code
+
+
 @pytest.mark.parametrize("text", ['[{"instruction": "a", "output": "b"}', '[{"instruction": "a", "output": "b"} {}]'])
 def test_a_list_that_does_not_go_on_is_named(tmp_path: Path, text: str) -> None:
     rows = read(put(tmp_path / "a.json", text))

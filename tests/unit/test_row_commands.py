@@ -1,0 +1,106 @@
+"""The commands for rows: what goes out comes in again, a name that is wrong is told, an import can be taken back."""
+
+from pathlib import Path
+
+import pytest
+
+from glmstudio.cli import main
+from glmstudio.data.example import Example
+from glmstudio.data.store import Query, Store
+from glmstudio.workspace import Workspace
+
+ROWS = [
+    Example("指令", "一", "答", "mine"),
+    Example("指令", "二", "答\n二", "mine", "dev"),
+    Example("指令", "三", "", "mine", "train", "draft"),
+    Example("指令", "四", "写了一半", "mine", "dev", "draft"),
+    Example("指令", "五", "不要", "mine", "train", "discarded"),
+]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    store = Store(Workspace(tmp_path / "root").ensure().database_url)
+    store.add_many(ROWS)
+    store.close()
+    return tmp_path / "root"
+
+
+def run(root: Path, *words: object) -> int:
+    return main([str(words[0]), "--root", str(root), *map(str, words[1:])])
+
+
+def content(root: Path, dataset: str) -> list[tuple[str, ...]]:
+    store = Store(Workspace(root).database_url)
+    try:
+        return [(row.input, row.target, row.split, row.status) for row in store.iterate(Query(dataset=dataset))]
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.json", "rows.jsonl"])
+def test_a_dataset_goes_out_with_its_splits_and_comes_in_as_it_was(root, tmp_path, capsys, name):
+    path = tmp_path / name
+    assert run(root, "export", path, "--dataset", "mine") == 0
+    said = capsys.readouterr()
+    assert f"2 rows written to {path}: 1 train, 1 dev" in said.out
+    assert "left out: 2 drafts, 1 discarded" in said.err
+    assert path.read_text(encoding="utf-8-sig")[0] == {"csv": "i", "json": "[", "jsonl": "{"}[name.split(".")[1]]
+    assert run(root, "import", path, "--dataset", "again", "--split", "dev") == 0
+    assert "1 train, 1 dev" in capsys.readouterr().out
+    assert content(root, "again") == [("一", "答", "train", "done"), ("二", "答\n二", "dev", "done")]
+
+
+def test_drafts_go_out_by_wish_and_come_in_as_drafts(root, tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    assert run(root, "export", path, "--dataset", "mine", "--drafts") == 0
+    assert "4 rows written" in capsys.readouterr().out
+    assert run(root, "import", path, "--dataset", "again") == 0
+    assert content(root, "again") == content(root, "mine")
+    assert run(root, "export", path, "--dataset", "mine", "--split", "dev", "--drafts") == 0
+    assert '"split"' not in path.read_text(encoding="utf-8")
+
+
+def test_an_unknown_dataset_is_an_error_and_the_old_file_stays(root, tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text("old")
+    assert run(root, "export", path, "--dataset", "nine") == 2
+    assert "There is no dataset “nine”. There are: mine." in capsys.readouterr().err
+    assert run(root, "export", path, "--dataset", "mine", "--format", "alpaca-json") == 2
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["../x", "/anywhere/x", "", "a\nb", "CON"])
+def test_a_new_name_that_could_be_a_path_is_refused(root, tmp_path, capsys, name):
+    path = tmp_path / "rows.csv"
+    path.write_text("instruction,output\na,b\n")
+    assert run(root, "import", path, "--dataset", name) == 2
+    assert run(root, "rename", "mine", name) == 2
+    said = capsys.readouterr().err
+    assert "name" in said
+    assert content(root, "mine") == [(row.input, row.target, row.split, row.status) for row in ROWS[:4]]
+
+
+def test_an_old_name_stays_usable_until_it_is_renamed(root, tmp_path, capsys):
+    store = Store(Workspace(root).database_url)
+    store.save(Example("i", "old", "t", "../old"))
+    store.close()
+    path = tmp_path / "rows.csv"
+    path.write_text("instruction,output\na,b\n")
+    assert run(root, "import", path, "--dataset", "../old") == 0
+    assert run(root, "rename", "../old", "new") == 0
+    assert "2 rows are in new now" in capsys.readouterr().out
+    assert run(root, "rename", "new", "mine") == 2
+
+
+def test_an_import_is_listed_and_taken_back(root, tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text("instruction,output\na,b\nc,d\n")
+    assert run(root, "import", path, "--dataset", "taken") == 0
+    assert "import 1: 2 train" in capsys.readouterr().out
+    assert run(root, "imports", "--undo", 1) == 0
+    assert "2 rows of rows.csv are gone" in capsys.readouterr().out
+    assert run(root, "imports") == 0
+    assert "rows.csv -> taken  2 rows  undone" in capsys.readouterr().out
+    assert content(root, "taken") == []
+    assert run(root, "imports", "--undo", 1) == 2
