@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmstudio.errors import StudioError
+from glmstudio.file_names import require_fit
 from glmstudio.run_thread import RunThread
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class ExportState:
 
 
 class Exports:
-    """Writes below `checkpoints/exports` unless told otherwise."""
+    """Writes below `checkpoints/exports`."""
 
     def __init__(self, checkpoints: Path) -> None:
         self._checkpoints = checkpoints
@@ -44,8 +45,12 @@ class Exports:
         )
         self._now = ExportState()
 
-    def destination(self, kind: str, run_id: str, checkpoint: str) -> Path:
-        """Where an export goes when nobody says otherwise: a name that is not there yet."""
+    def destination(self, kind: str, run_id: str, checkpoint: str, name: str = "") -> Path:
+        """Where an export goes: under the `name` that it gets, or a name of its own that is not there yet. Raises
+        StudioError `name-unfit`."""
+        if name:
+            require_fit(name)
+            return self._checkpoints / FOLDER / f"{name.removesuffix(_ending(kind))}{_ending(kind)}"
         from glmstudio.models.exporting.destinations import free_name
 
         return free_name(self._checkpoints / FOLDER, f"{run_id}-{checkpoint}-{kind}", _ending(kind))

@@ -6,7 +6,6 @@ Everything that outlives a click is here or on disk: the store, the resident bas
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmstudio import faults
@@ -348,16 +347,16 @@ class Studio(RowVerbs):
         self.resident()
         return self.scoreboards.start(dataset, dev, ref, settings)
 
-    def start_export(self, kind: str, ref: AdapterRef, destination: Path | None, language: str) -> None:
+    def start_export(self, kind: str, ref: AdapterRef, name: str, language: str) -> None:
         """Writes a checkpoint as one of `exports.KINDS`, with its content's newest scores in the README; returns at
-        once."""
+        once. It goes below `checkpoints/exports`, under `name` where one is given. Raises StudioError `name-unfit`."""
         from glmstudio.models.adapters.adapter_version import adapter_version
 
         folder = self.workspace.run_folder(ref.run_id) / ref.checkpoint
         version = adapter_version(folder)
         board = self.scoreboards.of(dataclasses.replace(ref, digest=version.digest), version.changed_at)
         scores = board.as_asked if board else None
-        where = destination or self.exports.destination(kind, ref.run_id, ref.checkpoint)
+        where = self.exports.destination(kind, ref.run_id, ref.checkpoint, name)
         base, here = self.run(ref.run_id).base, self.base_status()
         # The folder that it was trained on may have moved since.
         known_here = bool(base.fingerprint) and base.fingerprint == here.fingerprint

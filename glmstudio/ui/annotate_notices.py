@@ -37,7 +37,9 @@ class Notices:
         page.on_load(self.on_look, shown)
         self.broken.pick(self.on_read, None, shown, **QUEUED)
         changed = [page.refresh_examples, page.unseen_changes]
-        self.rename.click(self.on_rename, [self.dataset, self.name], [*shown, self.refused, *changed], **QUEUED)
+        self.rename.click(
+            self.on_rename, [self.dataset, self.name], [*shown, self.refused, self.name, *changed], **QUEUED
+        )
 
     def on_look(self, request: gr.Request) -> list[Any]:
         language, summaries = language_of(request), self._studio.datasets()
@@ -62,5 +64,5 @@ class Notices:
         try:
             self._studio.rename_dataset(dataset or "", name.strip())
         except Exception as error:
-            return [*[gr.skip()] * 4, problem_html(error, language_of(request)), gr.skip(), gr.skip()]
-        return [*self.on_look(request), "", signal(), signal()]
+            return [*[gr.skip()] * 4, problem_html(error, language_of(request)), *[gr.skip()] * 3]
+        return [*self.on_look(request), "", "", signal(), signal()]

@@ -1,6 +1,5 @@
 """The lower right of Models: a checkpoint goes out as adapter, merged weights or GGUF. Knows no weights."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -71,8 +70,7 @@ class Exporting:
         ref = next((ref for ref in self._studio.adapters() if ref.name == run), None)
         if ref is None:
             raise StudioError("adapter-missing", folder=run or "")
-        where = Path(destination.strip()).expanduser() if destination.strip() else None
-        self._studio.start_export(kind, ref, where, language_of(request))
+        self._studio.start_export(kind, ref, destination.strip(), language_of(request))
         # A tick may have shown the end of this before it is answered: the next one shows it again.
         return ["", gr.update(interactive=False), ""]
 

@@ -54,7 +54,7 @@ def evaluated(studio: Studio) -> None:
 
 
 def exported(studio: Studio) -> None:
-    studio.start_export("merged", REF, None, "en")
+    studio.start_export("merged", REF, "", "en")
     wait_for_training()
     assert studio.exports.now().state == "done"
 

@@ -34,6 +34,16 @@ def test_a_default_place_is_one_that_is_free(tmp_path):
     assert exports.destination("gguf", "run-0001", "best").name == "run-0001-best-gguf.gguf"
 
 
+def test_a_name_is_a_folder_below_exports_and_no_path(tmp_path):
+    exports = Exports(tmp_path)
+    assert exports.destination("merged", "run-0001", "best", "我的 v1.2") == tmp_path / "exports" / "我的 v1.2"
+    for name in ("mine", "mine.gguf"):
+        assert exports.destination("gguf", "run-0001", "best", name) == tmp_path / "exports" / "mine.gguf"
+    for name in ("../mine", "/anywhere/mine", "~/mine", ".mine"):
+        with pytest.raises(StudioError, match="name-unfit"):
+            exports.destination("merged", "run-0001", "best", name)
+
+
 def test_what_is_handed_over_and_what_comes_back(tmp_path, monkeypatch):
     asked = []
 
