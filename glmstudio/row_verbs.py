@@ -12,7 +12,7 @@ from glmstudio.data.imports import ImportPreview
 from glmstudio.data.store import DatasetSummary, Page, Query, Store
 from glmstudio.data.verdicts import Judgement
 from glmstudio.errors import StudioError
-from glmstudio.file_names import file_name, is_fit, require_fit
+from glmstudio.file_names import file_name, is_fit, require_fit, shown
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,12 @@ class RowVerbs:
         return self.store.rename_dataset(name, new)
 
     def require_dataset(self, name: str) -> None:
-        """Raise StudioError `dataset-missing` with the names that there are."""
+        """Raise StudioError `dataset-missing` with the names that there are, `name-empty` for none."""
         names = [summary.name for summary in self.datasets()]
+        if not name:
+            raise StudioError("name-empty")
         if name not in names:
-            raise StudioError("dataset-missing", dataset=name, names=", ".join(names))
+            raise StudioError("dataset-missing", dataset=shown(name), names=", ".join(map(shown, filter(None, names))))
 
     def _require_name(self, name: str) -> None:
         if not is_fit(name) and name not in {summary.name for summary in self.datasets()}:

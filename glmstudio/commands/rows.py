@@ -29,6 +29,7 @@ def training_rows(args: argparse.Namespace) -> tuple[list[Example], list[Example
     """(train, dev) of `train`'s flags. Raises StudioError `train-path-missing` where they name none."""
     if args.dataset:
         with opened(args.root) as studio:
+            studio.require_dataset(args.dataset)
             return studio.training_rows(args.dataset)
     if args.train_path is None:
         raise StudioError("train-path-missing")

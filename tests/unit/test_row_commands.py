@@ -1,12 +1,15 @@
 """The commands for rows: what goes out comes in again, a name that is wrong is told, an import can be taken back."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from glmstudio.cli import main
+from glmstudio.commands.rows import training_rows
 from glmstudio.data.example import Example
 from glmstudio.data.store import Query, Store
+from glmstudio.errors import StudioError
 from glmstudio.workspace import Workspace
 
 ROWS = [
@@ -66,6 +69,7 @@ def test_an_unknown_dataset_is_an_error_and_the_old_file_stays(root, tmp_path, c
     path.write_text("old")
     assert run(root, "export", path, "--dataset", "nine") == 2
     assert "There is no dataset “nine”. There are: mine." in capsys.readouterr().err
+    assert run(root, "export", path, "--dataset", "") == 2
     assert run(root, "export", path, "--dataset", "mine", "--format", "alpaca-json") == 2
     assert path.read_text() == "old"
 
@@ -91,6 +95,15 @@ def test_an_old_name_stays_usable_until_it_is_renamed(root, tmp_path, capsys):
     assert run(root, "rename", "../old", "new") == 0
     assert "2 rows are in new now" in capsys.readouterr().out
     assert run(root, "rename", "new", "mine") == 2
+
+
+def test_a_file_that_says_the_split_of_each_row_trains_on_what_is_train(root, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    assert run(root, "export", path, "--dataset", "mine") == 0
+    train, dev = training_rows(Namespace(dataset=None, train_path=path, dev_path=None))
+    assert ([row.input for row in train], [row.input for row in dev]) == (["一"], ["二"])
+    with pytest.raises(StudioError, match="dataset-missing"):
+        training_rows(Namespace(dataset="nine", root=root))
 
 
 def test_an_import_is_listed_and_taken_back(root, tmp_path, capsys):
