@@ -129,8 +129,19 @@ class RowVerbs:
 
     def export_to(self, path: Path, query: Query, kind: str, *, drafts: bool = False) -> Exported:
         """Writes the rows that are done, and with `drafts` those too; discarded ones only where the query asks for
-        them. Rows of both splits get a column `split`, and where not all are done a column `status`, which an import
-        reads. The file appears whole or not at all. Raises StudioError `file-not-written`."""
+        them. Where not all are train rows they get a column `split`, and where not all are done a column `status`,
+        which an import reads. The file appears whole or not at all. Raises StudioError `file-not-written`."""
+        rows = self.exported_rows(query, drafts=drafts)
+        while True:
+            columns = _needed_columns(rows, query)
+            rows = self._write(path, query, kind, columns, drafts=drafts)
+            # Somebody may have saved the first dev row meanwhile.
+            if set(_needed_columns(rows, query)) <= set(columns):
+                return Exported(path, rows)
+
+    def _write(
+        self, path: Path, query: Query, kind: str, columns: list[str], *, drafts: bool
+    ) -> Counter[tuple[str, str]]:
         rows: Counter[tuple[str, str]] = Counter()
 
         def counted() -> Iterator[Example]:
@@ -139,8 +150,8 @@ class RowVerbs:
                     rows[row.split, row.status] += 1
                     yield row
 
-        formats.write(path, counted(), kind, columns=kept_columns(query, drafts=drafts))
-        return Exported(path, rows)
+        formats.write(path, counted(), kind, columns=columns)
+        return rows
 
 
 def tagged(row: Example, judgement: Judgement) -> Example:
@@ -148,10 +159,11 @@ def tagged(row: Example, judgement: Judgement) -> Example:
     return replace(row, tags=("right",) if judgement.correct else ("corrected",))
 
 
-def kept_columns(query: Query, *, drafts: bool) -> list[str]:
-    """The columns that an export needs beside the texts, so that an import gives the same rows."""
-    some = ["split"] if not query.split else []
-    return [*some, "status"] if drafts or query.status not in ("", "done") else some
+def _needed_columns(rows: Counter[tuple[str, str]], query: Query) -> list[str]:
+    """The columns without which an import would not give the same rows."""
+    split = not query.split and any(split != "train" for split, _ in rows)
+    status = any(status != "done" for _, status in rows)
+    return [name for name, needed in (("split", split), ("status", status)) if needed]
 
 
 def _goes_out(status: str, query: Query, drafts: bool) -> bool:
