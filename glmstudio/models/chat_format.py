@@ -85,7 +85,8 @@ def render_example(
 
     The first `prompt_length` ids are those of `render_prompt`. At most `max_target_length` - 2 ids of the target, its
     head counted, stay, always closed: by the end token, in a dialogue by the token that ends a turn. For ChatGLM-6B
-    predicting `<sop>` counts too, as in the original's loss. Raises StudioError as `render_prompt` does.
+    predicting `<sop>` counts too, as in the original's loss. Raises StudioError as `render_prompt` does, and
+    `no-end-token`.
     """
     prompt = render_prompt(tokenizer, family, instruction, input, max_source_length=max_source_length, style=style)
     end = trained_end(tokenizer, family, chat=style == CHAT)

@@ -22,6 +22,7 @@ from glmstudio.models.checkpoint_files import (
     file_of_tensor,
     first_line,
     read_config,
+    read_json,
     refuse_missing,
     refuse_pointer,
     refuse_unreadable,
@@ -104,10 +105,32 @@ def load_base(
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder, told by its `config.json`.
 
+    One that names no end of a text gets that of config.json or generation_config.json; it has none where they neither.
     Raises StudioError `tokenizer-unreadable`, `base-incomplete`, `lfs-pointer` and those of an unknown family.
     """
     folder = Path(folder)
-    family = family_of(read_config(folder), str(folder))
+    config = read_config(folder)
+    tokenizer = _read_tokenizer(folder, family_of(config, str(folder)))
+    if tokenizer.eos_token_id is None:
+        for end in _named_ends(folder, config):
+            if 0 <= end < len(tokenizer) and (token := tokenizer.convert_ids_to_tokens(end)) is not None:
+                tokenizer.eos_token = token
+                break
+    return tokenizer
+
+
+def _named_ends(folder: Path, config: Mapping[str, Any]) -> list[int]:
+    path = folder / "generation_config.json"
+    try:
+        of_answers = read_json(path) if path.is_file() else {}
+    except StudioError:  # It only describes; a broken one is as good as none.
+        of_answers = {}
+    wishes = (config.get("eos_token_id"), of_answers.get("eos_token_id"))
+    ends = [end for wish in wishes for end in (wish if isinstance(wish, list) else [wish])]
+    return [end for end in ends if isinstance(end, int)]
+
+
+def _read_tokenizer(folder: Path, family: Family) -> PreTrainedTokenizerBase:
     for name in TOKENIZER_FILES:
         refuse_pointer(folder / name)
     # Without its config the tokenizer would take the first release's offset of 20000, and every id would be wrong.

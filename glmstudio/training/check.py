@@ -32,10 +32,10 @@ def check(
 
     Rows are told by id, or by their 1-based place among train and then dev rows. Codes of errors: `setting-bounds`,
     `setting-choice`, `train-empty`, `base-not-ready`, `no-tokenizer`, `prompt-frame`, `no-chat-template`,
-    `chat-template-unfit`, those of `unsupported`, `lora-targets`, `ptuning-family`, `positions-missing`,
+    those of a dialogue, `no-end-token`, those of `unsupported`, `lora-targets`, `ptuning-family`, `positions-missing`,
     `report-missing`, `launch-devices`, `early-stopping-no-dev`; of warnings: `no-dev`, `launch-memory`, `ptuning-rate`,
-    `dtype-slow`, `prompt-cut`, `target-cut`, `positions-beyond`, `batch-beyond-rows` and those of `dataset_findings`;
-    of the rest: `plan` (rows, steps and, with a base, the tokens of the longest row).
+    `dtype-slow`, `chat-template-dated`, `prompt-cut`, `target-cut`, `positions-beyond`, `batch-beyond-rows`, those of
+    `dataset_findings`; of the rest: `plan` (rows, steps and, with a base, the tokens of the longest row).
     """
     found = [_of_error(error) for error in (*out_of_bounds(lora), *out_of_bounds(settings))]
     in_bounds = not found
@@ -49,7 +49,7 @@ def check(
     found += _of_numbers(base)
     found += [_of_error(error)] if in_bounds and (error := missing(settings.report_to)) else []
     unreadable = list(_of_prompts(base, settings)) if base is not None else []
-    found += unreadable
+    found += unreadable or _of_dates(base, settings)
     if train and in_bounds:
         found += _of_rows(None if unreadable else base, train, dev, settings)
     return sorted(found, key=lambda finding: ORDER.index(finding.severity))
@@ -134,13 +134,22 @@ def _of_rate(settings: TrainingSettings) -> Iterator[Finding]:
 
 def _of_prompts(base: "Base", settings: TrainingSettings) -> Iterator[Finding]:
     """What keeps this base from being asked in the chosen style."""
-    from glmstudio.models.chat_format import render_prompt
+    from glmstudio.models.chat_format import render_example
 
+    limits = {name: getattr(settings, name) for name in ("max_source_length", "max_target_length")}
     try:
-        limit, style = settings.max_source_length, settings.prompt_style
-        render_prompt(base.tokenizer, base.family, "?", "", max_source_length=limit, style=style)
+        render_example(base.tokenizer, base.family, "?", "", "?", style=settings.prompt_style, **limits)
     except StudioError as error:
         yield _of_error(error)
+
+
+def _of_dates(base: "Base | None", settings: TrainingSettings) -> list[Finding]:
+    from glmstudio.models.chat_format import CHAT
+    from glmstudio.models.prompts.dialogue import TEMPLATE_DATE, dialogue_of
+
+    if base is None or settings.prompt_style != CHAT or not dialogue_of(base.tokenizer, base.family).dated:
+        return []
+    return [Finding("chat-template-dated", "warning", params={"date": f"{TEMPLATE_DATE:%Y-%m-%d}"})]
 
 
 def _of_cuts(examples: Sequence[Example], sizes: "Sequence[_Size]", settings: TrainingSettings) -> Iterator[Finding]:

@@ -166,6 +166,8 @@ def _tokenizer(found: Anatomy) -> tuple[TokenizerState | None, list[StudioError]
     state = TokenizerState(
         type(tokenizer).__name__, tokens_in_use(tokenizer), rows, stops, _styles(tokenizer, found.family)
     )
+    if tokenizer.eos_token_id is None:
+        return state, [StudioError("no-end-token")]
     try:
         refuse_larger_vocabulary(tokenizer, rows, str(found.folder))
     except StudioError as error:

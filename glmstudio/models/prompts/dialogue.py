@@ -3,6 +3,7 @@
 Knows a tokenizer, its chat template and a family's form; cuts nothing and knows no training row.
 """
 
+import datetime
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,42 +15,64 @@ from glmstudio.models.prompts.chat_forms import MESSAGE, ChatForm
 
 # Plain words: no template trims, splits or rewrites them, and no person sees them.
 QUESTION, ANSWER = "glmstudio question", "glmstudio answer"
+# The day that Llama 3's own templates take where they are told none, and one of which no part is the same.
+TEMPLATE_DATE, OTHER_DATE = datetime.datetime(2024, 7, 26), datetime.datetime(1999, 12, 31, 23, 59, 59)
+# A template that draws lots can draw the same one twice.
+RENDERED_AGAIN = 3
 
 
 @dataclass(frozen=True)
 class Dialogue:
     """`prompt` gives the ids that ask for an answer to a message. The model begins an answer with the ids `head`, which
-    are no part of what it says, and ends it with `end`."""
+    are no part of what it says, and ends it with `end`. `dated`: the template writes the time, which is always
+    `TEMPLATE_DATE` here."""
 
     prompt: Callable[[str], list[int]]
     head: tuple[int, ...]
     end: int
+    dated: bool = False
 
 
 @functools.lru_cache(maxsize=4)
 def dialogue_of(tokenizer: Any, family: Family) -> Dialogue:
     """The family's own form, else the tokenizer's chat template, without thinking where it can be left out.
 
-    Raises StudioError `no-chat-template` where there is neither, `chat-template-unfit` for a template that breaks off.
+    Raises StudioError `no-chat-template` where there is neither, `chat-template-unfit` for a template that breaks off,
+    `chat-template-rewrites` and `chat-template-varies` for one that loses what is said or is another one each time, and
+    `no-end-token`.
     """
     if family.chat is not None:
         form, head = family.chat, tokenizer.encode(family.chat.answer_head, add_special_tokens=False)
-        return Dialogue(lambda message: _form_ids(tokenizer, form, message), tuple(head), tokenizer.eos_token_id)
+        return Dialogue(lambda message: _form_ids(tokenizer, form, message), tuple(head), text_end(tokenizer))
     if not getattr(tokenizer, "chat_template", None):
         raise StudioError("no-chat-template")
-    asked = _templated(tokenizer, QUESTION)
-    before, _, behind = _templated(tokenizer, QUESTION, ANSWER).rpartition(ANSWER)
+    asked, whole = templated(tokenizer, QUESTION), templated(tokenizer, QUESTION, ANSWER)
+    if any(templated(tokenizer, QUESTION) != asked for _ in range(RENDERED_AGAIN)):
+        raise StudioError("chat-template-varies")
+    if QUESTION not in asked or QUESTION not in whole or ANSWER not in whole:
+        raise StudioError("chat-template-rewrites")
+    before, _, behind = whole.rpartition(ANSWER)
+    dated = templated(tokenizer, QUESTION, date=OTHER_DATE) != asked
     end = _end_id(tokenizer, behind)
     if before.startswith(asked):
         head = tokenizer.encode(before.removeprefix(asked), add_special_tokens=False)
-        return Dialogue(lambda message: _encoded(tokenizer, _templated(tokenizer, message)), tuple(head), end)
+        return Dialogue(lambda message: _encoded(tokenizer, templated(tokenizer, message)), tuple(head), end, dated)
     # The template opens an answer with thinking that an answer of a dialogue does not have: ask without it.
-    return Dialogue(lambda message: _encoded(tokenizer, _before_answer(tokenizer, message)), (), end)
+    return Dialogue(lambda message: _encoded(tokenizer, _before_answer(tokenizer, message)), (), end, dated)
+
+
+def text_end(tokenizer: Any) -> int:
+    """The token that ends a text. Raises StudioError `no-end-token` where no file of the base names one."""
+    if tokenizer.eos_token_id is None:
+        raise StudioError("no-end-token")
+    return tokenizer.eos_token_id
 
 
 def trained_end(tokenizer: Any, family: Family, *, chat: bool) -> int:
-    """The token that training rows end with: of a dialogue the end of a turn, else the end of the text."""
-    return dialogue_of(tokenizer, family).end if chat else tokenizer.eos_token_id
+    """The token that training rows end with: of a dialogue the end of a turn, else the end of the text.
+
+    Raises StudioError `no-end-token`, and for a dialogue what `dialogue_of` raises."""
+    return dialogue_of(tokenizer, family).end if chat else text_end(tokenizer)
 
 
 def end_ids(tokenizer: Any, family: Family, stated: int | Sequence[int] | None) -> list[int]:
@@ -77,21 +100,37 @@ def _form_ids(tokenizer: Any, form: ChatForm, message: str) -> list[int]:
     return ids + tokenizer.convert_tokens_to_ids(list(form.after))
 
 
-def _templated(tokenizer: Any, message: str, answer: str | None = None) -> str:
-    """The template's text up to where an answer begins, or with the answer and what closes it."""
+def templated(
+    tokenizer: Any, message: str, answer: str | None = None, *, date: datetime.datetime = TEMPLATE_DATE
+) -> str:
+    """The template's text up to where an answer begins, or with the answer and what closes it. Where it writes the time
+    that is `date`: with a clock a run's prompts would be others today than tomorrow.
+
+    Raises StudioError `chat-template-unfit`.
+    """
     messages = [{"role": "user", "content": message}]
     messages += [{"role": "assistant", "content": answer}] if answer is not None else []
     try:
+        template = tokenizer.get_chat_template()
+        # transformers gives a template its own clock, and takes no other one from a caller.
+        own = {"chat_template": _clock(date) + template} if "strftime_now" in template else {}
         return tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=answer is None, enable_thinking=False
+            messages, tokenize=False, add_generation_prompt=answer is None, enable_thinking=False, **own
         )
     except Exception as error:  # A template is a program of its own and may raise anything.
         reason = str(error).strip().partition("\n")[0]
         raise StudioError("chat-template-unfit", reason=reason or type(error).__name__) from error
 
 
+def _clock(date: datetime.datetime) -> str:
+    """A macro in place of the function `strftime_now` that templates call."""
+    parts = [f"%{letter}" for letter in "aAbBcdfGHIjmMpSuUVwWxXyYzZ"] + [f"%-{letter}" for letter in "dHIjmMSUWy"]
+    filters = "".join(f" | replace({part!r}, {date.strftime(part)!r})" for part in parts)
+    return f"{{% macro strftime_now(format) %}}{{{{ format{filters} }}}}{{% endmacro %}}"
+
+
 def _before_answer(tokenizer: Any, message: str) -> str:
-    return _templated(tokenizer, message, ANSWER).rpartition(ANSWER)[0]
+    return templated(tokenizer, message, ANSWER).rpartition(ANSWER)[0]
 
 
 def _encoded(tokenizer: Any, text: str) -> list[int]:
@@ -102,7 +141,7 @@ def _encoded(tokenizer: Any, text: str) -> list[int]:
 def _end_id(tokenizer: Any, behind: str) -> int:
     """The special token that a template puts right behind an answer, else the end of the text."""
     ids: Sequence[int] = tokenizer.encode(behind.strip(), add_special_tokens=False)
-    return ids[0] if ids and ids[0] in tokenizer.added_tokens_decoder else tokenizer.eos_token_id
+    return ids[0] if ids and ids[0] in tokenizer.added_tokens_decoder else text_end(tokenizer)
 
 
 def _has(tokenizer: Any, token: str) -> bool:

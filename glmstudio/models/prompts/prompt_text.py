@@ -11,6 +11,7 @@ from glmstudio.data.example import join_context, join_message
 from glmstudio.models.chat_format import CHAT, render_prompt
 from glmstudio.models.families import Family
 from glmstudio.models.prompts.chat_forms import MESSAGE
+from glmstudio.models.prompts.dialogue import templated
 
 # Longer than any prompt that is rendered here.
 LIMIT = 32768
@@ -83,9 +84,7 @@ def _context_texts(tokenizer: Any, plain: Any, ids: list[int]) -> Iterator[str]:
 
 def _chat_texts(tokenizer: Any, family: Family, ids: list[int]) -> Iterator[str]:
     if getattr(tokenizer, "chat_template", None):
-        asked = [{"role": "user", "content": _MARK}]
-        text = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True, enable_thinking=False)
-        yield text.replace(_MARK, MESSAGE)
+        yield templated(tokenizer, _MARK).replace(_MARK, MESSAGE)
     if family.chat is not None:
         yield "".join((*family.chat.before, *family.chat.texts, *family.chat.after))
     yield seen_text(tokenizer, ids).replace(_MARK, MESSAGE)
