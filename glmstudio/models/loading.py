@@ -33,6 +33,7 @@ from glmstudio.models.devices import chosen_device, chosen_dtype
 from glmstudio.models.families import CHATGLM, CHATGLM2, CHATGLM3, GLM_4, Family, family_of, is_original
 from glmstudio.models.fingerprint import fingerprint
 from glmstudio.models.hubs import hub
+from glmstudio.models.process_memory import give_back
 from glmstudio.models.quantisation.quantised import quantisation_of
 from glmstudio.models.quantisation.quantising import Shrink, leave, shrink_to
 from glmstudio.models.sources import folder_of
@@ -96,6 +97,9 @@ def load_base(
     place = torch.device("cpu") if in_main_memory else where
     shrink = shrink_to("none" if stored == quantization else quantization, place, kind)
     model = _load_model(folder, config, family, place, kind, shrink)
+    if shrink is not leave:
+        # The full weights came and went.
+        give_back()
     model.config.name_or_path = model.name_or_path = source
     model.generation_config = _generation_config(model)
     quantization = quantization if stored == "none" else stored

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, PeftModelForCausalLM
 
@@ -25,7 +24,8 @@ from glmstudio.models.gate import Gate
 from glmstudio.models.linear_names import linear_names, stored_transposed
 from glmstudio.models.mixed_rows import MixedRows, alone
 from glmstudio.models.packed_weights import PackedWeights
-from glmstudio.models.quantisation.quantised import parameter_count, weight_bytes
+from glmstudio.models.process_memory import mapped_bytes, own_bytes
+from glmstudio.models.quantisation.quantised import parameter_count, weight_bytes, weight_places
 from glmstudio.models.quantisation.quantising import prefer_answers
 from glmstudio.models.slots import Entering, Step
 from glmstudio.models.varlen import inside_samples
@@ -80,10 +80,15 @@ class Resident:
 
     @property
     def memory_bytes(self) -> int:
-        """Main memory that the process holds; on a GPU what torch holds there."""
+        """Main memory that the process alone holds, the base's weights with it; on a GPU what torch holds there."""
         if self.base.device.type == "cuda":
             return torch.cuda.memory_allocated(self.base.device)
-        return psutil.Process().memory_info().rss
+        return own_bytes() + self._mapped_bytes
+
+    @functools.cached_property
+    def _mapped_bytes(self) -> int:
+        """Of the base's weights, what lies in pages of their files."""
+        return mapped_bytes(weight_places(self.base.model))
 
     # Counted once: the page asks every second, and training packs the weights in other ways meanwhile.
     @functools.cached_property

@@ -3,14 +3,13 @@
 Knows numbers of tokens; knows no model and no Trainer.
 """
 
-import ctypes
 import gc
-import platform
 from collections.abc import Callable, Sequence
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
+from glmstudio.models.process_memory import give_back
 from glmstudio.training.batches import by_length, computed_tokens
 
 
@@ -26,9 +25,7 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    # Other C libraries give the holes of their heap back by themselves.
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back()
 
 
 class TokenBudget:

@@ -4,6 +4,7 @@ peak of each one's memory, and that of the probe before it, in bytes, as a line 
 import json
 import multiprocessing
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -57,8 +58,10 @@ def forget_peak() -> None:
 
 
 def peak() -> int:
-    found = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(found.split()[1]) * 1024
+    """Without pages of files, which are the system's."""
+    status = Path("/proc/self/status").read_text()
+    most, *of_files = (int(re.search(rf"{name}:\s+(\d+)", status)[1]) for name in ("VmHWM", "RssFile", "RssShmem"))
+    return (most - sum(of_files)) * 1024
 
 
 if __name__ == "__main__":

@@ -115,14 +115,19 @@ def plain_layers(model: Any) -> list[str]:
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """Bytes that the base's parameters and buffers take, with the scales of quantised ones, without adapters."""
+    """Bytes that the base's weights take."""
+    return sum(weight_places(model).values())
+
+
+def weight_places(model: nn.Module) -> dict[int, int]:
+    """Address and bytes of the base's parameters and buffers, with the scales of quantised ones, without adapters."""
     held: dict[int, int] = {}
     for path, module in model.named_modules():
         if ".lora_" in path:
             continue
         parts = [*module.parameters(recurse=False), *module.buffers(recurse=False), *_scales(module)]
         held |= {part.data_ptr(): part.nbytes for part in parts}
-    return sum(held.values())
+    return held
 
 
 def _scales(module: nn.Module) -> list[torch.Tensor]:
