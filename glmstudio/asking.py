@@ -51,7 +51,7 @@ class Asking:
         from glmstudio.inference.compare import compare
 
         with self._slot.use() as use, self._holding(use, ref, prompt_style) as asked:
-            base = use.resident.base
+            base, settings = use.resident.base, asked.prompt.answered(settings)
             adapter = (asked.ref.name, asked.ref.digest) if asked.ref else ("", "")
             how = dataclasses.asdict(settings) | {"max_source_length": asked.prompt.max_source_length}
             answerer = Answerer(base.source, base.fingerprint, *adapter, asked.prompt.style, how)
@@ -80,7 +80,7 @@ class Asking:
         refusal = StudioError("base-evaluates", adapter=ref.name if ref else "–")
         with self._slot.use(refusal=refusal) as use, self._holding(use, ref, prompt_style) as asked:
             scores = evaluate(
-                use.resident, asked.names, examples, settings,
+                use.resident, asked.names, examples, asked.prompt.answered(settings),
                 max_source_length=asked.prompt.max_source_length, style=asked.prompt.style,
                 on_progress=on_progress, should_stop=should_stop,
             )  # fmt: skip

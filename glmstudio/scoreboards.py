@@ -107,7 +107,9 @@ class Scoreboards:
         scores = self._evaluate(list(examples), ref, settings, tell, should_stop)
         if scores["rows"]:
             path = self._checkpoints / board.run_id / FOLDER / f"{board.file}.json"
-            write_scoreboard(path, replace(board, scores=scores))
+            # What was asked for may be the length that was trained; the record says which.
+            used = {name: scores[name] for name in board.settings.keys() & scores.keys()}
+            write_scoreboard(path, replace(board, scores=scores, settings=board.settings | used))
         self._now = replace(self._now, state="done", seconds_left=None)
 
     def _fail(self, error: StudioError) -> None:

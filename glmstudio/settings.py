@@ -82,13 +82,20 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """`temperature` 0 is greedy. `repetition_stop` ends an answer that repeats a phrase that often; 0 never does."""
+    """`temperature` 0 is greedy. `max_new_tokens` 0 stands for the length that was trained, which an `AdapterPrompt`
+    fills in; else for `TrainingSettings`' own. `repetition_stop` ends an answer that repeats a phrase that often; 0
+    never does."""
 
     temperature: float = setting(0.0, 0.0, 5.0)
     top_p: float = setting(1.0, 0.01, 1.0)
-    max_new_tokens: int = setting(300, 1, 32768)
+    max_new_tokens: int = setting(0, 0, 32768)
     repetition_stop: int = setting(8, 0, 1000)
     seed: int = setting(42, 0, 2**31 - 1)
+
+    @property
+    def limit(self) -> int:
+        """How many tokens an answer has at most."""
+        return self.max_new_tokens or TrainingSettings.max_target_length
 
 
 # (method, whether the base is the demonstration one) → the rate to start from. A plain prefix moves very little at

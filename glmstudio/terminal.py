@@ -132,6 +132,10 @@ def print_scores(result: dict[str, Any]) -> None:
         if isinstance(value, float) or value is None:
             cells = (result[name][key] for name in columns)
             print(f"{key:18}" + "".join(f"{'-' if cell is None else format(cell, '.4f'):>10}" for cell in cells))
+    cut = {name: sum(name in row["cut"] for row in result["rows"]) for name in columns}
+    if any(cut.values()):
+        counts = ", ".join(f"{name} {count} of {len(result['rows'])}" for name, count in cut.items())
+        print(f"answers cut at {result['max_new_tokens']} tokens: {counts}; --max-new-tokens allows more")
 
 
 def print_comparison(comparison: "Comparison") -> None:

@@ -84,8 +84,8 @@ def evaluate_command(args: argparse.Namespace) -> int:
     rows = read_rows(args.dev_path, "dev")
     if not rows:
         raise StudioError("rows-missing", path=str(args.dev_path))
-    settings = chosen(args, GenerationSettings())
     with _asked(args) as (resident, names, prompt, ref), stop_on_interrupt() as should_stop:
+        settings = prompt.answered(chosen(args, GenerationSettings()))
         result = evaluate(
             resident, names, rows, settings, max_source_length=prompt.max_source_length, style=prompt.style,
             on_progress=terminal.print_count, should_stop=should_stop,
@@ -114,8 +114,8 @@ def add_compare(commands: Any) -> None:
 def compare_command(args: argparse.Namespace) -> int:
     from glmstudio.inference.compare import compare
 
-    settings = chosen(args, GenerationSettings())
     with _asked(args) as (resident, names, prompt, ref), stop_on_interrupt() as should_stop:
+        settings = prompt.answered(chosen(args, GenerationSettings()))
         *_, last = compare(
             resident, names, args.instruction, args.input, settings,
             max_source_length=prompt.max_source_length, style=prompt.style, should_stop=should_stop,

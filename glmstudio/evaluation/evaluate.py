@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from glmstudio.models.resident import Resident
 
 COLUMNS = ("base", "tuned")
+# The reasons of an answer whose end is missing: its limit, or that of the model.
+CUT = ("length", "positions")
 BATCH_ROWS = 64
 CACHE_BYTES = 2 * 1024**3
 
@@ -43,7 +45,8 @@ def evaluate(
     """Scores and whole answers of one or two `adapters`: the first fills the column `base`, the second `tuned`.
 
     Gives `base` and `tuned` (totals as in `scores.score` and `finish_reasons` counted; None without a second adapter),
-    `rows` (`instruction`, `input`, `target`, `base`, `tuned`, in the examples' order), `total` and `cancelled`. When
+    `rows` (`instruction`, `input`, `target`, `base`, `tuned`, in the examples' order, and as `cut` the columns whose
+    answer reached the limit), `total`, `cancelled` and the limit `max_new_tokens`. When
     `should_stop` ends it, `rows` holds what every adapter has answered. `batch_rows` bounds the answers in work at a
     time, by default so that their cache stays under 2 GiB. `on_progress(done, total)` counts examples, each as its last
     answer ends.
@@ -60,7 +63,7 @@ def evaluate(
     ]
     prompts, head = [prompt.ids for prompt in rendered], rendered[0].answer_head
     prefix = max((states.shape[-2] for states in resident.prefixes(adapters) if states is not None), default=0)
-    limit = batch_rows or _rows_that_fit(resident, prefix + max(map(len, prompts)) + settings.max_new_tokens)
+    limit = batch_rows or _rows_that_fit(resident, prefix + max(map(len, prompts)) + settings.limit)
     rows = [Row(ids, adapter) for ids in prompts for adapter in adapters]
     texts: dict[int, dict[int, tuple[str, str]]] = {}
     finished: dict[int, list[tuple[str, str]]] = {}
@@ -72,7 +75,7 @@ def evaluate(
             finished[place] = [said[column] for column in range(len(adapters))]
             if on_progress is not None:
                 on_progress(len(finished), len(examples))
-    return _report(examples, finished, len(adapters))
+    return _report(examples, finished, len(adapters)) | {"max_new_tokens": settings.limit}
 
 
 def answered_by(base: "Base", prompt: "AdapterPrompt", ref: AdapterRef | None) -> dict[str, Any]:
@@ -106,6 +109,7 @@ def _report(examples: Sequence[Example], finished: dict[int, list[tuple[str, str
     rows = []
     for place in sorted(finished):
         example, texts = examples[place], [text for text, _ in finished[place]]
-        row = {"instruction": example.instruction, "input": example.input, "target": example.target}
+        cut = [name for name, (_, reason) in zip(COLUMNS, finished[place], strict=False) if reason in CUT]
+        row = {"instruction": example.instruction, "input": example.input, "target": example.target, "cut": cut}
         rows.append(row | dict.fromkeys(COLUMNS) | dict(zip(COLUMNS, texts, strict=False)))
     return totals | {"rows": rows, "total": len(examples), "cancelled": len(finished) < len(examples)}

@@ -138,7 +138,7 @@ def _work(resident: "Resident", max_rows: int, settings: GenerationSettings) -> 
         return SlottedRows(resident, max_rows)
     if not has_cache(base.model):
         raise StudioError("family-cache", family=base.family.name, source=base.source)
-    return PaddedRows(resident, max_rows, settings.max_new_tokens)
+    return PaddedRows(resident, max_rows, settings.limit)
 
 
 def _room(resident: "Resident", rows: Sequence[Row]) -> list[int | None]:
@@ -176,4 +176,4 @@ def _limit_reached(answer: list[int], settings: GenerationSettings, room: int | 
         return "repetition"
     if len(answer) == room:
         return "positions"
-    return "length" if len(answer) == settings.max_new_tokens else ""
+    return "length" if len(answer) == settings.limit else ""

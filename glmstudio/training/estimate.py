@@ -16,7 +16,7 @@ from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
 from glmstudio.models.devices import free_memory
 from glmstudio.models.inspection.memory_needs import BYTES_PER_ADAPTER_NUMBER, BYTES_PER_NUMBER, ROWS_ANSWERED
-from glmstudio.settings import GenerationSettings, TrainingSettings
+from glmstudio.settings import TrainingSettings
 from glmstudio.training.batches import StepSampler, split_step
 from glmstudio.training.check import optimizer_steps, row_sizes
 from glmstudio.training.held import HOLES
@@ -175,7 +175,7 @@ def _needs(
     """What a run takes whose largest micro-batch has these rows, the longest first."""
     factor = HOLES[probe.device][checkpointing]
     activations, logits = _tensors(probe, rows, checkpointing)
-    answered = settings.max_source_length + GenerationSettings().max_new_tokens
+    answered = settings.max_source_length + settings.max_target_length
     return Estimate(
         weights=probe.weights,
         process=max(0, probe.held - probe.weights) + PROGRAMS.get((probe.device, probe.number_bytes), 0),

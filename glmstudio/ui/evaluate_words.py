@@ -55,7 +55,17 @@ def scores_html(board: "Scoreboard | None", lang: str, *, has_runs: bool) -> str
     done, total = (f"{count:,}" for count in board.counted)
     stopped = f'<p class="glm-warn">{t("evaluate.stopped", lang, done=done, total=total)}</p>' if board.partial else ""
     table = f"<table><thead><tr>{columns}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    return f'{table}{stopped}<p class="glm-how">{escape(_how(board, lang))}</p>'
+    return f'{table}{stopped}{_cut(board, lang)}<p class="glm-how">{escape(_how(board, lang))}</p>'
+
+
+def _cut(board: "Scoreboard", lang: str) -> str:
+    """How many answers reached the limit: as they are they count as wrong."""
+    rows = board.scores["rows"]
+    counts = {name: sum(name in row.get("cut", ()) for row in rows) for name in ("base", "tuned")}
+    if not any(counts.values()):
+        return ""
+    told = t("evaluate.cut", lang, limit=board.settings.get("max_new_tokens", "–"), rows=f"{len(rows):,}", **counts)
+    return f'<p class="glm-warn">{told}</p>'
 
 
 def _how(board: "Scoreboard", lang: str) -> str:
@@ -169,9 +179,10 @@ def rows_html(board: "Scoreboard | None", wanted: str, chosen: int, lang: str) -
 
 def _row(place: int, row: dict[str, Any], base: bool, tuned: bool, chosen: bool) -> str:
     marks = "".join(f'<td class="m {"ok" if right else "bad"}">{"✓" if right else "✗"}</td>' for right in (base, tuned))
+    cut = " ✂" if "tuned" in row.get("cut", ()) else ""
     return (
         f'<tr data-place="{place}"{" aria-selected=true" if chosen else ""}>{marks}<td class="n">{place + 1}</td>'
-        f'<td>{_start(row["input"] or row["instruction"])}</td><td class="t">{_start(row["tuned"])}</td></tr>'
+        f'<td>{_start(row["input"] or row["instruction"])}</td><td class="t">{_start(row["tuned"])}{cut}</td></tr>'
     )
 
 
@@ -189,5 +200,7 @@ def row_html(board: "Scoreboard | None", place: int, lang: str) -> str:
     parts = [(key, text) for key, text in parts if text] + [("annotate.target", escape(row["target"]))]
     for key, name in (("compare.base", "base"), ("compare.tuned-title", "tuned")):
         text = marked(difference(row["target"], row[name])[1]) or escape(t("compare.empty-answer", lang))
+        if name in row.get("cut", ()):
+            text += f'<p class="glm-warn">{t("compare.ended.length", lang)}</p>'
         parts.append((key, text))
     return "<dl>" + "".join(f"<dt>{t(key, lang)}</dt><dd>{text}</dd>" for key, text in parts) + "</dl>"

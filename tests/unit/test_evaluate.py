@@ -8,9 +8,14 @@ import pytest
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
 from glmstudio.evaluation.evaluate import evaluate
+from glmstudio.evaluation.scoreboard import Scoreboard
 from glmstudio.evaluation.scores import score
+from glmstudio.models.adapters.adapter_version import AdapterPrompt
 from glmstudio.models.resident import BASE_NAME
-from glmstudio.settings import GenerationSettings
+from glmstudio.settings import GenerationSettings, TrainingSettings
+from glmstudio.terminal import print_scores
+from glmstudio.ui.evaluate_words import row_html, rows_html, scores_html
+from glmstudio.ui.language import LANGUAGES, t
 from tests.scripted import FIRST_BYTE, ScriptedResident
 
 ADAPTERS = [BASE_NAME, "run-0001@best"]
@@ -61,6 +66,7 @@ def test_rows_and_totals() -> None:
             "target": example.target,
             "base": answer(BASE_NAME, example.input),
             "tuned": answer("tuned", example.input),
+            "cut": [],
         }
     for name in ("base", "tuned"):
         expected = score((row["target"], row[name]) for row in result["rows"])
@@ -127,10 +133,27 @@ def test_stopping_at_once_leaves_nothing_to_count() -> None:
     assert result["tuned"]["exact_match"] is None
 
 
-def test_answers_that_were_cut_are_counted() -> None:
+def test_answers_that_were_cut_are_counted_and_seen(capsys) -> None:
     result = evaluated(talkative(), max_new_tokens=6)
     assert result["tuned"]["finish_reasons"] == {"stop": 9, "length": 1}  # ["错"] is 7 bytes
     assert result["base"]["finish_reasons"] == {"length": 10}
+    assert [row["cut"] for row in result["rows"]].count(["base", "tuned"]) == 1
+    assert [row["cut"] for row in result["rows"]].count(["base"]) == 9
+    print_scores(result)
+    assert "answers cut at 6 tokens: base 10 of 10, tuned 1 of 10" in capsys.readouterr().out
+    board = Scoreboard("run-0001", "best", "cities", 0.0, result, {"max_new_tokens": result["max_new_tokens"]}, "", "")
+    place = next(place for place, row in enumerate(result["rows"]) if "tuned" in row["cut"])
+    for lang in LANGUAGES:
+        assert t("evaluate.cut", lang, limit=6, base=10, tuned=1, rows="10") in scores_html(board, lang, has_runs=True)
+        assert row_html(board, place, lang).count(t("compare.ended.length", lang)) == 2
+        assert rows_html(board, "all", 0, lang).count("✂") == 1
+
+
+def test_the_length_that_was_trained_is_the_limit_unless_one_is_named() -> None:
+    prompt = AdapterPrompt(max_target_length=800)
+    assert prompt.answered(GenerationSettings()).max_new_tokens == 800
+    assert prompt.answered(GenerationSettings(max_new_tokens=7)).max_new_tokens == 7
+    assert AdapterPrompt().answered(GenerationSettings()).max_new_tokens == TrainingSettings().max_target_length
 
 
 def test_no_rows() -> None:

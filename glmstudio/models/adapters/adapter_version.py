@@ -6,13 +6,13 @@ import json
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_about import RECORD
 from glmstudio.models.adapters.adapter_files import AdapterForm, adapter_form
-from glmstudio.settings import PROMPT_STYLES, TrainingSettings
+from glmstudio.settings import PROMPT_STYLES, GenerationSettings, TrainingSettings
 
 # Between a checkpoint's end and its successor's coming there is a moment without one.
 LOOKS, SECONDS_BETWEEN = 10, 0.02
@@ -22,12 +22,18 @@ _Stamps = tuple[tuple[int, int, int], ...]
 
 @dataclass(frozen=True)
 class AdapterPrompt:
-    """How a model is asked: the prompt style and the longest prompt in tokens. `recorded` says whether an adapter's
-    own record says so; without one they are the defaults, which is what older adapters were trained with."""
+    """How a model is asked: the prompt style, the longest prompt and the longest answer in tokens. `recorded` says
+    whether an adapter's own record says so; without one they are the defaults, which is what older adapters were
+    trained with."""
 
     style: str = TrainingSettings().prompt_style
     max_source_length: int = TrainingSettings().max_source_length
     recorded: bool = False
+    max_target_length: int = TrainingSettings().max_target_length
+
+    def answered(self, settings: GenerationSettings) -> GenerationSettings:
+        """`settings` with the length that was trained where they name none."""
+        return replace(settings, max_new_tokens=settings.max_new_tokens or self.max_target_length)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,10 @@ def _looked(path: Path, known: Iterable[AdapterVersion]) -> AdapterVersion:
         return same
     record = _record(form)
     try:
-        prompt = AdapterPrompt(record["prompt_style"], int(record["max_source_length"]), recorded=True)
+        prompt = AdapterPrompt(
+            record["prompt_style"], int(record["max_source_length"]), recorded=True,
+            max_target_length=int(record.get("max_target_length") or AdapterPrompt.max_target_length),
+        )  # fmt: skip
     except (KeyError, TypeError, ValueError):
         prompt = AdapterPrompt()
     step = record.get("step")
