@@ -140,6 +140,9 @@ def test_int8_by_rows_is_the_official_form(bias):
 def test_llm_int8_stays_near_and_lets_gradients_through():
     """The layer that CUDA gets; the library has it on the CPU too."""
     torch.manual_seed(0)
+    whole = torch.full((32, 64), 127, dtype=torch.int8)
+    if torch._int_mm(whole, whole.t())[0, 0] != 64 * 127**2:
+        pytest.skip("torch's product of int8, which only this layer uses on a CPU, overflows on this processor")
     layer = nn.Linear(64, 48)
     own = quantising.llm_int8(bitsandbytes, layer, CPU)
     assert (own.weight.dtype, own.weight.requires_grad, own.state.threshold) == (torch.int8, False, 6.0)
