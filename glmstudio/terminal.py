@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glmstudio import quantities
 from glmstudio.data.example import Reject
 from glmstudio.errors import StudioError
 from glmstudio.training import metrics
@@ -58,8 +59,8 @@ class RunPrinter:
         share = 100 * record.step / max(progress.total, 1)
         print(
             f"step {record.step}/{progress.total} ({share:.2f}%), epoch {record.epoch:.2f}, "
-            f"loss {record.values['loss']:.5f}, {progress.steps_per_second:.2f} steps/s, "
-            f"{progress.tokens_per_second:,.0f} tokens/s, ETA {clock(progress.seconds_left)}",
+            f"loss {record.values['loss']:.5f}, {quantities.rate(progress.steps_per_second)} steps/s, "
+            f"{quantities.rate(progress.tokens_per_second)} tokens/s, ETA {clock(progress.seconds_left)}",
             flush=True,
         )
 
@@ -83,12 +84,12 @@ def clock(seconds: float | None) -> str:
 
 def print_estimate(found: "Estimate", dtype: str, reason: str) -> None:
     """With the numbers that the base computes in, and why in these."""
-    need, room = (f"{size / 2**30:.3g}" for size in (found.total, found.room))
+    need, room = quantities.size(found.total), quantities.size(found.room)
     pace = "too little for measuring the speed" if found.seconds is None else f"about {clock(found.seconds)}"
     budget = f", {found.token_budget:,} tokens at a time" if found.token_budget else ""
     checkpointing = ", gradient checkpointing" if found.gradient_checkpointing else ""
     numbers = in_numbers(dtype, reason, "en")
-    print(f"estimate: {need} of {room} GB, {pace}, {numbers}{budget}{checkpointing}", flush=True)
+    print(f"estimate: {need} of {room}, {pace}, {numbers}{budget}{checkpointing}", flush=True)
 
 
 def print_finding(finding: "Finding") -> None:
@@ -118,7 +119,7 @@ class DownloadPrinter:
         if not whole and time.monotonic() - self._printed < SECONDS_BETWEEN_REDRAWS:
             return
         self._printed = time.monotonic()
-        line = f"{done / 2**20:,.0f} of {total / 2**20:,.0f} MB ({done / max(total, 1):.0%}) {file}"
+        line = f"{quantities.size(done)} of {quantities.size(total)} ({done / max(total, 1):.0%}) {file}"
         print(f"\r{line:<80.80}", end="\n" if whole else "", file=sys.stderr, flush=True)
 
 

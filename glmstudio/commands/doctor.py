@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glmstudio import quantities
 from glmstudio.settings import DTYPES
 from glmstudio.ui.language import error_text, in_numbers, t
 
@@ -59,9 +60,9 @@ def lines(found: "Diagnosis") -> list[str]:
         rows += [("family", f"{found.title} ({found.family})"), ("form", _form(found))]
     if found.parameters:
         numbers = ", ".join(found.dtypes)
-        size = f"{_size(found.bytes_on_disk)} on disk, {found.parameters:,} parameters in {numbers}"
+        size = f"{quantities.size(found.bytes_on_disk)} on disk, {found.parameters:,} parameters in {numbers}"
         numbers = in_numbers(found.dtype, found.dtype_reason, "en")
-        rows += [("size", size), ("machine", f"{found.device}, {numbers}, {_size(found.free)} free")]
+        rows += [("size", size), ("machine", f"{found.device}, {numbers}, {quantities.size(found.free)} free")]
         rows += [("memory" if wish == "none" else "", _memory(found, wish)) for wish in found.needs]
     if found.tokenizer is not None:
         rows += [("tokenizer", _tokenizer(found.tokenizer)), ("prompts", ", ".join(found.tokenizer.styles))]
@@ -83,7 +84,7 @@ def _form(found: "Diagnosis") -> str:
 
 def _memory(found: "Diagnosis", wish: str) -> str:
     needs = found.needs[wish]
-    weights, answer, least, train = map(_size, (needs.weights, needs.answer, needs.train_least, needs.train))
+    weights, answer, least, train = map(quantities.size, (needs.weights, needs.answer, needs.train_least, needs.train))
     return (
         f"{'as it is' if wish == 'none' else wish:8}  weights {weights}, to answer {answer}, to train {least} "
         f"(one row, gradient checkpointing) to {train} (standard settings)"
@@ -94,7 +95,3 @@ def _memory(found: "Diagnosis", wish: str) -> str:
 def _tokenizer(state: Any) -> str:
     stops = ", ".join(f"{token} ({index})" for token, index in state.stops.items())
     return f"{state.kind}, {state.tokens:,} tokens in {state.rows:,} rows; an answer ends at {stops}"
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.1f} MB"

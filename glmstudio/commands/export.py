@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glmstudio import quantities
 from glmstudio.commands.rows import read_rows
 from glmstudio.errors import StudioError
 from glmstudio.settings import DTYPES, EXPORT_FORMS, GGUF_TYPES, PROMPT_STYLES
@@ -107,7 +108,7 @@ def convert_command(args: argparse.Namespace) -> int:
         args.source, args.destination, dtype=args.dtype,
         on_progress=lambda read, total: print_stage(read, total, "convert"),
     )  # fmt: skip
-    words = {"tensors": f"{done.tensors:,}", "shards": done.shards, "size": f"{done.bytes / 1e6:,.1f}"}
+    words = {"tensors": f"{done.tensors:,}", "shards": done.shards, "size": quantities.size(done.bytes)}
     print(t("export.converted", "en", path=args.destination, **words))
     return 0
 
@@ -150,4 +151,4 @@ def print_check(check: "MergeCheck") -> None:
 def print_result(result: "ExportResult") -> None:
     if result.doubt is not None:
         print_finding(result.doubt)
-    print(t("export.written", "en", path=result.path, size=f"{result.bytes / 1e6:,.1f}"))
+    print(t("export.written", "en", path=result.path, size=quantities.size(result.bytes)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from heapq import nlargest
 from typing import TYPE_CHECKING
 
+from glmstudio import quantities
 from glmstudio.data.example import Example
 from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
@@ -142,7 +143,9 @@ def shortage(
         free_choice = dataclasses.replace(settings, gradient_checkpointing="auto", token_budget=0)
         return estimate(probe, *shorter, free_choice, free=free)
 
-    short = Finding("memory-short", "error", params={"need": _gigabytes(found.total), "room": _gigabytes(found.room)})
+    short = Finding(
+        "memory-short", "error", params={"need": quantities.size(found.total), "room": quantities.size(found.room)}
+    )
     ways = [*_ways(probe, max(row for row, _ in train), free, least)]
     return [short, *(ways or [Finding("memory-nothing", "info")])]
 
@@ -152,7 +155,7 @@ def _ways(probe: "Probe", longest: int, free: int, least: Callable[["Probe", int
 
     def way(code: str, found: Estimate, **params: object) -> Iterator[Finding]:
         if found.fits:
-            yield Finding(code, "info", params={"need": _gigabytes(found.total), **params})
+            yield Finding(code, "info", params={"need": quantities.size(found.total), **params})
 
     free_choice = least(probe, longest, free)
     yield from way("memory-automatic", free_choice)
@@ -240,7 +243,3 @@ def _seconds(
     evaluation = of_dev * probe.forward.token + math.ceil(of_dev / at_once) * probe.forward.fixed
     evaluations = steps // settings.eval_steps if settings.eval_steps else math.ceil(epochs)
     return trained + evaluations * evaluation
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 2**30:.3g}"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from glmstudio import quantities
 from glmstudio.data.quality import json_summary, parse_json_answer
 from glmstudio.inference.difference import difference
 from glmstudio.ui.language import t
@@ -77,7 +78,7 @@ def head(title: str, answer: "Answer | None", language: str, *, target: str = ""
 
 def _facts(answer: "Answer", target: str, language: str) -> list[tuple[str, str]]:
     """(class, words) of each fact; the verdicts wait for the end."""
-    speed = f"{answer.tokens_per_second:.0f}"
+    speed = quantities.rate(answer.tokens_per_second)
     facts = [
         ("", t("compare.seconds", language, seconds=f"{answer.seconds:.1f}")),
         ("", t("compare.tokens", language, tokens=answer.tokens, speed=speed)),

@@ -18,6 +18,7 @@ from glmstudio.ui.adapter_choice import DIGEST_SHOWN, adapter_label
 from glmstudio.ui.answers import head, pane, panes
 from glmstudio.ui.language import error_text, field_text, language_of, t
 from glmstudio.ui.page import QUIET
+from glmstudio.ui.train_status import run_name
 
 if TYPE_CHECKING:
     from glmstudio.data.verdicts import Answerer
@@ -162,7 +163,7 @@ class Answering:
             text = " ".join(field_text(problem, lang) for problem in problems)
             return [gr.skip(), gr.skip(), _problem(text), *[gr.skip()] * 10]
         self._live[request.session_hash] = Live(view)
-        waiting = head(t("compare.waiting", lang), None, lang)
+        waiting = self._waiting(request, lang)
         off = gr.update(interactive=False)
         return [off, gr.update(interactive=True), "", waiting, pane(""), waiting, pane(""), "", off, off, off, "", None]
 
@@ -181,6 +182,8 @@ class Answering:
         try:
             (settings,), _ = self._tab.form.read(typed)
             ref = self._ref(run)
+            waiting = self._waiting(request, lang)
+            yield [waiting, pane(""), waiting, pane(""), *[gr.skip()] * 7]
             with closing(self._studio.compare(instruction, input, ref, settings, live.stop.is_set)) as answers:
                 for comparison in answers:
                     asked = self._with(asked, comparison, lang)
@@ -199,6 +202,21 @@ class Answering:
         on = gr.update(interactive=True)
         correction = gr.update(interactive=bool(asked.judged.strip()))
         yield [*self._shown(asked, live.view, lang), _problem(cut), asked, asked.judged, on, on, correction, ""]
+
+    def _waiting(self, request: gr.Request, lang: str) -> str:
+        """The head of an answer that has not begun, and what it waits for."""
+        active = self._studio.active_run()
+        if any(session != request.session_hash for session in self._live):
+            words = t("compare.waiting-answer", lang)
+        elif active is not None and active.status != "paused":
+            words = t("compare.waiting-run", lang, run=run_name(active, lang))
+        elif self._studio.scoreboards.now().state == "running":
+            words = t("compare.waiting-evaluation", lang)
+        elif self._studio.probing:
+            words = t("compare.waiting-probe", lang)
+        else:
+            words = t("compare.waiting", lang)
+        return head(words, None, lang)
 
     def _ref(self, name: str | None) -> "AdapterRef | None":
         """The checkpoint that is chosen, None where there is none. Raises StudioError `adapter-missing`."""

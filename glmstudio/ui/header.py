@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from glmstudio import quantities
 from glmstudio.ui.language import error_text, in_numbers, language_of, t
 from glmstudio.ui.page import Page
 
@@ -77,7 +78,7 @@ def _base(status: "BaseStatus", language: str) -> str:
         numbers = in_numbers(status.dtype, status.dtype_reason, language)
         facts = [
             (" · ".join([f"{status.device.upper()} {dtype}", *kind]), numbers),
-            (gigabytes(status.memory_bytes), ""),
+            (quantities.size(status.memory_bytes), ""),
         ]
     hint = t("header.demonstration-hint", language) if status.demonstration else status.source
     return (
@@ -115,12 +116,6 @@ def _switches(language: str) -> str:
         f'<span class="glm-switches"><span class="glm-languages">{languages}</span>'
         f'<button data-colours aria-label="{hint}" title="{hint}"></button></span>'
     )
-
-
-def gigabytes(count: int) -> str:
-    """A size in bytes as "0.42 GB" or "8.1 GB"."""
-    size = count / 2**30
-    return f"{size:.1f} GB" if size >= 1 else f"{size:.2f} GB"
 
 
 def clock(seconds: float) -> str:

@@ -5,7 +5,8 @@ from html import escape
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from glmstudio.ui.header import clock, gigabytes
+from glmstudio import quantities
+from glmstudio.ui.header import clock
 from glmstudio.ui.language import error_text, finding_text, in_numbers, t
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _base_row(base: "LocalBase", resident: bool, chosen: bool, lang: str) -> str
         f'<td title="{escape(base.source)}"><button>{escape(base_name(base.source, lang))}</button></td>',
         f'<td title="{escape(base.title)}">{escape(base.title or "–")}</td>',
         f"<td>{_form(base.form, lang)}</td>",
-        f"<td>{count(base.parameters)} · {gigabytes(base.bytes_on_disk)}</td>",
+        f"<td>{count(base.parameters)} · {quantities.size(base.bytes_on_disk)}</td>",
         f'<td class="{kind}" title="{escape(hint)}">{mark} {escape(fits)}</td>',
     )
     return f'<tr data-source="{escape(base.source)}"{" class=chosen" if chosen else ""}>{"".join(cells)}</tr>'
@@ -79,7 +80,7 @@ def diagnosis_html(found: "Diagnosis", lang: str) -> str:
         text = t("models.converts", lang, renamed=found.conversion.renamed, split=found.conversion.split)
         facts.append(("models.fact.loading", escape(text)))
     if found.parameters:
-        size = f"{count(found.parameters)} · {gigabytes(found.bytes_on_disk)} · {', '.join(found.dtypes)}"
+        size = f"{count(found.parameters)} · {quantities.size(found.bytes_on_disk)} · {', '.join(found.dtypes)}"
         facts.append(("models.column.size", escape(size)))
     if found.tokenizer is not None:
         facts.append(("models.fact.stops", escape(" ".join(found.tokenizer.stops))))
@@ -100,13 +101,13 @@ def _needs(found: "Diagnosis", lang: str) -> str:
     rows = ""
     for wish, needs in found.needs.items():
         kind, mark = _FITS[found.fits[wish]]
-        train = f"{gigabytes(needs.train_least)} – {gigabytes(needs.train)}"
-        cells = (t(f"choice.{wish}", lang), gigabytes(needs.weights), gigabytes(needs.answer), train)
+        train = f"{quantities.size(needs.train_least)} – {quantities.size(needs.train)}"
+        cells = (t(f"choice.{wish}", lang), quantities.size(needs.weights), quantities.size(needs.answer), train)
         hint = escape(t(f"fits.{found.fits[wish]}", lang))
         fits = f'<td class="{kind}" title="{hint}">{mark} {t(f"models.fits.{found.fits[wish]}", lang)}</td>'
         rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}{fits}</tr>"
     numbers = in_numbers(found.dtype, found.dtype_reason, lang)
-    free = t("models.free", lang, memory=gigabytes(found.free), device=found.device.upper(), dtype=numbers)
+    free = t("models.free", lang, memory=quantities.size(found.free), device=found.device.upper(), dtype=numbers)
     return f"<table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table><p>{escape(free)}</p>"
 
 
@@ -131,7 +132,7 @@ def download_html(source: str, got: "Download | None", lang: str) -> str:
     if got is None or not got.total:
         return f'<p class="going">{escape(t("models.asking", lang, name=source))}</p>'
     left = t("header.left", lang, time=clock(got.seconds_left)) if got.seconds_left is not None else ""
-    words = t("models.downloading", lang, name=source, done=gigabytes(got.done), total=gigabytes(got.total))
+    words = t("models.downloading", lang, name=source, done=quantities.size(got.done), total=quantities.size(got.total))
     return bar_html(got.done / got.total, words, left)
 
 
@@ -151,7 +152,7 @@ def export_html(now: "ExportState", lang: str) -> str:
         return f'<p class="glm-bad">✗ {escape(error_text(now.error, lang))}</p>'
     if now.state != "done" or now.result is None:
         return ""
-    written = t("export.written", lang, path=now.result.path, size=f"{now.result.bytes / 1e6:,.1f}")
+    written = t("export.written", lang, path=now.result.path, size=quantities.size(now.result.bytes))
     check = check_html(now.result.check, lang) if now.result.check is not None else ""
     doubt = now.result.doubt
     warned = f'<p class="glm-warn">⚠ {escape(finding_text(doubt, lang))}</p>' if doubt is not None else ""

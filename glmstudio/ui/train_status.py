@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from glmstudio import quantities
 from glmstudio.errors import StudioError
 from glmstudio.training.runs import LIVE
-from glmstudio.ui.header import clock, gigabytes
+from glmstudio.ui.header import clock
 from glmstudio.ui.language import error_text, field_text, finding_text, t
 
 if TYPE_CHECKING:
@@ -69,10 +70,10 @@ def _going_facts(
         return _paused_facts(left, step, lang)
     phase = "pausing" if pausing else progress.phase if progress else "training"
     facts = [t(f"train.phase.{phase}", lang)] if phase != "training" and run.status == "running" else []
-    facts += [t("train.speed", lang, steps=f"{speed:.2g}" if speed < 10 else f"{speed:.0f}")] if speed else []
-    facts += [t("train.token-speed", lang, tokens=f"{tokens:,.0f}")] if tokens else []
+    facts += [t("train.speed", lang, steps=quantities.rate(speed))] if speed else []
+    facts += [t("train.token-speed", lang, tokens=quantities.rate(tokens))] if tokens else []
     facts += [t("train.left", lang, time=clock(left))] if left is not None and run.status == "running" else []
-    return facts + ([gigabytes(memory)] if memory else [])
+    return facts + ([quantities.size(memory)] if memory else [])
 
 
 def _paused_facts(left: float | None, step: int, lang: str) -> list[str]:
@@ -181,8 +182,8 @@ def needs_html(
     how long the run takes at the speed of an earlier one."""
     if estimate is not None:
         parts = ((part, getattr(estimate, part)) for part in _PARTS)
-        hint = " · ".join(t(f"train.part.{part}", lang, memory=gigabytes(size)) for part, size in parts if size)
-        sizes = {"need": gigabytes(estimate.total), "room": gigabytes(estimate.room)}
+        hint = " · ".join(t(f"train.part.{part}", lang, memory=quantities.size(size)) for part, size in parts if size)
+        sizes = {"need": quantities.size(estimate.total), "room": quantities.size(estimate.room)}
         facts = [t("train.estimate", lang, **sizes)]
         if estimate.seconds is None:
             facts.append(t("train.unmeasured", lang))
@@ -192,7 +193,7 @@ def needs_html(
         facts += [t("train.budget", lang, tokens=f"{estimate.token_budget:,}")] if estimate.token_budget else []
         facts += [t("train.checkpointing", lang)] if estimate.gradient_checkpointing else []
         return f'<p title="{escape(hint)}">{escape(" · ".join(facts))}</p>'
-    facts = [t("train.memory", lang, memory=gigabytes(memory_bytes))] if memory_bytes else []
+    facts = [t("train.memory", lang, memory=quantities.size(memory_bytes))] if memory_bytes else []
     if seconds is not None and like is not None:
         facts.append(t("train.about", lang, time=clock(seconds), run=run_name(like, lang)))
     facts += [t("train.measuring", lang)] if measuring else []

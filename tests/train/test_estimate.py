@@ -81,6 +81,12 @@ def test_memory_decides_about_budget_and_checkpointing():
     assert (made(20, asked).token_budget, made(20, asked).gradient_checkpointing) == (2000, True)
 
 
+def gigabytes(said: str) -> float:
+    number, unit = said.split()
+    assert unit == "GB"
+    return float(number)
+
+
 def test_what_does_not_fit_is_refused_with_ways_that_do():
     def told(free: float, settings: TrainingSettings = SETTINGS, rows=ROWS):
         found = shortage(made(free, settings, rows), MADE, rows, [], settings, free=int(free * GB))
@@ -89,13 +95,13 @@ def test_what_does_not_fit_is_refused_with_ways_that_do():
     assert told(0.9) == {}
     fixed = told(0.9, dataclasses.replace(SETTINGS, gradient_checkpointing="off"))
     assert {"memory-short", "memory-automatic"} <= set(fixed)
-    assert float(fixed["memory-short"]["need"]) > float(fixed["memory-short"]["room"]) == 4.9
+    assert gigabytes(fixed["memory-short"]["need"]) > gigabytes(fixed["memory-short"]["room"]) == 4.9
     short = told(0.05)
     assert set(short) == {"memory-short", "memory-lengths", "memory-quantised8bit", "memory-quantised4bit"}
     tokens = short["memory-lengths"]["tokens"]
     assert told(0.05, rows=[(min(size, tokens), goal) for size, goal in ROWS]) == {}
     assert set(told(-3.9)) == {"memory-short", "memory-nothing"}
-    assert all(float(short[f"memory-quantised{kind}"]["need"]) < 4.05 for kind in ("8bit", "4bit"))
+    assert all(gigabytes(short[f"memory-quantised{kind}"]["need"]) < 4.05 for kind in ("8bit", "4bit"))
 
 
 @pytest.mark.parametrize("method", ["lora", "ptuning"])

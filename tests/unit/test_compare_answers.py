@@ -13,7 +13,7 @@ from glmstudio.ui.compare_answers import Answering, Live
 
 REF = AdapterRef("run-0001", "best", "0123456789abcdef", 7)
 REQUEST = SimpleNamespace(session_hash="one")
-RUN = SimpleNamespace(id="run-0001", number=1, best_step=3, step=9)
+RUN = SimpleNamespace(id="run-0001", number=1, best_step=3, best_eval_loss=0.5, step=9)
 
 
 def shot(reason: str = "") -> Comparison:
@@ -25,6 +25,12 @@ class Fake:
 
     def __init__(self, *script: object, run: object = RUN) -> None:
         self._script, self._run = script, run
+        self.active, self.probing = None, False
+        self.scoreboards = SimpleNamespace(now=lambda: SimpleNamespace(state=self.evaluation))
+        self.evaluation = "idle"
+
+    def active_run(self) -> object:
+        return self.active
 
     def adapters(self) -> list[AdapterRef]:
         return [AdapterRef("run-0001", "best")]
@@ -89,3 +95,23 @@ def test_an_answer_that_breaks_off_stays(answered):
 
 def test_a_checkpoint_that_has_gone_is_told_instead_of_the_base_alone(answered):
     assert "run-0009@best" in answered(Fake(shot()), run="run-0009@best")[4]
+
+
+@pytest.mark.parametrize(
+    ("works", "words"),
+    [
+        ({}, "waiting…"),
+        ({"probing": True}, "waiting for the measurement before a run…"),
+        ({"probing": True, "evaluation": "running"}, "taking turns with an evaluation…"),
+        ({"active": SimpleNamespace(number=3, status="running")}, "waiting for the next pause between steps of run 3…"),
+        ({"active": SimpleNamespace(number=3, status="paused")}, "waiting…"),
+    ],
+)
+def test_an_answer_that_waits_says_for_what(works, words):
+    studio = Fake()
+    vars(studio).update(works)
+    answering = Answering(SimpleNamespace(generate=None, stop=None, message=None), studio)
+    answering._live["one"] = Live("text")
+    assert f">{words}</b>" in answering._waiting(REQUEST, "en")
+    answering._live["two"] = Live("text")
+    assert ">waiting for another answer…</b>" in answering._waiting(REQUEST, "en")

@@ -59,7 +59,7 @@ def test_what_is_handed_over_and_what_comes_back(tmp_path, monkeypatch):
     assert wish["scores"] == {"tuned": {}}
     assert (now.state, now.stage, now.done, now.total) == ("done", "write", 1, 2)
     text = export_html(now, "en")
-    assert "5.0 MB" in text
+    assert "4.77 MB" in text
     assert "1.00e-07" in text
 
 
@@ -104,7 +104,7 @@ def test_the_state_of_a_base_that_is_coming():
     got = Download(3 * 2**30, 12 * 2**30, 0.0, 3 * 2**30)
     running = state_html(ready, Fetching("running", "1", "owner/name", got), "zh")
     assert "width:25.0%" in running
-    assert "3.0 GB / 12.0 GB" in running
+    assert "3.00 GB / 12.0 GB" in running
     assert "owner/name" in state_html(ready, Fetching("running", "1", "owner/name"), "en")
     failed = Fetching("failed", "1", "o/n", error=StudioError("hub-unknown", source="o/n", endpoint="here"))
     assert "glm-bad" in state_html(ready, failed, "en")

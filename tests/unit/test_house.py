@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "glmstudio"
 FLOORS = (
-    {"settings", "workspace", "errors", "environment", "faults", "file_names", "processes"},
+    {"settings", "workspace", "errors", "environment", "faults", "file_names", "processes", "quantities"},
     {"models", "data"},
     {"training", "inference", "evaluation", "embedded"},
     {

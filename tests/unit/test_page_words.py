@@ -17,7 +17,7 @@ from glmstudio.ui.annotate_files import place_of, rejects_html
 from glmstudio.ui.annotate_list import pager_html, preview, table_html
 from glmstudio.ui.annotate_trail import Step, is_unsaved, with_revision, with_step
 from glmstudio.ui.annotate_words import conflict_html, heading_html
-from glmstudio.ui.header import Training, clock, gigabytes, header_html
+from glmstudio.ui.header import Training, clock, header_html
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -33,13 +33,13 @@ def test_the_header_says_what_is_resident_and_what_trains():
     progress = SimpleNamespace(step=120, total=400, seconds_left=70.0)
     html = header_html(status, Training(run, progress), "en")
     assert "demonstration" in seen(html)
-    assert "● ready CPU bf16 0.42 GB Run 3: 120/400 01:10 left" in seen(html)
+    assert "● ready CPU bf16 430 MB Run 3: 120/400 01:10 left" in seen(html)
     assert 'style="width:30.0%"' in html
     run.status = "paused"
     assert "Run 3: 120/400 paused" in seen(header_html(status, Training(run, progress), "en"))
     assert "就绪" in header_html(status, None, "zh")
     small = dataclasses.replace(status, dtype="float32", quantization="4bit")
-    assert "CPU fp32 · 4bit 0.42 GB" in seen(header_html(small, None, "en"))
+    assert "CPU fp32 · 4bit 430 MB" in seen(header_html(small, None, "en"))
     assert "Run" not in seen(header_html(status, None, "en"))
 
 
@@ -53,11 +53,6 @@ def test_a_failed_base_says_why():
 @pytest.mark.parametrize(("seconds", "text"), [(0, "00:00"), (69.6, "01:10"), (7500, "2:05:00")])
 def test_durations(seconds, text):
     assert clock(seconds) == text
-
-
-def test_sizes():
-    assert gigabytes(2**30 * 8 + 2**27) == "8.1 GB"
-    assert gigabytes(2**28) == "0.25 GB"
 
 
 def test_a_preview_shows_the_start_and_a_match_behind_it():

@@ -15,7 +15,7 @@ def test_a_download_is_one_line_that_is_redrawn_now_and_then(capsys, monkeypatch
         clock[0] += 0.05
     show(12 * 2**30, 12 * 2**30, "model-00007-of-00007.safetensors")
     drawn = capsys.readouterr().err.split("\r")[1:]
-    assert drawn[0].strip() == "0 of 12,288 MB (0%) model-00001-of-00007.safetensors"
-    assert drawn[-1].startswith("12,288 of 12,288 MB (100%)")
+    assert drawn[0].strip() == "0.00 MB of 12.0 GB (0%) model-00001-of-00007.safetensors"
+    assert drawn[-1].startswith("12.0 GB of 12.0 GB (100%)")
     assert [line.endswith("\n") for line in drawn] == [False] * 3 + [True]
     assert {len(line.rstrip("\n")) for line in drawn} == {80}

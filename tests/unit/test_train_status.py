@@ -35,7 +35,7 @@ def test_every_status_has_its_word_in_status_and_list(status, language):
 def test_a_run_of_this_process_shows_its_progress():
     progress = Progress(121, 400, steps_per_second=5.1, tokens_per_second=3900.0, seconds_left=70.0, memory_bytes=2**30)
     shown = train_status.status_html(RUN, progress, {}, "en")
-    for fact in ("run 3", "step 121 / 400", "5.1 steps/s", "3,900 tokens/s", "01:10 left", "1.0 GB", "width:30.2%"):
+    for fact in ("run 3", "step 121 / 400", "5.1 steps/s", "3,900 tokens/s", "01:10 left", "1.00 GB", "width:30.2%"):
         assert fact in shown
     assert "evaluating" in train_status.status_html(RUN, replace(progress, phase="evaluating"), {}, "en")
 
@@ -57,7 +57,7 @@ def test_a_run_of_another_process_shows_what_its_file_says():
         "system": MetricRecord("system", 200, 4.0, 0.0, {"memory_bytes": 2**31}),
     }
     shown = train_status.status_html(RUN, None, latest, "en")
-    for fact in ("step 200 / 400", "2 steps/s", "800 tokens/s", "01:40 left", "2.0 GB"):
+    for fact in ("step 200 / 400", "2 steps/s", "800 tokens/s", "01:40 left", "2.00 GB"):
         assert fact in shown
 
 
@@ -113,11 +113,11 @@ def test_the_needs_of_a_run_are_one_line_with_its_parts_in_a_tooltip(language):
         room=22 * 2**30, seconds=100.0, token_budget=4096, gradient_checkpointing=True,
     )  # fmt: skip
     shown = train_status.needs_html(2**30, 5.0, RUN, language, estimate)
-    for fact in ("2.1 GB", "22.0 GB", "01:40", "4,096", t("train.checkpointing", language)):
+    for fact in ("2.13 GB", "22.0 GB", "01:40", "4,096", t("train.checkpointing", language)):
         assert fact in shown
     assert t("train.measuring", language) in train_status.needs_html(2**30, None, None, language, measuring=True)
     hint = shown.partition('title="')[2].partition('"')[0]
-    assert t("train.part.weights", language, memory="1.0 GB") in hint
+    assert t("train.part.weights", language, memory="1.00 GB") in hint
     assert t("train.part.packed", language, memory="") not in hint
     assert t("train.budget", language, tokens="0") not in train_status.needs_html(
         2**30, None, None, language, replace(estimate, token_budget=0)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from glmstudio import quantities
 from glmstudio.errors import StudioError
 from glmstudio.models.checkpoint_files import first_line
 from glmstudio.processes import is_there, this_process
@@ -81,7 +82,7 @@ def require_room(destination: Path, needed: int) -> None:
     there = next(path for path in destination.absolute().parents if path.exists())
     free = shutil.disk_usage(there).free
     if needed > free:
-        sizes = {"needed": f"{needed / 1e9:.1f}", "free": f"{free / 1e9:.1f}"}
+        sizes = {"needed": quantities.size(needed), "free": quantities.size(free)}
         raise StudioError("export-disk-small", folder=str(destination), **sizes)
 
 

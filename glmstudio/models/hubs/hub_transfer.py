@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from glmstudio import quantities
 from glmstudio.errors import StudioError
 from glmstudio.models.checkpoint_files import SINGLE_FILES, shards_of
 
@@ -87,5 +88,5 @@ def require_space(source: str, folder: Path, needed: int) -> None:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     if needed > free:
-        sizes = {"needed": f"{needed / 2**30:.1f}", "free": f"{free / 2**30:.1f}"}
+        sizes = {"needed": quantities.size(needed), "free": quantities.size(free)}
         raise StudioError("disk-small", source=source, folder=str(folder), **sizes)
