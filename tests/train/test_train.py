@@ -56,7 +56,7 @@ def test_a_run_makes_every_step_and_tells_them_in_order(tmp_path: Path) -> None:
 
 def test_best_is_the_lowest_dev_loss_and_loads_with_plain_peft(tmp_path: Path) -> None:
     settings = dataclasses.replace(
-        FAST, num_train_epochs=3, learning_rate=0.1, lr_scheduler_type="constant", eval_steps=2, save_total_limit=10
+        FAST, num_train_epochs=3, learning_rate=0.2, lr_scheduler_type="constant", eval_steps=2, save_total_limit=10
     )
     run = run_in(tmp_path / "run", settings)
     evaluated = {record.step: record.values["loss"] for record in records(tmp_path / "run", "eval")}
