@@ -8,7 +8,7 @@ from pathlib import Path
 
 from glmstudio.environment import prepare
 from glmstudio.errors import StudioError
-from glmstudio.settings import QUANTIZATIONS
+from glmstudio.settings import DTYPES, QUANTIZATIONS
 from glmstudio.ui.address import Address, check_port, secured
 from glmstudio.ui.language import LANGUAGES, error_text
 from glmstudio.ui.quick_import import without_stub_files
@@ -41,6 +41,9 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         choices=QUANTIZATIONS,
         default="none",
         help="hold the base's linear layers in 8 or 4 bits (default none)",
+    )
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="auto", help="numbers of the base (default auto: what is fast here)"
     )
     parser.add_argument("--share", action="store_true", help="make a public link (with a password)")
     parser.add_argument("--password", default="", help="password; each person logs in with a name of their own")
@@ -75,9 +78,8 @@ def run(arguments: argparse.Namespace, language: str) -> None:
     from glmstudio.base_slot import BaseWish
     from glmstudio.studio import Studio
 
-    studio = Studio(
-        Workspace(arguments.root.resolve()), base=BaseWish(arguments.base, quantization=arguments.quantization)
-    )
+    wish = BaseWish(arguments.base, dtype=arguments.dtype, quantization=arguments.quantization)
+    studio = Studio(Workspace(arguments.root.resolve()), base=wish)
     blocks = build_app(studio)
     try:
         studio.start(load_base=False)
@@ -87,7 +89,7 @@ def run(arguments: argparse.Namespace, language: str) -> None:
         studio.load_base()
         serve.announce(blocks, address, url, language)
         for error in studio.damaged():
-            print(error_text(error, language), file=sys.stderr, flush=True)
+            print(error_text(error, language, command=True), file=sys.stderr, flush=True)
         if not arguments.no_browser:
             serve.open_browser(url)
         serve.wait(blocks)
@@ -101,7 +103,7 @@ def main() -> int:
     try:
         run(arguments, language)
     except StudioError as error:
-        print(error_text(error, language), file=sys.stderr)
+        print(error_text(error, language, command=True), file=sys.stderr)
         return 2
     return 0
 

@@ -4,12 +4,12 @@ uses it, so that it is gone before another one comes. Knows no page, no words an
 import gc
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from glmstudio import faults
 from glmstudio.environment import importing
 from glmstudio.errors import StudioError
 
@@ -116,8 +116,7 @@ class _Loading:
         except StudioError as error:
             self.error = error.bare()
         except Exception as error:
-            traceback.print_exc()
-            self.error = StudioError("base-failed", source=self.wish.source, reason=f"{type(error).__name__}: {error}")
+            self.error = StudioError("base-failed", source=self.wish.source, reason=faults.told(error))
         finally:
             self.settled.set()
 

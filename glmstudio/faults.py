@@ -38,6 +38,11 @@ def record(error: BaseException) -> str:
     return number
 
 
+def told(error: BaseException) -> str:
+    """What a sentence says of a fault that ended work in the background: kind, message and, recorded, its number."""
+    return f"{type(error).__name__}: {error} (#{record(error)})"
+
+
 def _number(error: BaseException) -> str:
     place = [
         type(error).__qualname__,

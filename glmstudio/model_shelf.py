@@ -93,6 +93,8 @@ class ModelShelf:
 
         wish = replace(self._slot.wish, source=source, quantization=quantization)
         self._slot.switch(wish, self._refuse_switch)
+        if self._fetching.state == "failed":
+            self._fetching = Fetching()
         if Path(source).expanduser().is_dir():
             remember(self._root, source)
 

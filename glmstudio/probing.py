@@ -1,13 +1,13 @@
 """Probes of the resident base on a thread of its own, kept for every kind of adapter. Knows no page and no rows."""
 
 import threading
-import traceback
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from glmstudio import faults
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
 
@@ -81,9 +81,9 @@ class Probing:
                         found = probe(use.resident, lora, settings, most=most, should_stop=left)
                     except StudioError as error:
                         found = error.bare()
-                    except Exception:
+                    except Exception as error:
                         # A probe is a help and stands in nobody's way.
-                        traceback.print_exc()
+                        faults.record(error)
                     self._keep(use, wish, found)
             except StudioError:
                 # The base is on its way: it is asked for again once it is there.

@@ -1,7 +1,7 @@
 """Studio's verbs for rows and datasets: save, page, import, export, rename, judge. Knows no model, page or word."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,6 +46,16 @@ class RowVerbs:
         """A judged answer becomes an example: `target` is the right answer, corrected or as it was."""
         row = Example(instruction, input, target, dataset=dataset, source="feedback", annotator=judgement.person)
         return self.save_example(tagged(row, judgement), judgement=judgement)
+
+    def dev_row(self, instruction: str, input: str, dataset: str) -> Example | None:
+        """The dev row of the dataset that asks exactly this: stored as a train row, too, it would leak."""
+        return self.store.find(instruction, input, dataset=dataset, split="dev")
+
+    def judge_dev_row(self, row: Example, target: str, split: str, judgement: Judgement) -> Example:
+        """A verdict on a dev row: its target is corrected, and it stays one or, with `split` "train", leaves dev.
+        Raises as `save_example` does."""
+        changed = replace(row, target=target, split=split, status="done", annotator=judgement.person)
+        return self.save_example(changed, row.revision, judgement)
 
     def get_example(self, example_id: int) -> Example:
         return self.store.get(example_id)
@@ -92,11 +102,18 @@ class RowVerbs:
         """Reads the whole file and keeps nothing."""
         return imports.preview(path, dataset, split)
 
-    def import_file(self, path: Path, dataset: str, split: str = "train", person: str = "") -> ImportPreview:
+    def import_file(
+        self,
+        path: Path,
+        dataset: str,
+        split: str = "train",
+        person: str = "",
+        on_progress: Callable[[int], None] = lambda rows: None,
+    ) -> ImportPreview:
         """The good rows come in, the bad lines are reported. Raises as `formats.read` does, `name-empty` and
         `name-unfit`."""
         self._require_name(dataset)
-        return imports.take(self.store, path, dataset, split, person)
+        return imports.take(self.store, path, dataset, split, person, on_progress)
 
     def undo_import(self, import_id: int) -> tuple[ImportRecord, int]:
         """Takes an import back: (the import, how many of its rows stay because somebody changed them).

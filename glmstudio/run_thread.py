@@ -1,10 +1,10 @@
 """A thread for long work: one piece at a time, the wish to stop, how it failed. Knows no page and no words."""
 
 import threading
-import traceback
 from collections.abc import Callable
 from typing import Any
 
+from glmstudio import faults
 from glmstudio.errors import StudioError
 
 Work = Callable[[Callable[[], bool]], Any]
@@ -79,8 +79,7 @@ class RunThread:
         except StudioError as error:
             self._on_failure(error.bare())
         except Exception as error:
-            traceback.print_exc()
-            self._on_failure(self._bug(f"{type(error).__name__}: {error}"))
+            self._on_failure(self._bug(faults.told(error)))
         finally:
             self._active = ""
             self._on_end()

@@ -93,7 +93,7 @@ def print_estimate(found: "Estimate", dtype: str, reason: str) -> None:
 
 
 def print_finding(finding: "Finding") -> None:
-    print(f"{finding.severity}: {finding_text(finding, 'en')}", file=sys.stderr)
+    print(f"{finding.severity}: {finding_text(finding, 'en', command=True)}", file=sys.stderr)
 
 
 def print_reject(path: Path, reject: Reject) -> None:
@@ -148,6 +148,6 @@ def print_comparison(comparison: "Comparison") -> None:
 
 
 def print_error(error: StudioError) -> None:
-    print(f"glmstudio: {error_text(error, 'en')}", file=sys.stderr)
+    print(f"glmstudio: {error_text(error, 'en', command=True)}", file=sys.stderr)
     for finding in error.params.get("findings", ()):
         print_finding(finding)

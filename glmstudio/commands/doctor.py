@@ -46,7 +46,7 @@ def as_json(found: "Diagnosis") -> str:
 
 
 def _plain(error: "StudioError") -> dict[str, Any]:
-    return {"code": error.code, "params": error.params, "sentence": error_text(error, "en")}
+    return {"code": error.code, "params": error.params, "sentence": error_text(error, "en", command=True)}
 
 
 def _jsonable(value: Any) -> Any:
@@ -68,9 +68,9 @@ def lines(found: "Diagnosis") -> list[str]:
         rows += [("tokenizer", _tokenizer(found.tokenizer)), ("prompts", ", ".join(found.tokenizer.styles))]
     if found.verified is not None:
         rows.append(("verified", f"{found.verified} files have the sha256 that the hub says"))
-    rows += [("problem", error_text(error, "en")) for error in found.problems]
+    rows += [("problem", error_text(error, "en", command=True)) for error in found.problems]
     if found.untrained is not None and not found.problems:
-        rows.append(("training", error_text(found.untrained, "en")))
+        rows.append(("training", error_text(found.untrained, "en", command=True)))
     rows.append(("next", t(f"doctor.next-{found.next_step}", "en", source=found.source)))
     return [f"{name:10} {text}" for name, text in rows]
 

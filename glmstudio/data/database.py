@@ -95,7 +95,7 @@ class Database:
 def _prepare_sqlite(connection: Any, record: object) -> None:
     # The driver must not open transactions itself: its late BEGIN makes two writers fail at once instead of waiting.
     connection.isolation_level = None
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", f"busy_timeout = {BUSY_SECONDS * 1000}"):
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", f"busy_timeout = {BUSY_SECONDS * 1000}"):
         connection.execute(f"PRAGMA {pragma}")
 
 

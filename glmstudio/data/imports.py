@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,8 +49,15 @@ def preview(path: Path, dataset: str, split: str) -> ImportPreview:
     return ImportPreview(reading.kind, kinds.total(), rejects, sample, dict(reading.ignored), kinds)
 
 
-def take(store: "Store", path: Path, dataset: str, split: str, person: str = "") -> ImportPreview:
-    """The good rows come in as one import, the bad lines are reported."""
+def take(
+    store: "Store",
+    path: Path,
+    dataset: str,
+    split: str,
+    person: str = "",
+    on_progress: Callable[[int], None] = lambda rows: None,
+) -> ImportPreview:
+    """The good rows come in as one import, the bad lines are reported. `on_progress` hears of every thousandth row."""
     reading = formats.read(path, dataset=dataset, split=split)
     rejects: list[Reject] = []
     kinds: Counter[tuple[str, str]] = Counter()
@@ -62,6 +69,8 @@ def take(store: "Store", path: Path, dataset: str, split: str, person: str = "")
             else:
                 kinds[row.split, row.status] += 1
                 yield row
+                if (rows := kinds.total()) % 1000 == 0:
+                    on_progress(rows)
 
     done = store.import_rows(good_rows(), dataset=dataset, file=path.name, person=person)
     return ImportPreview(reading.kind, done.rows, rejects, [], dict(reading.ignored), kinds, done.id)

@@ -225,6 +225,16 @@ class Store:
             before = sa.select(sa.func.count()).select_from(table).where(*conditions, table.c.id > found)
             return found, connection.execute(before).scalar_one()
 
+    def find(self, instruction: str, input: str, *, dataset: str, split: str) -> Example | None:
+        """The newest row of that dataset and split with exactly this prompt."""
+        table = self._examples
+        wanted = {"instruction": instruction, "input": input, "dataset": dataset, "split": split}
+        with self._database.read() as connection:
+            same = [table.c[name] == value for name, value in wanted.items()]
+            found = sa.select(table).where(*same, *self._alive(connection)).order_by(table.c.id.desc()).limit(1)
+            row = connection.execute(found).first()
+        return _example(row) if row is not None else None
+
     def iterate(self, query: Query) -> Iterator[Example]:
         """Oldest first; discarded rows only when `query.status` asks for them, rows deleted meanwhile not at all."""
         table = self._examples

@@ -8,6 +8,7 @@ import gradio as gr
 from glmstudio.models.base_names import same_base
 from glmstudio.ui.choice import Choice
 from glmstudio.ui.language import label, language_of, t
+from glmstudio.ui.models_words import base_name
 from glmstudio.ui.page import QUIET
 from glmstudio.ui.train_status import run_name
 
@@ -30,6 +31,8 @@ class AdapterChoice:
         self._choices, self._picked = gr.State(()), gr.State(False)
         self.shown = [self.choice, self._choices]
         self.asked = [*self.shown, self._picked]
+        # What another tab fills to point at a checkpoint: its name, and True.
+        self.pointed = [self.choice, self._picked]
 
     def wire(self, page: "Page") -> None:
         page.on_load(self.look, self.shown, inputs=self.asked)
@@ -51,7 +54,9 @@ class AdapterChoice:
             if same_base((run.base.source, run.base.fingerprint), resident):
                 fitting.append((words, ref.name))
             else:
-                others.append((t("compare.other-base", lang, run=words, base=run.base.source), ref.name))
+                others.append(
+                    (t("compare.other-base", lang, run=words, base=base_name(run.base.source, lang)), ref.name)
+                )
         choices = (*fitting, *others)
         if choices == last:
             return [gr.skip(), gr.skip()]

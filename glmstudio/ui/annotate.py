@@ -1,5 +1,6 @@
 """The Annotate tab: the list at the left, the form or a file panel at the right. Layout and wiring only."""
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from glmstudio.ui.row_words import dataset_choices
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
 
+# The filters' names in the address.
+_IN_ADDRESS = ("dataset", "split", "status", "search")
 _LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 
 
@@ -68,7 +71,12 @@ def _wire_list(
         chosen = chosen if chosen in dict(named).values() else ""
         return gr.update(choices=choices, value=chosen), gr.update(choices=named)
 
-    page.on_load(name_datasets, [filters[0], form.dataset], inputs=[filters[0]])
+    # The filters stand in the address, which brings them back.
+    named = json.dumps(_IN_ADDRESS)
+    placed = page.blocks.load(None, None, filters, js=f"() => glm.placed({named})", **QUIET)
+    placed.then(name_datasets, [filters[0]], [filters[0], form.dataset], **QUIET)
+    kept = f"(...values) => glm.setPlace({named}, values)"
+    gr.on([item.change for item in filters], None, filters, None, js=kept, **QUIET)
     # All that redraws the list is one event: a second one's late answer would put rows back that nobody asks for.
     causes = [page.refresh_examples.change, page.base_state.change, wanted.change, *(item.change for item in filters)]
     asked = [place, wanted, form.editing, *filters]
@@ -101,8 +109,10 @@ def _wire_form(page: Page, table: gr.HTML, editing: Editing) -> None:
     form.undo.click(editing.on_undo, inputs, outputs, **sent)
     texts = [form.instruction, form.input, form.target]
     gauges = [form.instruction_gauge, form.input_gauge, form.target_gauge]
-    opening = page.blocks.load(editing.on_open, form.kept, outputs, js="async () => [await glm.firstDrafts()]", **QUIET)
+    first = "async () => [await glm.firstDrafts(), ...glm.placed(['row'])]"
+    opening = page.blocks.load(editing.on_open, [form.kept, form.picked], outputs, js=first, **QUIET)
     opening.then(editing.on_text, texts, gauges, **QUIET)
     gr.on([*(text.change for text in texts), page.base_state.change], editing.on_text, texts, gauges, **_LATEST)
     typed = [*form.fields, form.state]
     gr.on([item.change for item in typed], None, typed, None, js="(...values) => glm.keepDraft(...values)", **QUIET)
+    form.state.change(None, form.state, None, js="(state) => glm.keepRow(state)", **QUIET)

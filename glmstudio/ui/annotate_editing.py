@@ -3,6 +3,7 @@ Every row is saved against the revision that it was loaded with. Each handler an
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -226,9 +227,9 @@ class Editing:
             gauges.target_gauge(target, count, language),
         )
 
-    def on_open(self, request: gr.Request, kept: str | None) -> Update:
-        """A fresh page: the newest unsaved text of this tab, the others within Undo's reach; else an empty form that
-        goes on from the newest row."""
+    def on_open(self, request: gr.Request, kept: str | None, picked: str | None) -> Update:
+        """A fresh page: the newest unsaved text of this tab, the others within Undo's reach; else the row that the
+        address names; else an empty form that goes on from the newest row."""
         language, drafts = language_of(request), read_drafts(kept)
         if drafts:
             *earlier, newest = drafts
@@ -237,6 +238,9 @@ class Editing:
                 trail = with_step(trail, "left", draft.row, draft.key)
             shown = self.form.show(*self._unsaved(newest.row), language, key=newest.key)
             return shown | self.form.keep(trail) | {self.form.message: t("annotate.undone-left", language)}
+        if picked and picked.isdecimal():
+            with suppress(StudioError):
+                return self._opened(int(picked), "", language)
         rows = self._studio.page(Query(), 0, 1).rows
         newest = rows[0] if rows else Example("", dataset=DEFAULT_DATASET)
         own = newest.source == "manual"

@@ -15,7 +15,7 @@ from glmstudio.data.formats import KINDS
 from glmstudio.ui.annotate_list import DEFAULT_DATASET, preview, query_of
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import label, language_of, t
-from glmstudio.ui.page import QUEUED, QUIET, Page, annotator_of, signal, slot
+from glmstudio.ui.page import LIVE, QUEUED, QUIET, Page, annotator_of, signal, slot
 from glmstudio.ui.row_words import kinds_text, lines_html, undone_text
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from glmstudio.studio import Studio
 
 _SHOWN_REJECTS = 100
+# Gradio finds it by the default value of a parameter.
+_PROGRESS = gr.Progress()
 _PART = re.compile(r"[-_. ]?(train|dev|valid|validation|test|eval)(?=[-_. ]|$)", re.IGNORECASE)
 Update = dict[Any, Any]
 
@@ -39,7 +41,7 @@ class FilePanels:
             # Of any type: what cannot be read is refused in words, not by a toast in English.
             self.upload = gr.UploadButton(label("annotate.import"), size="sm", elem_id="annotate-import")
             self.export = gr.Button(label("annotate.export"), size="sm", elem_id="annotate-export")
-        self.unread = slot("annotate-import-problem")
+        self.unread = slot("annotate-import-problem", LIVE)
 
     def place_panels(self) -> None:
         self.path = gr.State("")
@@ -54,7 +56,7 @@ class FilePanels:
                     label=label("annotate.split"), elem_id="annotate-import-split",
                 )  # fmt: skip
             self.found = gr.HTML("", elem_id="annotate-import-found", apply_default_css=False, js_on_load=None)
-            self.refused = slot("annotate-import-refused")
+            self.refused = slot("annotate-import-refused", LIVE)
             self.imported = gr.State(None)
             with gr.Row(elem_classes="glm-line"):
                 self.confirm = gr.Button(
@@ -85,7 +87,7 @@ class FilePanels:
         self.form = form
         panels = [form, self.import_panel, self.export_panel]
         shown = [*panels, self.path, self.dataset, self.split, self.found, self.refused, self.confirm, self.unread]
-        shown.append(self.undo_import)
+        shown += [self.undo_import, self.upload]
         usual: dict[str, Any] = {"api_visibility": "private"}
         self.upload.upload(self.on_upload, [self.upload], shown, show_progress_on=self.unread, **usual)
         self.confirm.click(
@@ -124,6 +126,8 @@ class FilePanels:
         return {
             **dict(zip((self.form, self.import_panel, self.export_panel), self._open("import"), strict=True)),
             self.path: path,
+            # The same file can be chosen again.
+            self.upload: None,
             self.dataset: gr.update(choices=sorted({*names, dataset}), value=dataset),
             self.split: split,
             self.found: found_html(found, Path(path).name, language),
@@ -133,12 +137,17 @@ class FilePanels:
             self.unread: "",
         }
 
-    def on_import(self, request: gr.Request, path: str, dataset: str, split: str) -> Update:
-        """The good rows come in."""
+    def on_import(
+        self, request: gr.Request, path: str, dataset: str, split: str, progress: gr.Progress = _PROGRESS
+    ) -> Update:
+        """The good rows come in, counted meanwhile."""
         language = language_of(request)
         dataset = dataset.strip() or DEFAULT_DATASET
         try:
-            done = self._studio.import_file(Path(path), dataset, split, annotator_of(request))
+            done = self._studio.import_file(
+                Path(path), dataset, split, annotator_of(request),
+                lambda rows: progress(None, desc=t("annotate.importing", language, count=f"{rows:,}")),
+            )  # fmt: skip
         except Exception as error:
             return {self.refused: problem_html(error, language)}
         return {

@@ -11,7 +11,7 @@ from glmstudio.ui.annotate_list import DEFAULT_DATASET
 from glmstudio.ui.annotate_trail import Trail
 from glmstudio.ui.annotate_words import heading_html
 from glmstudio.ui.language import label
-from glmstudio.ui.page import Page, signal, signal_field
+from glmstudio.ui.page import LIVE, Page, signal, signal_field, slot
 
 # {component: value}; what is left out stays.
 Update = dict[Any, Any]
@@ -25,7 +25,7 @@ class RowForm:
         self.editing = gr.State(None)
         self.trail = gr.State(())
         self.theirs = gr.State(None)
-        self.state, self.kept = signal_field(), signal_field()
+        self.state, self.kept, self.picked = signal_field(), signal_field(), signal_field()
         self._place_fields()
         self._place_conflict()
         self._place_buttons()
@@ -87,7 +87,7 @@ class RowForm:
             self.new = gr.Button(label("annotate.new"), size="sm", elem_id="annotate-new", elem_classes="glm-on-escape")
             self.delete = gr.Button(label("annotate.delete"), size="sm", elem_id="annotate-delete", interactive=False)
             self.undo = gr.Button(label("annotate.undo"), size="sm", elem_id="annotate-undo", interactive=False)
-            self.message = gr.HTML("", elem_id="annotate-message", apply_default_css=False, js_on_load=None)
+            self.message = slot("annotate-message", LIVE)
 
     # What the form shows
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from glmstudio.data.example import SPLITS
 from glmstudio.settings import GenerationSettings
 from glmstudio.ui.adapter_choice import AdapterChoice
 from glmstudio.ui.answers import VIEWS
@@ -13,7 +14,7 @@ from glmstudio.ui.compare_prompt import Prompting
 from glmstudio.ui.compare_verdict import Judging
 from glmstudio.ui.forms import Form
 from glmstudio.ui.language import label
-from glmstudio.ui.page import slot
+from glmstudio.ui.page import LIVE, slot, stepper
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -41,11 +42,12 @@ class Compare:
                 self.view = gr.Radio(
                     [(label(f"compare.view.{name}"), name) for name in VIEWS],
                     value=VIEWS[0],
+                    label=label("compare.view"),
                     show_label=False,
                     container=False,
                     elem_id="compare-view",
                 )
-                self.message = slot("compare-message")
+                self.message = slot("compare-message", LIVE)
             with gr.Row(elem_id="compare-panes", equal_height=True):
                 self.base_head, self.base = _place_pane("base")
                 self.tuned_head, self.tuned = _place_pane("tuned")
@@ -62,9 +64,9 @@ class Compare:
             self.dataset = Choice(
                 [], label=label("compare.dataset"), elem_id="compare-dataset", interactive=True, scale=3, min_width=120
             )
-            self.earlier = gr.Button("‹", size="sm", elem_id="compare-earlier", min_width=30, scale=0)
+            self.earlier = stepper("earlier", "compare-earlier")
             self.take = gr.Button(label("compare.dev-row"), size="sm", elem_id="compare-dev-row", scale=2, min_width=90)
-            self.later = gr.Button("›", size="sm", elem_id="compare-later", min_width=30, scale=0)
+            self.later = stepper("later", "compare-later")
         with gr.Row(elem_classes="glm-line", elem_id="compare-actions"):
             self.generate = gr.Button(
                 label("compare.generate"),
@@ -90,19 +92,23 @@ class Compare:
                 scale=5,
             )
             with gr.Column(scale=2, min_width=220):
+                self.fate = gr.Radio(
+                    [(label(f"compare.fate-{name}"), name) for name in SPLITS[::-1]], value="dev", visible=False,
+                    label=label("compare.fate"), elem_id="compare-fate", interactive=True,
+                )  # fmt: skip
                 with gr.Row(elem_classes="glm-line"):
                     self.right = _button("right")
                     self.wrong = _button("wrong")
                     self.feedback = _button("feedback")
-                self.verdict = slot("compare-verdict-message")
+                self.verdict = slot("compare-verdict-message", LIVE)
 
     def wire(self, page: "Page") -> None:
         prompting = Prompting(self, self._studio)
         answering = Answering(self, self._studio)
         judging = Judging(self, self._studio)
         prompting.wire(page)
-        answering.wire(page, prompting)
-        judging.wire(page, answering.asked)
+        answered = answering.wire(page, prompting)
+        judging.wire(page, answering.asked, answered)
 
         # One request a second for the whole tab.
         def on_tick(request: gr.Request, run: str | None, last: tuple[Any, ...], picked: bool, *prompt: str) -> Any:

@@ -3,6 +3,7 @@ Knows no verdict: it leaves what was asked and answered in `asked`."""
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from glmstudio.settings import out_of_bounds
 from glmstudio.ui.adapter_choice import DIGEST_SHOWN, adapter_label
 from glmstudio.ui.answers import head, pane, panes
 from glmstudio.ui.language import error_text, field_text, language_of, t
-from glmstudio.ui.page import QUIET
+from glmstudio.ui.page import QUIET, signal, signal_field
 from glmstudio.ui.train_status import run_name
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from glmstudio.ui.page import Page
 
 _SECONDS_BETWEEN = 0.1
+# Answers that a reload finds again, of all browsers.
+_REMEMBERED = 64
+_STORED = "'glmstudio-answers'"
 _MODEL: dict[str, Any] = {
     "show_progress": "hidden", "api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 1,
 }  # fmt: skip
@@ -45,16 +49,22 @@ class Live:
 @dataclass(frozen=True)
 class Asked:
     """A prompt and what came of it. `title` is the tuned answer's run, empty where only the base answered; `adapter`
-    its checkpoint, with the digest and step of the weights that answered, `answerer` what a verdict keeps of that."""
+    its checkpoint, with the digest and step of the weights that answered. `answerer` is what a verdict keeps of that,
+    `row` the dev row that was taken as the prompt."""
 
     instruction: str
     input: str
     title: str
-    target: str
+    row: Example | None
     answers: tuple["Answer", ...]
     cut_prompt: int = 0
     adapter: "AdapterRef | None" = None
     answerer: "Answerer | None" = None
+
+    @property
+    def target(self) -> str:
+        """What the dev row should answer; empty where none was asked."""
+        return self.row.target if self.row is not None else ""
 
     @property
     def judged(self) -> str:
@@ -69,9 +79,13 @@ class Answering:
         self._tab, self._studio = tab, studio
         self._live: dict[str, Live] = {}
         self.asked = gr.State(None)
+        # The last answers of each browser tab: what `_ended` holds under the name that the tab remembers.
+        self._remembered = signal_field()
+        self._ended: OrderedDict[str, Asked] = OrderedDict()
         self.buttons = [tab.generate, tab.stop, tab.message]
 
-    def wire(self, page: "Page", prompting: "Prompting") -> None:
+    def wire(self, page: "Page", prompting: "Prompting") -> Any:
+        """Gives the event after which `asked` holds an answer."""
         tab, taken = self._tab, prompting.taken
         texts = [tab.instruction, tab.input]
         looking = [*texts, tab.message]
@@ -88,7 +102,9 @@ class Answering:
             trigger_mode="always_last",
             **QUIET,
         )
-        page.on_load(self.on_open, shown)
+        brought = f"() => [sessionStorage.getItem({_STORED}) ?? '']"
+        opened = [*shown, self.asked, *verdict]
+        page.blocks.load(self.on_open, self._remembered, opened, js=brought, **QUIET)
         tab.run.change(self.on_checkpoint, self.asked, tab.tuned, **QUIET)
         prompting.opened.then(self.on_look, looking, buttons, **QUIET)
         begun = tab.generate.click(
@@ -96,16 +112,34 @@ class Answering:
         )
         asked = [*texts, tab.run, taken, *tab.form.inputs]
         answered = begun.then(self.on_answer, asked, [*shown, tab.message, self.asked, *verdict], **_MODEL)
+        remembered = answered.then(self.on_remember, self.asked, self._remembered, **QUIET)
+        remembered.then(None, self._remembered, None, js=f"(name) => sessionStorage.setItem({_STORED}, name)", **QUIET)
         # Also after a failure, so that Generate comes back.
         answered.then(self.on_end, texts, [tab.generate, tab.stop], **QUIET)
         tab.stop.click(self.on_stop, None, tab.stop, **QUIET)
         tab.view.input(self.on_view, [tab.view, self.asked], [tab.base, tab.tuned], **QUIET)
+        return answered
 
     # Handlers
 
-    def on_open(self, request: gr.Request) -> list[str]:
-        """Empty panes that say what to do first."""
-        lang = language_of(request)
+    def on_open(self, request: gr.Request, name: str) -> list[Any]:
+        """The answers that this tab showed last, ready for a verdict, else empty panes that say what to do first."""
+        lang, asked = language_of(request), self._ended.get(name)
+        if asked is None:
+            return [*self._empty(lang), *[gr.skip()] * 6]
+        return [*self._shown(asked, "text", lang), asked, *self._ready(asked)]
+
+    def on_remember(self, asked: Asked | None) -> str:
+        """A name under which a reload finds these answers again, while the program runs."""
+        if asked is None or not asked.answers:
+            return ""
+        name = signal()
+        self._ended[name] = asked
+        while len(self._ended) > _REMEMBERED:
+            self._ended.popitem(last=False)
+        return name
+
+    def _empty(self, lang: str) -> list[str]:
         return [
             head(t("compare.base", lang), None, lang), pane("", t("compare.base-empty", lang)),
             head(t("compare.tuned-title", lang), None, lang), self._empty_tuned(lang),
@@ -177,7 +211,7 @@ class Answering:
             yield [gr.skip()] * 11
             return
         lang = language_of(request)
-        asked = Asked(instruction, input, "", taken.target if taken else "", ())
+        asked = Asked(instruction, input, "", taken, ())
         shown_at = 0.0
         try:
             (settings,), _ = self._tab.form.read(typed)
@@ -191,7 +225,7 @@ class Answering:
                         yield [*self._shown(asked, "text", lang), *[gr.skip()] * 7]
                         shown_at = time.monotonic()
         except StudioError as error:
-            shown = self._shown(asked, live.view, lang) if asked.answers else self.on_open(request)
+            shown = self._shown(asked, live.view, lang) if asked.answers else self._empty(lang)
             kept = asked if asked.answers else gr.skip()
             yield [*shown, _problem(error_text(error, lang)), kept, *[gr.skip()] * 5]
             return
@@ -199,9 +233,12 @@ class Answering:
             live.stop.set()
             del self._live[request.session_hash]
         cut = t("compare.cut", lang, tokens=asked.cut_prompt) if asked.cut_prompt else ""
+        yield [*self._shown(asked, live.view, lang), _problem(cut), asked, *self._ready(asked)]
+
+    def _ready(self, asked: Asked) -> list[Any]:
+        """Correction, right, wrong, save, message: as they are for answers without a verdict."""
         on = gr.update(interactive=True)
-        correction = gr.update(interactive=bool(asked.judged.strip()))
-        yield [*self._shown(asked, live.view, lang), _problem(cut), asked, asked.judged, on, on, correction, ""]
+        return [asked.judged, on, on, gr.update(interactive=bool(asked.judged.strip())), ""]
 
     def _waiting(self, request: gr.Request, lang: str) -> str:
         """The head of an answer that has not begun, and what it waits for."""

@@ -29,7 +29,8 @@ class Prompting:
     def wire(self, page: "Page") -> None:
         tab = self._tab
         tab.adapters.wire(page)
-        page.ask.change(self.on_ask, page.ask, [tab.instruction, tab.input, self.taken, tab.expected], **QUIET)
+        asked = [tab.instruction, tab.input, self.taken, tab.expected, *tab.adapters.pointed, tab.dataset]
+        page.ask.change(self.on_ask, page.ask, asked, **QUIET)
         row = [tab.instruction, tab.input, self.taken, tab.expected, self._place]
         for button, step in ((tab.earlier, -1), (tab.take, 0), (tab.later, 1)):
             button.click(_stepping(self.on_dev_row, step), [tab.dataset, self._place], row, **QUIET)
@@ -39,9 +40,14 @@ class Prompting:
 
     # Handlers
 
-    def on_ask(self, asked: str) -> list[Any]:
-        """Takes the prompt that another tab has sent."""
-        return [*json.loads(asked)[:2], None, ""]
+    def on_ask(self, request: gr.Request, asked: str) -> list[Any]:
+        """Takes what another tab has sent: the prompt, its run and its dataset, and what it should answer where that
+        is a dev row still."""
+        sent = json.loads(asked)
+        row = self._studio.dev_row(sent["instruction"], sent["input"], sent["dataset"])
+        title = t("compare.expected-row", language_of(request), id=row.id) if row is not None else ""
+        expected = f"<b>{escape(title)}</b><span>{escape(row.target)}</span>" if row is not None else ""
+        return [sent["instruction"], sent["input"], row, expected, sent["adapter"], True, sent["dataset"]]
 
     def on_dev_row(self, step: int, request: gr.Request, dataset: str | None, place: int) -> list[Any]:
         """The dev row before, at or after `place` as the prompt, with what it should answer."""

@@ -1,5 +1,6 @@
 """Right or wrong: the judged answer, as it is or corrected, becomes an example of the chosen dataset. A correction that
-is changed afterwards changes that example. Knows no model."""
+is changed afterwards changes that example. A dev row never becomes a train row beside itself: its
+target is corrected or, where a person says so, the row is moved. Knows no model."""
 
 from dataclasses import replace
 from html import escape
@@ -12,7 +13,8 @@ from glmstudio.data.verdicts import Judgement
 from glmstudio.errors import StudioError
 from glmstudio.row_verbs import tagged
 from glmstudio.ui.compare_answers import Asked
-from glmstudio.ui.language import error_text, language_of, t
+from glmstudio.ui.error_boundary import problem_html
+from glmstudio.ui.language import language_of, t
 from glmstudio.ui.page import QUIET, annotator_of, signal
 
 if TYPE_CHECKING:
@@ -31,12 +33,17 @@ class Judging:
         self._tab, self._studio = tab, studio
         self.saved = gr.State(None)
 
-    def wire(self, page: "Page", asked: gr.State) -> None:
+    def wire(self, page: "Page", asked: gr.State, answered: Any) -> None:
+        """`answered` is the event after which `asked` holds an answer."""
         tab = self._tab
-        inputs = [asked, self.saved, tab.dataset, tab.correct]
-        outputs = [tab.right, tab.feedback, tab.verdict, self.saved, page.refresh_examples, page.refresh_datasets]
+        inputs = [asked, self.saved, tab.dataset, tab.fate, tab.correct]
+        outputs = [
+            tab.right, tab.feedback, tab.verdict, self.saved, tab.fate, page.refresh_examples, page.refresh_datasets
+        ]  # fmt: skip
         # Toasts need the queue.
         queued: dict[str, Any] = {**QUIET, "queue": True, "concurrency_limit": None}
+        answered.then(self.on_asked, [asked, tab.dataset], tab.fate, **QUIET)
+        tab.dataset.change(self.on_asked, [asked, tab.dataset], tab.fate, **QUIET)
         tab.right.click(self.on_right, inputs[:-1], outputs, **queued)
         tab.feedback.click(self.on_feedback, inputs, outputs, **queued)
         tab.correct.change(
@@ -52,11 +59,18 @@ class Judging:
 
     # Handlers
 
-    def on_right(self, request: gr.Request, asked: Asked, saved: Saved, dataset: str) -> list[Any]:
-        return self._save(request, asked, saved, dataset, asked.judged)
+    def on_asked(self, asked: Asked | None, dataset: str | None) -> Any:
+        """The question what becomes of a dev row is there only for one."""
+        row = self._dev_row(asked, dataset or "") if asked is not None else None
+        return gr.update(visible=row is not None, value="dev")
 
-    def on_feedback(self, request: gr.Request, asked: Asked, saved: Saved, dataset: str, text: str) -> list[Any]:
-        return self._save(request, asked, saved, dataset, text)
+    def on_right(self, request: gr.Request, asked: Asked, saved: Saved, dataset: str | None, fate: str) -> list[Any]:
+        return self._save(request, asked, saved, dataset, fate, asked.judged)
+
+    def on_feedback(
+        self, request: gr.Request, asked: Asked, saved: Saved, dataset: str | None, fate: str, text: str
+    ) -> list[Any]:
+        return self._save(request, asked, saved, dataset, fate, text)
 
     def on_text(self, request: gr.Request, asked: Asked | None, saved: Saved, text: str) -> list[Any]:
         """A correction can be sent when something was answered, there is one, and it is not saved yet."""
@@ -69,21 +83,33 @@ class Judging:
             return [gr.update(interactive=False), gr.skip()]
         return [gr.update(interactive=True), ""]
 
-    def _save(self, request: gr.Request, asked: Asked, saved: Saved, dataset: str, text: str) -> list[Any]:
+    def _save(
+        self, request: gr.Request, asked: Asked, saved: Saved, dataset: str | None, fate: str, text: str
+    ) -> list[Any]:
         lang = language_of(request)
+        row = self._dev_row(asked, dataset or "")
+        judgement = Judgement(asked.judged, text.strip() == asked.judged.strip(), asked.answerer, annotator_of(request))
         try:
-            example = self._saved(asked, saved, dataset, text, annotator_of(request))
+            if row is not None:
+                example = self._studio.judge_dev_row(row, text, fate, judgement)
+                key = f"compare.fate-{fate}-done"
+            else:
+                example, key = self._saved(asked, saved, dataset or "", text, judgement), "compare.saved"
         except StudioError as error:
-            problem = f'<span class="glm-bad">{escape(error_text(error, lang))}</span>'
-            return [gr.skip(), gr.skip(), problem, *[gr.skip()] * 3]
-        message = escape(t("compare.saved", lang, id=example.id, dataset=example.dataset))
+            return [gr.skip(), gr.skip(), problem_html(error, lang), *[gr.skip()] * 4]
+        message = escape(t(key, lang, id=example.id, dataset=example.dataset))
         gr.Success(message, title=t("page.saved", lang), duration=4)
-        off = gr.update(interactive=False)
-        return [off, off, f'<span class="glm-ok">✓ {message}</span>', (asked, example), signal(), signal()]
+        off, gone = gr.update(interactive=False), gr.update(visible=False)
+        said = f'<span class="glm-ok">✓ {message}</span>'
+        return [off, off, said, (asked, example), gone, signal(), signal()]
 
-    def _saved(self, asked: Asked, saved: Saved, dataset: str, text: str, annotator: str) -> Example:
-        judgement = Judgement(asked.judged, text.strip() == asked.judged.strip(), asked.answerer, annotator)
+    def _saved(self, asked: Asked, saved: Saved, dataset: str, text: str, judgement: Judgement) -> Example:
         if saved is not None and saved[0] == asked:
-            row = tagged(replace(saved[1], target=text), judgement)
-            return self._studio.save_example(row, saved[1].revision, judgement)
+            row = saved[1] if asked.row is not None else tagged(saved[1], judgement)
+            return self._studio.save_example(replace(row, target=text), saved[1].revision, judgement)
         return self._studio.save_feedback(asked.instruction, asked.input, text, dataset, judgement)
+
+    def _dev_row(self, asked: Asked, dataset: str) -> Example | None:
+        """The dev row that was asked, as it is stored now: the one that was taken, else one of the dataset that the
+        verdict goes to."""
+        return self._studio.dev_row(asked.instruction, asked.input, asked.row.dataset if asked.row else dataset)

@@ -72,6 +72,11 @@
       clearTimeout(timer);
       timer = setTimeout(flush, SETTLES_MS);
     },
+    // Which row is in the form stands in the address, too.
+    keepRow(state) {
+      const form = state ? JSON.parse(state) : null;
+      if (form) glm.setPlace(["row"], [form.id]);
+    },
     drafts() {
       flush();
       return list();

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.settings import GenerationSettings, out_of_bounds
 from glmstudio.ui.adapter_choice import AdapterChoice
 from glmstudio.ui.choice import Choice, follow_datasets
@@ -12,7 +13,7 @@ from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.evaluate_words import FILTERS, boards_html, progress_html, row_html, rows_html, scores_html
 from glmstudio.ui.forms import Form
 from glmstudio.ui.language import label, language_of
-from glmstudio.ui.page import QUEUED, QUIET, picks, signal, slot
+from glmstudio.ui.page import LIVE, QUEUED, QUIET, picks, signal, slot
 from glmstudio.ui.train_status import run_name
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Evaluating:
                 with gr.Row(elem_classes="glm-line", elem_id="evaluate-bar"):
                     self.filter = gr.Radio(
                         [(label(f"evaluate.filter.{name}"), name) for name in FILTERS], value=FILTERS[0],
-                        show_label=False, container=False, elem_id="evaluate-filter",
+                        label=label("evaluate.filter"), show_label=False, container=False, elem_id="evaluate-filter",
                     )  # fmt: skip
                     self.ask = gr.Button(label("evaluate.ask"), size="sm", interactive=False, elem_id="evaluate-ask")
                 self.rows = slot("evaluate-rows", picks("tr[data-place]", "place"))
@@ -63,7 +64,7 @@ class Evaluating:
                 label("evaluate.start"), variant="primary", size="sm", interactive=False, elem_id="evaluate-start"
             )
             self.stop = gr.Button(label("evaluate.stop"), size="sm", interactive=False, elem_id="evaluate-stop")
-        self.progress = slot("evaluate-status")
+        self.progress = slot("evaluate-status", LIVE)
 
     def wire(self, page: "Page") -> None:
         asked = [self.chosen, self.place, self.filter]
@@ -72,9 +73,10 @@ class Evaluating:
         follow_datasets(self.dataset, self._studio, page, opened)
         self.adapters.wire(page)
         picked = self.boards.pick(self.on_board, None, [self.chosen, self.place], **QUIET)
-        pointed = self.rows.pick(self.on_row, None, self.place, **QUIET)
-        for event in (picked, pointed):
-            event.then(self.on_show, asked, shown, **QUIET)
+        picked.then(self.on_show, asked, shown, **QUIET)
+        pointed = self.rows.pick(self.on_row, None, self.place, **QUIET).then(self.on_show, asked, shown, **QUIET)
+        # The rows are drawn anew: whoever walks through them by keyboard goes on.
+        pointed.then(None, None, None, js="() => glm.keepRowFocus('evaluate-rows')", **QUIET)
         self.filter.input(self.on_show, asked, shown, **QUIET)
         question = [self.dataset, self.adapters.choice, *self.form.inputs]
         begun = self.start.click(self.on_start, question, [self.seen, self.start, self.chosen, self.place], **QUEUED)
@@ -115,8 +117,9 @@ class Evaluating:
         boards, damaged = self._studio.scoreboards.look()
         board = _chosen(boards, chosen)
         names = {run.id: run_name(run, lang) for run in self._studio.runs()}
+        running = self._studio.scoreboards.now().state == "running"
         return [
-            scores_html(board, lang, has_runs=bool(self._studio.adapters())),
+            scores_html(board, lang, has_runs=bool(self._studio.adapters()), running=running),
             boards_html(boards, board, names, lang) + "".join(problem_html(error, lang) for error in damaged),
             rows_html(board, wanted, place, lang),
             row_html(board, place, lang),
@@ -142,12 +145,14 @@ class Evaluating:
         return gr.update(interactive=False)
 
     def on_ask(self, chosen: str, place: int) -> list[Any]:
-        """Takes the row's prompt to Compare."""
+        """Takes the row to Compare, with its run and its dataset."""
         board = _chosen(self._studio.scoreboards.all(), chosen)
         if board is None or place < 0:
             return [gr.skip(), gr.skip()]
         row = board.scores["rows"][place]
-        return [json.dumps([row["instruction"], row["input"], signal()]), gr.Tabs(selected="compare")]
+        adapter = AdapterRef(board.run_id, board.checkpoint).name
+        sent = {"instruction": row["instruction"], "input": row["input"], "dataset": board.dataset, "adapter": adapter}
+        return [json.dumps(sent | {"signal": signal()}), gr.Tabs(selected="compare")]
 
 
 def _chosen(boards: "list[Scoreboard]", name: str) -> "Scoreboard | None":

@@ -9,9 +9,9 @@ from glmstudio.evaluation.scores import verdict
 from glmstudio.inference.difference import difference
 from glmstudio.ui.adapter_choice import DIGEST_SHOWN
 from glmstudio.ui.answers import marked
-from glmstudio.ui.header import clock
+from glmstudio.ui.header import DTYPES, clock
 from glmstudio.ui.language import error_text, t
-from glmstudio.ui.models_words import bar_html
+from glmstudio.ui.models_words import bar_html, base_name
 
 if TYPE_CHECKING:
     from glmstudio.evaluation.scoreboard import Scoreboard
@@ -44,10 +44,12 @@ def progress_html(now: "Evaluation", lang: str) -> str:
     return bar_html(now.done / now.total, counted, left)
 
 
-def scores_html(board: "Scoreboard | None", lang: str, *, has_runs: bool) -> str:
-    """Base beside tuned, a line a metric, with the rows that it counts; without a scoreboard what to do first."""
+def scores_html(board: "Scoreboard | None", lang: str, *, has_runs: bool, running: bool = False) -> str:
+    """Base beside tuned, a line a metric, with the rows that it counts; without a scoreboard what to do first, or that
+    the first one is being made."""
     if board is None:
-        return f'<p class="empty-hint">{t("evaluate.empty" if has_runs else "evaluate.no-run", lang)}</p>'
+        key = "evaluate.first" if running else "evaluate.empty" if has_runs else "evaluate.no-run"
+        return f'<p class="empty-hint">{t(key, lang)}</p>'
     base, tuned = board.scores["base"], board.scores["tuned"]
     lines = [_line(name, rows, base, tuned, lang) for name, rows in METRICS if tuned.get(rows) and name in tuned]
     lines += [_reasons(base, tuned, lang)]
@@ -76,7 +78,7 @@ def _how(board: "Scoreboard", lang: str) -> str:
     return t(
         "evaluate.how", lang, step=f"{board.step:,}", digest=board.digest[:DIGEST_SHOWN],
         temperature=board.settings.get("temperature", "–"), tokens=board.settings.get("max_new_tokens", "–"),
-        base=" ".join(filter(None, (base.get("source"), base.get("dtype")))),
+        base=f"{base_name(base.get('source', ''), lang)} {DTYPES.get(base.get('dtype'), '')}".strip(),
     )  # fmt: skip
 
 
@@ -136,7 +138,9 @@ def _board(board: "Scoreboard", chosen: "Scoreboard | None", names: dict[str, st
         if (settings.keys() >= {"temperature", "max_new_tokens"})
         else "–"
     )
-    version = f"{board.checkpoint} · {board.step:,}" if board.step else board.checkpoint
+    name, _, number = board.checkpoint.partition("-")
+    step = board.step or (int(number) if number.isdecimal() else 0)
+    version = t(f"compare.checkpoint.{name}", lang, step=f"{step:,}" if step else "–")
     cells = (
         f"<button>{escape(names.get(board.run_id, board.run_id))}</button>",
         f'<span title="{escape(board.digest)}">{escape(version)}</span>',
@@ -174,7 +178,8 @@ def rows_html(board: "Scoreboard | None", wanted: str, chosen: int, lang: str) -
     columns = '<colgroup><col class="v"><col class="v"><col class="n"><col class="i"><col></colgroup>'
     names = ("base", "tuned", "row", "input", "answer")
     header = "".join(f"<th>{t(f'evaluate.column.{name}', lang)}</th>" for name in names)
-    return f'<table class="glm-rows">{columns}<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>{rest}'
+    table = f"{columns}<thead><tr>{header}</tr></thead><tbody>{body}</tbody>"
+    return f'<table class="glm-rows" tabindex="0">{table}</table>{rest}'
 
 
 def _row(place: int, row: dict[str, Any], base: bool, tuned: bool, chosen: bool) -> str:

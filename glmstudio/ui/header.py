@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from glmstudio.training.train import Progress
 
 _MARKS = {"downloading": "◌", "loading": "◌", "ready": "●", "failed": "✕"}
-_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
 def place() -> gr.HTML:
@@ -73,7 +73,7 @@ def _base(status: "BaseStatus", language: str) -> str:
     state = t(f"header.{status.state}", language, reason=reason, share=share)
     facts = []
     if status.state == "ready":
-        dtype = _DTYPES.get(status.dtype, status.dtype)
+        dtype = DTYPES.get(status.dtype, status.dtype)
         kind = [] if status.quantization == "none" else [status.quantization]
         numbers = in_numbers(status.dtype, status.dtype_reason, language)
         facts = [

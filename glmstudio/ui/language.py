@@ -2,6 +2,7 @@
 Knows no component; `i18n` gives labels that Gradio words in the browser, `t` gives finished sentences."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,30 +17,57 @@ LANGUAGES = ("zh", "en")
 COOKIE = "glmstudio_language"
 # Numbers of rows that an error names.
 MOST_ROWS = 32
+_COUNTED = re.compile(r"\{(\w+):([^|{}]+)\|([^|{}]+)\}")
+_REFERENCE = re.compile(r"\{=([\w.-]+)\}")
 _FOLDER = Path(__file__).with_name("locales")
 
 
 @cache
 def words(language: str) -> dict[str, str]:
-    """The flat word list of one language. A key that is missing there is a bug that a test finds."""
+    """The flat word list of one language. A key that is missing there is a bug that a test finds. A sentence calls a
+    field by its label: `{=key}` in it stands for the word `key`."""
+    listed = _listed(language)
+    return {key: _REFERENCE.sub(lambda found: listed[found[1]], text) for key, text in listed.items()}
+
+
+@cache
+def command_words(language: str) -> dict[str, str]:
+    """The same for the command line: a field is called by its flag, and where a sentence gives other advice there, that
+    stands under the key with `.command` behind it."""
+    listed = _listed(language)
+    named = {key: _REFERENCE.sub(lambda found: _flag(found[1]), text) for key, text in listed.items()}
+    return {key: named.get(f"{key}.command", text) for key, text in named.items()}
+
+
+def _listed(language: str) -> dict[str, str]:
     return json.loads((_FOLDER / f"{language}.json").read_text(encoding="utf-8"))
+
+
+def _flag(key: str) -> str:
+    """ "setting.learning_rate.label" as "--learning-rate"."""
+    return f"--{key.split('.')[1].replace('_', '-')}"
 
 
 def t(key: str, language: str, **params: object) -> str:
     """The sentence `key` in `language`, its {params} filled. "one row|{count} rows" chooses by `count`."""
-    sentence = words(language)[key]
+    return _filled(words(language)[key], params)
+
+
+def _filled(sentence: str, params: Mapping[str, object]) -> str:
+    """Also fills "{tokens:token|tokens}": the number and the word that goes with it."""
+    sentence = _COUNTED.sub(lambda found: f"{{{found[1]}}} {found[2 if str(params[found[1]]) == '1' else 3]}", sentence)
     if "count" in params and "|" in sentence:
         singular, plural = sentence.split("|")
         sentence = singular if str(params["count"]) == "1" else plural
     return sentence.format(**params) if params else sentence
 
 
-def error_text(error: StudioError, language: str) -> str:
-    """What a person reads about `error`: the cause and the next step."""
+def error_text(error: StudioError, language: str, *, command: bool = False) -> str:
+    """What a person reads about `error`, on the page or at the command line: the cause and the next step."""
     params = error.params
     if isinstance(rows := params.get("rows"), list | tuple):
         params = {**params, "rows": _some(rows, most=MOST_ROWS)}
-    return t(f"error.{error.code}", language, **params)
+    return _filled((command_words if command else words)(language)[f"error.{error.code}"], params)
 
 
 def in_numbers(dtype: str, reason: str, language: str) -> str:
@@ -52,11 +80,12 @@ def field_text(error: StudioError, lang: str) -> str:
     return error_text(StudioError(error.code, **_named(error.params, lang)), lang)
 
 
-def finding_text(found: "Finding", lang: str) -> str:
+def finding_text(found: "Finding", lang: str, *, command: bool = False) -> str:
     """A finding in words; what is an error elsewhere too keeps that sentence."""
-    params = {"count": f"{found.count:,}", "rows": _some(found.rows), **_named(found.params, lang)}
-    key = f"finding.{found.code}"
-    return t(key if key in words(lang) else f"error.{found.code}", lang, **params)
+    named = found.params if command else _named(found.params, lang)
+    params = {"count": f"{found.count:,}", "rows": _some(found.rows), **named}
+    key, listed = f"finding.{found.code}", (command_words if command else words)(lang)
+    return _filled(listed[key if key in listed else f"error.{found.code}"], params)
 
 
 def _named(params: Mapping[str, object], lang: str) -> dict[str, object]:

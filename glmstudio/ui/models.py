@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from glmstudio.errors import StudioError
+from glmstudio.model_shelf import Fetching
 from glmstudio.settings import QUANTIZATIONS
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.models_export import Exporting
 from glmstudio.ui.models_words import bases_html, diagnosis_html, state_html
-from glmstudio.ui.page import QUEUED, QUIET, picks, slot
+from glmstudio.ui.page import LIVE, QUEUED, QUIET, ended_job, picks, slot
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -33,13 +34,14 @@ class Models:
         with gr.Row(elem_id="models-columns", equal_height=True):
             with gr.Column(scale=58, min_width=320, elem_id="models-left"):
                 self._place_source()
-                self.state = slot("models-state")
+                self.state = slot("models-state", LIVE)
                 self.bases = slot("models-bases", picks("tr[data-source]", "source"))
             with gr.Column(scale=42, min_width=320, elem_id="models-right"):
                 self.found = slot("models-found")
                 self.exporting = Exporting(studio)
         # `job` is the download that Stop is about.
-        self.seen, self.job = gr.State(""), gr.State("")
+        # `job` is the download that Stop is about, `old` one that had ended before the page was opened.
+        self.seen, self.job, self.old = gr.State(""), gr.State(""), gr.State("")
 
     def _place_source(self) -> None:
         with gr.Row(elem_classes="glm-line"):
@@ -73,10 +75,12 @@ class Models:
         shown = [self.seen, self.job, self.state, self.stop, self.use, self.bases]
 
         # One request a second for the whole tab.
-        def on_tick(request: gr.Request, seen: str, source: str, *export: Any) -> list[Any]:
-            return [*self.on_tick(request, seen, source), *self.exporting.on_tick(request, *export)]
+        def on_tick(request: gr.Request, seen: str, source: str, old: str, *export: Any) -> list[Any]:
+            return [*self.on_tick(request, seen, source, old), *self.exporting.on_tick(request, *export)]
 
-        page.on_tick(on_tick, [self.seen, self.source, *self.exporting.asked], [*shown, *self.exporting.shown])
+        page.on_load(lambda: ended_job(self._studio.shelf.fetching()), [self.old])
+        asking = [self.seen, self.source, self.old, *self.exporting.asked]
+        page.on_tick(on_tick, asking, [*shown, *self.exporting.shown])
 
     # Handlers
 
@@ -87,10 +91,12 @@ class Models:
             return [gr.skip(), gr.skip()]
         return [gr.skip() if source.strip() else _nothing_found(lang), self._list(request, source)]
 
-    def on_tick(self, request: gr.Request, seen: str, source: str) -> list[Any]:
+    def on_tick(self, request: gr.Request, seen: str, source: str, old: str) -> list[Any]:
         """State and buttons; the list when another base has come."""
         lang = language_of(request)
         status, fetching = self._studio.base_status(), self._studio.shelf.fetching()
+        if fetching.job == old:
+            fetching = Fetching()
         html = state_html(status, fetching, lang)
         busy = fetching.state == "running"
         state = f"{fetching.job} {html}"

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from glmstudio.errors import StudioError
-from glmstudio.exports import KINDS
+from glmstudio.exports import KINDS, ExportState
 from glmstudio.ui.adapter_choice import AdapterChoice
 from glmstudio.ui.language import label, language_of
 from glmstudio.ui.models_words import export_html
-from glmstudio.ui.page import QUEUED, QUIET, slot
+from glmstudio.ui.page import LIVE, QUEUED, QUIET, ended_job, slot
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -41,21 +41,24 @@ class Exporting:
                     elem_id="models-export-go",
                 )
                 self.stop = gr.Button(label("models.stop"), size="sm", interactive=False, elem_id="models-export-stop")
-            self.state = slot("models-export-state")
-        # `job` is the export that Stop is about.
-        self._seen, self._job = gr.State(""), gr.State("")
-        self.asked = [*self.adapters.asked, self._seen]
+            self.state = slot("models-export-state", LIVE)
+        # `job` is the export that Stop is about, `old` one that had ended before the page was opened.
+        self._seen, self._job, self._old = gr.State(""), gr.State(""), gr.State("")
+        self.asked = [*self.adapters.asked, self._seen, self._old]
         self.shown = [*self.adapters.shown, self._seen, self._job, self.state, self.start, self.stop]
 
     def wire(self, page: "Page") -> None:
         self.adapters.wire(page)
+        page.on_load(lambda: ended_job(self._studio.exports.now()), [self._old])
         asked = [self.adapters.choice, self.kind, self.destination]
         self.start.click(self.on_start, asked, [self._seen, self.start, self.state], **QUEUED)
         self.stop.click(self.on_stop, self._job, self.stop, **QUIET)
 
-    def on_tick(self, request: gr.Request, run: str | None, last: Any, picked: bool, seen: str) -> list[Any]:
+    def on_tick(self, request: gr.Request, run: str | None, last: Any, picked: bool, seen: str, old: str) -> list[Any]:
         adapters = self.adapters.look(request, run, last, picked)
         now = self._studio.exports.now()
+        if now.job == old:
+            now = ExportState()
         html = export_html(now, language_of(request))
         state = f"{bool(run)} {now.state} {now.job} {html}"
         if state == seen:

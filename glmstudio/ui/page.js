@@ -1,4 +1,4 @@
-// What the page does in the browser itself: keys, the list's selection, language and colours, the tab that was open.
+// What the page does in the browser itself: keys, the list's selection, language and colours.
 // Listens at the document, because Gradio builds and rebuilds what is below. Knows no words.
 (() => {
   const visible = (element) => element && element.offsetParent !== null;
@@ -7,6 +7,9 @@
     document.cookie = `glmstudio_${name}=${value}; path=/; max-age=31536000; samesite=lax`;
   };
 
+  // The list that was walked through by keyboard last.
+  let walked = "";
+
   window.glm = {
     // A stored row is there for its target, a new one begins with its input.
     focusForm() {
@@ -14,6 +17,11 @@
       if (document.getElementById("annotate-conflict")) return;
       const stored = document.querySelector("#annotate-heading [data-row]");
       field(stored ? "annotate-target" : "annotate-input")?.focus();
+    },
+    keepRowFocus(id) {
+      if (walked !== id || document.activeElement !== document.body) return;
+      document.querySelector(`#${id} .glm-rows`)?.focus({ preventScroll: true });
+      document.querySelector(`#${id} [aria-selected]`)?.scrollIntoView({ block: "nearest" });
     },
     showSelected() {
       document.querySelector("#annotate-table [aria-selected]")?.scrollIntoView({ block: "nearest" });
@@ -28,9 +36,10 @@
     },
   };
 
-  function stepRow(by) {
-    const rows = [...document.querySelectorAll("#annotate-table tr[data-id]")].filter(visible);
+  function stepRow(table, by) {
+    const rows = [...table.querySelectorAll("tr[data-id], tr[data-place]")].filter(visible);
     if (!rows.length) return;
+    walked = table.closest("[id]")?.id;
     const at = rows.findIndex((row) => row.getAttribute("aria-selected"));
     const next = at < 0 ? rows[0] : rows[at + by];
     next?.click();
@@ -49,8 +58,9 @@
       event.stopPropagation();
       if (!event.repeat) button.click();
     };
-    const inAnnotate = panel?.querySelector("#annotate-table");
-    const inTable = event.target.closest?.("#annotate-table");
+    // Control and an arrow walk through Annotate's list from anywhere in the tab, an arrow alone through the list it is in.
+    const list = panel?.querySelector("#annotate-table");
+    const table = event.target.closest?.(".glm-rows[tabindex]") ?? (event.ctrlKey && list);
     const search = event.target.closest?.("#annotate-search");
     if (search && (event.key === "Escape" || event.key === "Enter")) {
       // The search field has nothing to do with the form.
@@ -60,9 +70,9 @@
       }
     } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) press(".glm-on-enter");
     else if (event.key === "Escape" && !event.target.closest?.("[role=combobox], [role=listbox]")) press(".glm-on-escape");
-    else if (inAnnotate && (event.key === "ArrowDown" || event.key === "ArrowUp") && (event.ctrlKey || inTable)) {
+    else if (table && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
       event.preventDefault();
-      stepRow(event.key === "ArrowDown" ? 1 : -1);
+      stepRow(table, event.key === "ArrowDown" ? 1 : -1);
     }
   }, true);
 
@@ -74,8 +84,6 @@
       return;
     }
     const header = event.target.closest("#header");
-    const tab = event.target.closest("[role=tab][id$=-button]");
-    if (tab) sessionStorage.setItem("glmstudio-tab", tab.id);
     if (!header) return;
     const language = event.target.closest("[data-language]")?.dataset.language;
     if (language) {
@@ -95,13 +103,4 @@
     const follow = () => document.documentElement.classList.toggle("dark", document.body.classList.contains("dark"));
     new MutationObserver(follow).observe(document.body, { attributeFilter: ["class"] });
   });
-
-  function openLastTab(left) {
-    const id = sessionStorage.getItem("glmstudio-tab");
-    if (!id) return;
-    const tab = document.getElementById(id);
-    if (tab) tab.click();
-    else if (left) setTimeout(() => openLastTab(left - 1), 50);
-  }
-  addEventListener("DOMContentLoaded", () => openLastTab(200));
 })();

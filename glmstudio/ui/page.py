@@ -8,6 +8,8 @@ from typing import Any
 
 import gradio as gr
 
+from glmstudio.ui.language import label
+
 
 @dataclass(frozen=True)
 class Page:
@@ -18,7 +20,7 @@ class Page:
     `refresh_examples` says "rows changed" (Annotate and Compare send `signal()`, Annotate's list listens);
     `refresh_datasets` says "datasets or their sizes changed" (Train, Compare and Annotate listen). Annotate sends it
     through `unseen_changes`, which waits until a tab is opened: looking at a large dataset after each row is slow.
-    `ask` carries a prompt to Compare: a JSON list of instruction, input and a `signal()`.
+    `ask` carries a prompt to Compare: JSON with `instruction`, `input`, `dataset`, `adapter` and a `signal()`.
     The language of a request is `language_of(request)`, who sends it is `annotator_of(request)`."""
 
     blocks: gr.Blocks
@@ -49,9 +51,20 @@ def signal_field(value: str = "") -> gr.Textbox:
     return gr.Textbox(value, visible="hidden", show_label=False)
 
 
+# The script of a slot that a screen reader reads aloud when it changes.
+LIVE = "element.setAttribute('aria-live', 'polite');"
+
+
 def slot(elem_id: str, js_on_load: str | None = None, **more: Any) -> gr.HTML:
     """A place for HTML of our own, without Gradio's style."""
     return gr.HTML("", elem_id=elem_id, apply_default_css=False, js_on_load=js_on_load, **more)
+
+
+def stepper(way: str, elem_id: str) -> gr.Button:
+    """A small button to the "earlier" or "later" row: it shows an arrow, and its name is read aloud."""
+    return gr.Button(
+        label(f"page.{way}-row"), size="sm", min_width=30, scale=0, elem_id=elem_id, elem_classes=f"glm-step glm-{way}"
+    )
 
 
 def picks(selector: str, name: str) -> str:
@@ -60,6 +73,11 @@ def picks(selector: str, name: str) -> str:
         f"element.addEventListener('click', event => {{ const found = event.target.closest('{selector}');"
         f" if (found) trigger('pick', {{ {name}: found.dataset.{name} }}); }});"
     )
+
+
+def ended_job(now: Any) -> str:
+    """The job of a state with `state` and `job`, where it is over: a page that opens later does not tell of it."""
+    return "" if now.state == "running" else now.job
 
 
 def signal() -> str:

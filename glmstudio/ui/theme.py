@@ -8,15 +8,17 @@ import gradio as gr
 _HERE = Path(__file__).parent
 ICON = _HERE / "icon.svg"
 # The tokens come first; each tab has a sheet of its own.
-_SHEETS = ("style.css", "header.css", "annotate.css", "train.css", "compare.css", "evaluate.css", "models.css")
-_SCRIPTS = ("page.js", "drafts.js")
+_SHEETS = (
+    "style.css", "header.css", "annotate.css", "train.css", "compare.css", "evaluate.css", "models.css", "narrow.css"
+)  # fmt: skip
+_SCRIPTS = ("page.js", "address.js", "drafts.js")
 SANS = ("system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "DejaVu Sans Mono", "Noto Sans Mono CJK SC", "monospace")
 
 
 def head() -> str:
     """Style and script of the page, for its head: there they hold before Gradio has built anything, and unscoped."""
-    sheets = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SHEETS if (_HERE / name).exists())
+    sheets = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SHEETS)
     script = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     return f"<style>{sheets}</style><script>{script}</script>"
 

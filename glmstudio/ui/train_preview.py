@@ -11,7 +11,7 @@ import gradio as gr
 from glmstudio.data.store import Query
 from glmstudio.errors import StudioError
 from glmstudio.ui.language import error_text, label, language_of, t
-from glmstudio.ui.page import QUIET, slot
+from glmstudio.ui.page import QUIET, slot, stepper
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,8 +30,8 @@ class Previewing:
         self._studio = studio
         with gr.Accordion(label("train.preview"), open=False, elem_id="train-preview-fold") as self.fold:
             with gr.Row(elem_classes="glm-line", elem_id="train-preview-bar"):
-                self.earlier = gr.Button("‹", size="sm", min_width=30, elem_id="train-preview-earlier")
-                self.later = gr.Button("›", size="sm", min_width=30, elem_id="train-preview-later")
+                self.earlier = stepper("earlier", "train-preview-earlier")
+                self.later = stepper("later", "train-preview-later")
                 self.where = slot("train-preview-where")
             self.tokens = slot("train-preview")
         self.open, self.place = gr.State(False), gr.State(0)
@@ -72,6 +72,9 @@ def preview_html(found: "Preview", lang: str) -> str:
     """Every token in its place; those that bear loss are marked, the id stands in the hint."""
     loss = sum(piece.bears_loss for piece in found.pieces)
     facts = t("train.preview-facts", lang, tokens=len(found.pieces), prompt=found.prompt_length, loss=loss)
+    # The token that opens an answer ends the prompt and is learned, too, in the families that have one.
+    shared = found.prompt_length + loss - len(found.pieces)
+    facts += f" {t('train.preview-shared', lang, count=shared)}" if shared > 0 else ""
     cuts = [
         t(f"train.preview-cut-{part}", lang, tokens=count)
         for part, count in (("prompt", found.cut_prompt), ("target", found.cut_target))

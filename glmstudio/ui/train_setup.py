@@ -101,7 +101,14 @@ class Setup:
 
     def _place_command(self) -> None:
         kinds = [(label(f"train.as-{name}"), name) for name in _WRITTEN]
-        self.written = gr.Radio(kinds, value="command", show_label=False, container=False, elem_id="train-written")
+        self.written = gr.Radio(
+            kinds,
+            value="command",
+            label=label("train.written"),
+            show_label=False,
+            container=False,
+            elem_id="train-written",
+        )
         self.commands = [
             gr.Textbox(
                 show_label=False, lines=2, max_lines=12, interactive=False, elem_id=f"train-{name}", buttons=["copy"],

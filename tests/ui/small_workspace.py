@@ -42,4 +42,6 @@ def endless_model() -> ChatGLMForConditionalGeneration:
     with torch.no_grad():
         model.transformer.final_layernorm.bias.fill_(1.0)
         model.lm_head.weight[model.config.eos_token_id] = -1.0
+    # Nor does it run out of positions.
+    model.config.max_sequence_length = 2**20
     return model

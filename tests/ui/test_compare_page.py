@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.ui.program import Program, box, opened, running
-from tests.ui.small_workspace import DATASET, DEV_ROWS, prepare
+from tests.ui.small_workspace import DEV_ROWS, prepare
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
@@ -64,7 +64,7 @@ def test_the_newest_best_checkpoint_is_chosen_and_what_is_missing_is_said(page):
     assert page.locator("#compare-tuned").inner_text() == ""
 
 
-def test_a_dev_row_is_asked_and_a_correction_becomes_an_example(page):
+def test_a_dev_row_is_asked_and_stays_one_or_moves_as_a_person_says(page):
     page.locator("#compare-dev-row").click()
     expect(page.locator("#compare-expected")).to_contain_text(f"期望（验证行 1 / {DEV_ROWS}）")
     page.locator("#compare-later").click()
@@ -76,17 +76,30 @@ def test_a_dev_row_is_asked_and_a_correction_becomes_an_example(page):
     assert base != tuned
     expect(page.locator("#compare-tuned-head")).to_contain_text("词元")
     expect(box(page, "compare-correct")).to_have_value(tuned)
+    verdict = page.locator("#compare-verdict-message")
+    expect(page.locator("#compare-fate")).to_contain_text("这是验证行")
     box(page, "compare-correct").fill('["第一次更正"]')
     page.locator("#compare-feedback").click()
-    expect(page.locator("#compare-verdict-message")).to_contain_text(f"已存入 {DATASET}")
+    expect(verdict).to_contain_text("目标已更正，仍为验证行")
     expect(page.locator("#compare-feedback")).to_be_disabled()
     box(page, "compare-correct").fill('["第二次更正"]')
     page.locator("#compare-feedback").click()
     expect(page.locator("#compare-feedback")).to_be_disabled()
     assert rows_with(page, "第二次更正") == 1
-    expect(page.locator("#annotate-table")).to_contain_text("反馈")
+    expect(page.locator("#annotate-table")).to_contain_text("验证")
     box(page, "annotate-search").fill("第一次更正")
     expect(page.locator("#annotate-table")).not_to_contain_text("第二次更正")
+    # The same prompt, typed after a reload: it is the dev row still.
+    page.reload()
+    page.locator("#tab-compare-button").click()
+    expect(page.locator("#compare-generate")).to_be_enabled()
+    page.locator("#compare-generate").click()
+    answered(page)
+    page.locator("#compare-fate label").filter(has_text="移入训练集").click()
+    page.locator("#compare-right").click()
+    expect(verdict).to_contain_text("已从验证集移入训练集")
+    page.locator("#compare-dev-row").click()
+    expect(page.locator("#compare-expected")).to_contain_text(f"期望（验证行 1 / {DEV_ROWS - 1}）")
 
 
 def test_a_right_answer_is_saved_as_it_is(page):
@@ -121,10 +134,10 @@ def test_stop_ends_the_answers_and_the_next_question_is_free(page):
 
 def test_a_setting_out_of_bounds_is_named_and_nothing_is_asked(page):
     box(page, "compare-input").fill("302 Bern is blue.")
-    box(page, "compare-max-new-tokens").fill("0")
+    box(page, "compare-max-new-tokens").fill("-1")
     expect(page.locator("#compare-generate")).to_be_enabled()
     page.locator("#compare-generate").click()
-    expect(page.locator("#compare-message")).to_contain_text("“最多词元数”为 0")
+    expect(page.locator("#compare-message")).to_contain_text("“最多词元数”为 -1")
     expect(page.locator("#compare-generate")).to_be_enabled()
 
 
