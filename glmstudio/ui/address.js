@@ -14,7 +14,9 @@
       names.forEach((name, at) => params.set(name, values[at] ?? ""));
       if (written(params) !== location.hash) history.replaceState(null, "", written(params));
     },
-    placed: (names) => names.map((name) => place().get(name) ?? ""),
+    // What the address does not name stays as it is.
+    placed: (names) => names.map((name) => place().get(name) ?? { __type__: "update" }),
+    placedRow: () => place().get("row") ?? "",
   });
 
   function openTab(left) {

@@ -109,7 +109,7 @@ def _wire_form(page: Page, table: gr.HTML, editing: Editing) -> None:
     form.undo.click(editing.on_undo, inputs, outputs, **sent)
     texts = [form.instruction, form.input, form.target]
     gauges = [form.instruction_gauge, form.input_gauge, form.target_gauge]
-    first = "async () => [await glm.firstDrafts(), ...glm.placed(['row'])]"
+    first = "async () => [await glm.firstDrafts(), glm.placedRow()]"
     opening = page.blocks.load(editing.on_open, [form.kept, form.picked], outputs, js=first, **QUIET)
     opening.then(editing.on_text, texts, gauges, **QUIET)
     gr.on([*(text.change for text in texts), page.base_state.change], editing.on_text, texts, gauges, **_LATEST)

@@ -244,7 +244,9 @@ class Editing:
         rows = self._studio.page(Query(), 0, 1).rows
         newest = rows[0] if rows else Example("", dataset=DEFAULT_DATASET)
         own = newest.source == "manual"
-        return self.form.show_new(Example(newest.instruction if own else "", dataset=newest.dataset), language)
+        shown = self.form.show_new(Example(newest.instruction if own else "", dataset=newest.dataset), language)
+        # Whoever was quicker than this answer has begun to type.
+        return {component: value for component, value in shown.items() if component not in self.form.fields[1:3]}
 
 
 def _typed(fields: Sequence[Any]) -> dict[str, str]:

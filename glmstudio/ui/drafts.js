@@ -4,7 +4,8 @@
   const PREFIX = "glmstudio-drafts-";
   const MOST = 50;
   const SETTLES_MS = 50;
-  const ANSWERS_MS = 150;
+  const RELOAD_MS = 1000;
+  const ANSWERS_MS = 500;
   const others = new BroadcastChannel("glmstudio-tabs");
   const fresh = () => `${Date.now().toString(36)}${Math.random().toString(36).slice(2, 8)}`;
   let tab = sessionStorage.getItem("glmstudio-tab-id");
@@ -25,16 +26,42 @@
     else localStorage.removeItem(PREFIX + name);
   }
 
-  // Which tabs are open: each says its name when one asks. A tab that was duplicated has the other's name.
+  // Which tabs are open. Each holds a lock of its name for as long as it lives; a tab that was duplicated finds its name
+  // held. Where the browser has no locks (a page over plain HTTP from another machine), open tabs answer when one asks.
+  const held = (name) => new Promise((found) => {
+    navigator.locks.request(PREFIX + name, { ifAvailable: true }, (lock) => {
+      found(!lock);
+      return lock ? new Promise(() => {}) : undefined;
+    });
+  });
+  async function isTaken(name) {
+    // After a reload the former page lets go in a moment.
+    for (let wait = 0; wait < RELOAD_MS; wait += 50) {
+      if (!(await held(name))) return false;
+      await new Promise((done) => setTimeout(done, 50));
+    }
+    return true;
+  }
   others.onmessage = ({ data }) => {
     if (data.ask && tab && data.ask !== known?.self) others.postMessage({ here: tab, of: known?.self });
     if (data.here && data.of !== known?.self) known?.open.add(data.here);
   };
   async function settle() {
     known = { self: fresh(), open: new Set() };
-    others.postMessage({ ask: known.self });
-    await new Promise((done) => setTimeout(done, ANSWERS_MS));
-    if (!tab || known.open.has(tab)) sessionStorage.setItem("glmstudio-tab-id", (tab = fresh()));
+    if (navigator.locks) {
+      if (!tab || (await isTaken(tab))) {
+        tab = fresh();
+        await held(tab);
+      }
+      for (const lock of (await navigator.locks.query()).held) {
+        if (lock.name.startsWith(PREFIX)) known.open.add(lock.name.slice(PREFIX.length));
+      }
+    } else {
+      others.postMessage({ ask: known.self });
+      await new Promise((done) => setTimeout(done, ANSWERS_MS));
+      if (!tab || known.open.has(tab)) tab = fresh();
+    }
+    sessionStorage.setItem("glmstudio-tab-id", tab);
     const drafts = read(tab);
     for (const name of Object.keys(localStorage)) {
       const left = name.startsWith(PREFIX) && name.slice(PREFIX.length);

@@ -15,7 +15,23 @@ pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
 ROWS = "#annotate-table tr[data-id]"
 # Names that are the same in every language.
-PROPER = {"GLM", "Studio", "JSON", "LoRA", "CPU", "bf16", "fp32", "GB", "EN", "Ctrl", "Esc", "CSV", "JSONL", "Alpaca"}
+PROPER = {
+    "GLM",
+    "Studio",
+    "JSON",
+    "LoRA",
+    "CPU",
+    "bf16",
+    "fp32",
+    "GB",
+    "MB",
+    "EN",
+    "Ctrl",
+    "Esc",
+    "CSV",
+    "JSONL",
+    "Alpaca",
+}
 
 
 @pytest.fixture(scope="module")
