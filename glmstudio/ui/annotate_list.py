@@ -11,6 +11,7 @@ import gradio as gr
 from glmstudio.data.example import SPLITS, STATUSES, Example
 from glmstudio.data.quality import json_state
 from glmstudio.data.store import Query
+from glmstudio.ui.choice import Choice
 from glmstudio.ui.language import label, t
 from glmstudio.ui.page import signal
 
@@ -56,7 +57,7 @@ def pager_component() -> gr.HTML:
 def filter_components() -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown, gr.Textbox]:
     """Dataset, split, status and search, in this order the inputs of `query_of`."""
     with gr.Row(elem_classes="glm-line"):
-        dataset = gr.Dropdown(
+        dataset = Choice(
             [(label("annotate.all-datasets"), "")],
             value="",
             label=label("annotate.dataset"),
