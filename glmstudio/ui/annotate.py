@@ -110,7 +110,10 @@ def _wire_form(page: Page, table: gr.HTML, editing: Editing) -> None:
     texts = [form.instruction, form.input, form.target]
     gauges = [form.instruction_gauge, form.input_gauge, form.target_gauge]
     first = "async () => [await glm.firstDrafts(), glm.placedRow()]"
-    opening = page.blocks.load(editing.on_open, [form.kept, form.picked], outputs, js=first, **QUIET)
+    opening = page.blocks.load(editing.on_open, [form.kept, form.picked], editing.opened, js=first, **QUIET)
+    opening = opening.then(
+        None, [form.instruction, form.usual], form.instruction, js="(typed, usual) => [typed || usual]", **QUIET
+    )
     opening.then(editing.on_text, texts, gauges, **QUIET)
     gr.on([*(text.change for text in texts), page.base_state.change], editing.on_text, texts, gauges, **_LATEST)
     typed = [*form.fields, form.state]

@@ -54,6 +54,7 @@ class Editing:
         self._studio, self.form, self._wanted = studio, form, wanted
         self.inputs = [*form.fields, form.editing, form.trail, form.state, *filters, form.kept]
         self.outputs = [*form.outputs, wanted]
+        self.opened = [*self.outputs, form.usual]
 
     def _shown(self, values: Sequence[Any]) -> Shown:
         *fields, editing, trail, state, dataset, split, status, search, kept = values
@@ -244,9 +245,12 @@ class Editing:
         rows = self._studio.page(Query(), 0, 1).rows
         newest = rows[0] if rows else Example("", dataset=DEFAULT_DATASET)
         own = newest.source == "manual"
-        shown = self.form.show_new(Example(newest.instruction if own else "", dataset=newest.dataset), language)
-        # Whoever was quicker than this answer has begun to type.
-        return {component: value for component, value in shown.items() if component not in self.form.fields[1:3]}
+        shown = self.form.show_new(Example("", dataset=newest.dataset), language)
+        # Whoever was quicker than this answer has begun to type: the texts stay as they are.
+        kept_off = self.form.fields[:3]
+        return {component: value for component, value in shown.items() if component not in kept_off} | {
+            self.form.usual: newest.instruction if own else ""
+        }
 
 
 def _typed(fields: Sequence[Any]) -> dict[str, str]:

@@ -26,6 +26,8 @@ class RowForm:
         self.trail = gr.State(())
         self.theirs = gr.State(None)
         self.state, self.kept, self.picked = signal_field(), signal_field(), signal_field()
+        # The instruction that a fresh page begins with, where nobody has typed one by then.
+        self.usual = signal_field()
         self._place_fields()
         self._place_conflict()
         self._place_buttons()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmstudio.errors import StudioError
+from glmstudio.settings import flag_name
 
 if TYPE_CHECKING:
     from glmstudio.data.quality import Finding
@@ -45,7 +46,7 @@ def _listed(language: str) -> dict[str, str]:
 
 def _flag(key: str) -> str:
     """ "setting.learning_rate.label" as "--learning-rate"."""
-    return f"--{key.split('.')[1].replace('_', '-')}"
+    return flag_name(key.split(".")[1])
 
 
 def t(key: str, language: str, **params: object) -> str:
@@ -82,7 +83,7 @@ def field_text(error: StudioError, lang: str) -> str:
 
 def finding_text(found: "Finding", lang: str, *, command: bool = False) -> str:
     """A finding in words; what is an error elsewhere too keeps that sentence."""
-    named = found.params if command else _named(found.params, lang)
+    named = _flagged(found.params) if command else _named(found.params, lang)
     params = {"count": f"{found.count:,}", "rows": _some(found.rows), **named}
     key, listed = f"finding.{found.code}", (command_words if command else words)(lang)
     return _filled(listed[key if key in listed else f"error.{found.code}"], params)
@@ -94,6 +95,10 @@ def _named(params: Mapping[str, object], lang: str) -> dict[str, object]:
     name, known = params["field"], words(lang)
     labels = (known[key] for key in (f"setting.{name}.label", f"annotate.{name}") if key in known)
     return {**params, "field": next(labels, name)}
+
+
+def _flagged(params: Mapping[str, object]) -> dict[str, object]:
+    return {**params, "field": flag_name(str(params["field"]))} if "field" in params else dict(params)
 
 
 def _some(rows: Sequence[int], *, most: int = 5) -> str:

@@ -124,7 +124,7 @@ def test_evaluate_writes_totals_and_whole_answers(folder, capsys):
     assert code == 0
     result = json.loads(output.read_text(encoding="utf-8"))
     assert len(result["rows"]) == 6
-    assert set(result["rows"][0]) == {"instruction", "input", "target", "base", "tuned"}
+    assert set(result["rows"][0]) == {"instruction", "input", "target", "base", "tuned", "cut"}
     for name in ("base", "tuned"):
         assert {"json_valid", "triple_precision", "triple_recall", "triple_f1", "exact_match"} <= set(result[name])
     assert "exact_match" in capsys.readouterr().out

@@ -212,7 +212,7 @@ def test_a_new_run_from_a_finished_adapter(folder: Path, tmp_path: Path, capsys)
     adapter = str(folder / "straight" / "last")
     more = ["--num-train-epochs", "1", "--from-adapter", adapter]
     assert train(folder, "more", *more, "--lora-rank", "8") == 2
-    assert "LoRA rank: 8" in capsys.readouterr().err
+    assert "--lora-rank: 8" in capsys.readouterr().err
     assert not (folder / "more" / "run.json").exists()
     assert train(folder, "more", *more) == 0
     ended = json.loads((folder / "straight" / "metrics.jsonl").read_text().splitlines()[-2])["values"]["loss"]

@@ -23,7 +23,7 @@ def taught(
     """(each step's loss, the gradients of each step, tokens of each training micro-batch) of an adapter that already
     does something."""
     gradients, sizes = [], []
-    fresh, norm, loss = training._fresh_adapter, trainer.AdapterTrainer._get_grad_norm, trainer.target_loss
+    fresh, norm, loss = training._new_adapter, trainer.AdapterTrainer._get_grad_norm, trainer.target_loss
 
     def stirred(*arguments) -> torch.nn.Module:
         model = fresh(*arguments)
@@ -45,7 +45,7 @@ def taught(
         return loss(model, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_fresh_adapter", stirred)
+        patch.setattr(training, "_new_adapter", stirred)
         patch.setattr(trainer.AdapterTrainer, "_get_grad_norm", noted)
         patch.setattr(trainer, "target_loss", counted)
         patch.setattr(NO_DROPOUT, 0.0)

@@ -42,7 +42,7 @@ def test_merge_prints_how_it_was_checked(tuned, tmp_path, capsys):
     shown = capsys.readouterr()
     assert "Merge check on 3 prompts in float32: logits differ by" in shown.out
     assert "same first choice 100.00%" in shown.out
-    assert f"{tmp_path / 'm'}: 0.1 MB" in shown.out
+    assert f"{tmp_path / 'm'}: 0.13 MB" in shown.out
     assert shown.err.count("check 100 %") == 1
     check = json.loads((tmp_path / "m" / "merge_check.json").read_text())
     assert (check["passed"], check["prompts"]) == (True, 3)
@@ -68,7 +68,7 @@ def test_the_runs_own_dev_rows_are_found(tuned):
 
 def test_export_adapter_writes_a_folder_to_give_away(tuned, tmp_path, capsys):
     assert run("export-adapter", "--adapter", tuned[1], "--output-dir", tmp_path / "gift", "--language", "zh") == 0
-    assert capsys.readouterr().out.startswith(f"{tmp_path / 'gift'}: 0.0 MB")
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'gift'}: 0.02 MB")
     assert "## 提示词" in (tmp_path / "gift" / "README.md").read_text(encoding="utf-8")
 
 
