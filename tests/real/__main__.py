@@ -25,9 +25,9 @@ from tests.real.task import write_rows
 PLACE = Path("build/real")
 TRAIN_ROWS, DEV_ROWS, MOST_TOKENS = 96, 20, 60
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-# What separates right from wrong: of a step's loss the difference over its value, of the merged logits that of their
-# size. In bf16 a run is up to a tenth off the same run in float32, by plain tools, too.
-LOSS = {"fp32": 1e-4, "bf16": 0.1}
+# What separates right from wrong: of a step's loss the difference over the first step's, of the merged logits that of
+# their size. In bf16 a run is up to a tenth off the same run in float32, by plain tools, too.
+LOSS = {"fp32": 1e-4, "bf16": 5e-2}
 MERGE = 2e-5
 COLUMNS = ("model", "numbers", "steps", "loss", "largest difference", "right before", "right after",
            "answers as generate()", "merged logits", "answers as llama.cpp")  # fmt: skip
@@ -86,7 +86,7 @@ def _held_against(name: str, dtype: str, line: dict[str, str]) -> tuple[dict[str
     ours = [record.values["loss"] for record in records if record.kind == "train"]
     _tell(name, dtype, "the same steps by the Trainer and PEFT")
     theirs = plain.losses(folder, DTYPES[dtype], _as_taken(folder, rows["train"], style), style)
-    worst = max(abs(own - other) / other for own, other in zip(ours, theirs, strict=True))
+    worst = max(abs(own - other) for own, other in zip(ours, theirs, strict=True)) / theirs[0]
     line |= {"steps": str(len(ours)), "loss": f"{ours[0]:.3f} → {ours[-1]:.3f}", "largest difference": f"{worst:.1e}"}
     if not worst < LOSS[dtype]:
         wrong.append(f"losses differ by {worst:.1e}")
