@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from glmstudio.models.prompts.preview import Piece, Preview
     from glmstudio.studio import Studio
     from glmstudio.ui.forms import Form
+    from glmstudio.ui.page import Page
 
 _BREAK = "↵"
 
@@ -36,15 +37,15 @@ class Previewing:
             self.tokens = slot("train-preview")
         self.open, self.place = gr.State(False), gr.State(0)
 
-    def wire(self, dataset: Any, form: "Form") -> None:
-        """Follows the dataset and the fields that change what the model sees."""
+    def wire(self, page: "Page", dataset: Any, form: "Form") -> None:
+        """Follows the base, the dataset and the fields that change what the model sees."""
         self._form = form
         asked, shown = [self.open, self.place, dataset, *form.inputs], [self.where, self.tokens, self.place]
         opened = self.fold.expand(lambda: True, None, self.open, **QUIET)
         opened.then(self.on_look, asked, shown, **QUIET)
         self.fold.collapse(lambda: False, None, self.open, **QUIET)
         fields = [form.component(name) for name in ("prompt_style", "max_source_length", "max_target_length")]
-        gr.on([item.change for item in (dataset, *fields)], self.on_look, asked, shown, **QUIET)
+        gr.on([item.change for item in (page.base_state, dataset, *fields)], self.on_look, asked, shown, **QUIET)
         for button, step in ((self.earlier, -1), (self.later, 1)):
             moved = button.click(lambda place, step=step: place + step, self.place, self.place, **QUIET)
             moved.then(self.on_look, asked, shown, **QUIET)

@@ -124,7 +124,7 @@ class Setup:
         opened = keep(page, "run", [self.preset, self.dataset, *self.form.inputs])
         follow_datasets(self.dataset, self._studio, page, opened).then(self.on_look, asked, looked, **QUIET)
         self.written.change(self.on_written, self.written, self.commands, **QUIET)
-        self.preview.wire(self.dataset, self.form)
+        self.preview.wire(page, self.dataset, self.form)
         method = self.form.component("method")
         own = [self.form.component(name) for names in _OF_METHOD.values() for name in names]
         gr.on([method.change, page.blocks.load], self.on_method, method, own, **QUIET)
