@@ -42,6 +42,7 @@ class Judging:
         ]  # fmt: skip
         # Toasts need the queue.
         queued: dict[str, Any] = {**QUIET, "queue": True, "concurrency_limit": None}
+        tab.generate.click(lambda: gr.update(visible=False, value="dev"), None, tab.fate, **QUIET)
         answered.then(self.on_asked, [asked, tab.dataset], tab.fate, **QUIET)
         tab.dataset.change(self.on_asked, [asked, tab.dataset], tab.fate, **QUIET)
         tab.right.click(self.on_right, inputs[:-1], outputs, **queued)
@@ -62,7 +63,8 @@ class Judging:
     def on_asked(self, asked: Asked | None, dataset: str | None) -> Any:
         """The question what becomes of a dev row is there only for one."""
         row = self._dev_row(asked, dataset or "") if asked is not None else None
-        return gr.update(visible=row is not None, value="dev")
+        # What a person has chosen by now stays.
+        return gr.update(visible=row is not None)
 
     def on_right(self, request: gr.Request, asked: Asked, saved: Saved, dataset: str | None, fate: str) -> list[Any]:
         return self._save(request, asked, saved, dataset, fate, asked.judged)
