@@ -75,8 +75,8 @@ def run(arguments: argparse.Namespace, language: str) -> None:
         from glmstudio.ui import serve
         from glmstudio.ui.build import build_app
         from glmstudio.ui.row_words import opening_lines
-    from glmstudio.base_slot import BaseWish
     from glmstudio.studio import Studio
+    from glmstudio.studio.base_slot import BaseWish
 
     wish = BaseWish(arguments.base, dtype=arguments.dtype, quantization=arguments.quantization)
     studio = Studio(Workspace(arguments.root.resolve()), base=wish)

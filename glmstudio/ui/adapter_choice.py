@@ -13,7 +13,8 @@ from glmstudio.ui.page import QUIET
 from glmstudio.ui.train_status import run_name
 
 if TYPE_CHECKING:
-    from glmstudio.studio import AdapterRef, Studio
+    from glmstudio.models.adapters.adapter_ref import AdapterRef
+    from glmstudio.studio import Studio
     from glmstudio.training.runs import Run
     from glmstudio.ui.page import Page
 

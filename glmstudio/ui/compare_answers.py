@@ -24,7 +24,8 @@ from glmstudio.ui.train_status import run_name
 if TYPE_CHECKING:
     from glmstudio.data.verdicts import Answerer
     from glmstudio.inference.compare import Answer, Comparison
-    from glmstudio.studio import AdapterRef, Studio
+    from glmstudio.models.adapters.adapter_ref import AdapterRef
+    from glmstudio.studio import Studio
     from glmstudio.ui.compare import Compare
     from glmstudio.ui.compare_prompt import Prompting
     from glmstudio.ui.page import Page

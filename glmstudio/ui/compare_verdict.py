@@ -11,7 +11,7 @@ import gradio as gr
 from glmstudio.data.example import Example
 from glmstudio.data.verdicts import Judgement
 from glmstudio.errors import StudioError
-from glmstudio.row_verbs import tagged
+from glmstudio.studio.rows import tagged
 from glmstudio.ui.compare_answers import Asked
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import language_of, t

@@ -15,7 +15,7 @@ from glmstudio.ui.models_words import bar_html, base_name
 
 if TYPE_CHECKING:
     from glmstudio.evaluation.scoreboard import Scoreboard
-    from glmstudio.scoreboards import Evaluation
+    from glmstudio.studio.scoreboards import Evaluation
 
 # (share, rows that have part in it): a line is shown where there are such rows; older scoreboards lack some.
 METRICS = (

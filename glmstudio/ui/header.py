@@ -13,8 +13,8 @@ from glmstudio.ui.language import error_text, in_numbers, language_of, t
 from glmstudio.ui.page import Page
 
 if TYPE_CHECKING:
-    from glmstudio.base_slot import BaseStatus
     from glmstudio.studio import Studio
+    from glmstudio.studio.base_slot import BaseStatus
     from glmstudio.training.runs import Run
     from glmstudio.training.train import Progress
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from glmstudio.errors import StudioError
-from glmstudio.model_shelf import Fetching
 from glmstudio.settings import QUANTIZATIONS
+from glmstudio.studio.bases import Fetching
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.models_export import Exporting
@@ -136,7 +136,7 @@ class Models:
         return gr.update(interactive=False)
 
     def _named(self, source: str, hub: str) -> str:
-        from glmstudio.model_shelf import with_hub
+        from glmstudio.studio.bases import with_hub
 
         return with_hub(source.strip(), hub)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from glmstudio.errors import StudioError
-from glmstudio.exports import KINDS, ExportState
+from glmstudio.studio.exports import KINDS, ExportState
 from glmstudio.ui.adapter_choice import AdapterChoice
 from glmstudio.ui.language import label, language_of
 from glmstudio.ui.models_words import export_html

@@ -10,12 +10,12 @@ from glmstudio.ui.header import clock
 from glmstudio.ui.language import error_text, finding_text, in_numbers, t
 
 if TYPE_CHECKING:
-    from glmstudio.base_slot import BaseStatus, Download
-    from glmstudio.exports import ExportState
-    from glmstudio.model_shelf import Fetching
     from glmstudio.models.exporting.merge_check import MergeCheck
     from glmstudio.models.inspection.doctor import Diagnosis
     from glmstudio.models.inspection.library import LocalBase
+    from glmstudio.studio.base_slot import BaseStatus, Download
+    from glmstudio.studio.bases import Fetching
+    from glmstudio.studio.exports import ExportState
 
 _FITS = {
     "train": ("ok", "✓"),

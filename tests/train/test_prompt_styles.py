@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from glmstudio.data.example import Example
+from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.models.adapters.adapter_version import adapter_prompt, adapter_version
 from glmstudio.models.chat_format import render_prompt
 from glmstudio.models.loading import load_base
 from glmstudio.models.resident import Resident
 from glmstudio.settings import GenerationSettings, LoraSettings
-from glmstudio.studio import AdapterRef, Studio
+from glmstudio.studio import Studio
 from glmstudio.workspace import Workspace
 from tests.tiny_base import rows
 from tests.tiny_families import native_folder

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from glmstudio.base_slot import BaseWish
 from glmstudio.studio import Studio
+from glmstudio.studio.base_slot import BaseWish
 from glmstudio.training.runs import RunFolder
 from glmstudio.workspace import Workspace
 from tests.tiny_base import tiny_model, tiny_tokenizer

@@ -10,11 +10,11 @@ import gradio as gr
 import pytest
 
 from glmstudio import cli, terminal
-from glmstudio.base_slot import BaseWish
 from glmstudio.data import formats
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.studio import Studio
+from glmstudio.studio.base_slot import BaseWish
 from glmstudio.training.resume import begins_anew
 from glmstudio.training.runs import RunFolder, mark_interrupted
 from glmstudio.ui.forms import Form

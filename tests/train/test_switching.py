@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.base_slot import BaseWish
 from glmstudio.data.store import Query
 from glmstudio.errors import StudioError
 from glmstudio.evaluation import evaluate as evaluation
@@ -14,6 +13,7 @@ from glmstudio.models import loading
 from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings
 from glmstudio.studio import Studio
+from glmstudio.studio.base_slot import BaseWish
 from glmstudio.workspace import Workspace
 from tests.tiny_families import native_folder
 from tests.train.test_resume_commands import wait_for_training

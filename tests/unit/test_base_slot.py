@@ -5,9 +5,9 @@ import weakref
 
 import pytest
 
-from glmstudio.base_slot import BaseSlot, BaseWish
 from glmstudio.errors import StudioError
 from glmstudio.models import loading
+from glmstudio.studio.base_slot import BaseSlot, BaseWish
 from tests.tiny_families import native_folder
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.base_slot import BaseStatus, Download
 from glmstudio.errors import StudioError
-from glmstudio.exports import Exports, ExportState
-from glmstudio.model_shelf import Fetching
 from glmstudio.models.exporting.export_result import ExportResult
 from glmstudio.models.exporting.merge_check import MergeCheck
 from glmstudio.models.inspection.doctor import examine
 from glmstudio.models.inspection.library import bases_on_this_machine
+from glmstudio.studio.base_slot import BaseStatus, Download
+from glmstudio.studio.bases import Fetching
+from glmstudio.studio.exports import Exports, ExportState
 from glmstudio.ui.models_words import bases_html, count, diagnosis_html, export_html, state_html
 from tests.unit.golden_cases import CHATGLM2
 

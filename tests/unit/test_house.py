@@ -14,19 +14,7 @@ FLOORS = (
     {"settings", "workspace", "errors", "environment", "faults", "file_names", "processes", "quantities"},
     {"models", "data"},
     {"training", "inference", "evaluation", "embedded"},
-    {
-        "studio",
-        "asking",
-        "row_verbs",
-        "run_queue",
-        "run_thread",
-        "base_slot",
-        "probing",
-        "model_shelf",
-        "scoreboards",
-        "exports",
-        "benchmarks",
-    },
+    {"studio", "benchmarks"},
     {"ui", "cli", "commands", "terminal", "__main__"},
 )
 SOURCES = sorted(PACKAGE.rglob("*.py"))

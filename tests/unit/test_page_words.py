@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from glmstudio.base_slot import BaseStatus
 from glmstudio.data.example import Example, Reject
 from glmstudio.data.store import Query
 from glmstudio.errors import StudioError
+from glmstudio.studio.base_slot import BaseStatus
 from glmstudio.ui import gauges
 from glmstudio.ui.annotate_drafts import Draft, read_drafts
 from glmstudio.ui.annotate_files import place_of, rejects_html

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from glmstudio import cli
-from glmstudio.base_slot import BaseWish
 from glmstudio.commands.config import with_config
 from glmstudio.commands.flags import chosen, normalised
 from glmstudio.commands.together import all_processes
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings, recommended
 from glmstudio.studio import Studio
+from glmstudio.studio.base_slot import BaseWish
 from glmstudio.training.ranks import Ranks
 from glmstudio.training.run_config import as_yaml, from_yaml, launcher
 from glmstudio.ui.language import LANGUAGES, error_text, finding_text

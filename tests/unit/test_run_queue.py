@@ -12,8 +12,8 @@ import pytest
 from glmstudio.data import snapshot
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
-from glmstudio.run_queue import RunQueue, Waiting
 from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.studio.run_queue import RunQueue, Waiting
 from glmstudio.training import launch
 from glmstudio.training import train as training
 from glmstudio.training.runs import RunFolder, new_run_id
@@ -293,7 +293,8 @@ def test_of_two_programs_on_a_folder_the_first_has_the_queue_until_it_ends(desk,
 
 def test_a_program_that_is_killed_lets_go_of_the_queue(tmp_path):
     words = (
-        "import sys, pathlib; from glmstudio.run_queue import RunQueue; from glmstudio.workspace import Workspace;"
+        "import sys, pathlib; from glmstudio.workspace import Workspace;"
+        "from glmstudio.studio.run_queue import RunQueue;"
         "queue = RunQueue(Workspace(pathlib.Path(sys.argv[1])).ensure(), None);"
         "print(queue.mine(), flush=True); input()"
     )

@@ -4,7 +4,7 @@ import threading
 import weakref
 
 from glmstudio.errors import StudioError
-from glmstudio.run_thread import RunThread
+from glmstudio.studio.run_thread import RunThread
 
 
 def runs(heard: list[StudioError]) -> RunThread:

@@ -13,8 +13,8 @@ from glmstudio.errors import StudioError
 from glmstudio.evaluation.scoreboard import Scoreboard
 from glmstudio.evaluation.scores import score
 from glmstudio.models.adapters.adapter_ref import AdapterRef
-from glmstudio.scoreboards import Evaluation, Scoreboards
 from glmstudio.settings import GenerationSettings
+from glmstudio.studio.scoreboards import Evaluation, Scoreboards
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.evaluate_words import boards_html, progress_html, row_html, rows_html, rows_of, scores_html
 from tests.damages import unreadable

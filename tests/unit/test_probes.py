@@ -7,11 +7,11 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 
-from glmstudio.base_slot import Use
 from glmstudio.errors import StudioError
 from glmstudio.models.resident import Resident
-from glmstudio.probing import Probing
 from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.studio.base_slot import Use
+from glmstudio.studio.probes import Probing
 from glmstudio.training import probe as probe_module
 from tests.tiny_base import tiny_base
 

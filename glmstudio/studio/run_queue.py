@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from glmstudio.errors import StudioError
 from glmstudio.processes import this_process
-from glmstudio.run_thread import RunThread
+from glmstudio.studio.run_thread import RunThread
 from glmstudio.training import resume, runs
 from glmstudio.training.pause_wish import PauseWish
 from glmstudio.workspace import Workspace

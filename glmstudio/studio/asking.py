@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from glmstudio.base_slot import BaseSlot, Use
 from glmstudio.data.example import Example
 from glmstudio.data.verdicts import Answerer
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.settings import GenerationSettings
+from glmstudio.studio.base_slot import BaseSlot, Use
 from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:

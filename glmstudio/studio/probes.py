@@ -12,8 +12,8 @@ from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
 
 if TYPE_CHECKING:
-    from glmstudio.base_slot import Use
     from glmstudio.models.resident import Resident
+    from glmstudio.studio.base_slot import Use
     from glmstudio.training.probe import Probe
 
 # With the tokens of the run's largest micro-batch.

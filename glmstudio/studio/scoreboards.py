@@ -14,8 +14,8 @@ from glmstudio.data.records import Records
 from glmstudio.errors import StudioError
 from glmstudio.evaluation.scoreboard import FOLDER, Scoreboard, new_file, read_scoreboard, write_scoreboard
 from glmstudio.models.adapters.adapter_ref import AdapterRef
-from glmstudio.run_thread import RunThread
 from glmstudio.settings import GenerationSettings
+from glmstudio.studio.run_thread import RunThread
 
 Evaluate = Callable[..., dict[str, Any]]
 

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from glmstudio.base_slot import BaseSlot, BaseWish, Download, further
 from glmstudio.errors import StudioError
-from glmstudio.model_shelf import Fetching, ModelShelf, with_hub
 from glmstudio.models.inspection.library import remembered
+from glmstudio.studio.base_slot import BaseSlot, BaseWish, Download, further
+from glmstudio.studio.bases import Fetching, ModelShelf, with_hub
 from tests.tiny_families import native_folder
 from tests.unit.golden_cases import CHATGLM2
 
@@ -74,7 +74,7 @@ def test_while_a_download_fails_the_resident_base_stays(slot, tmp_path, monkeypa
 
 def test_the_time_left_follows_what_came_in_this_download(monkeypatch):
     now = iter((100.0, 110.0))
-    monkeypatch.setattr("glmstudio.base_slot.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("glmstudio.studio.base_slot.time.monotonic", lambda: next(now))
     first = further(None, 40, 100)
     assert first.seconds_left is None
     assert further(first, 60, 100).seconds_left == pytest.approx(20.0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from glmstudio.errors import StudioError
 from glmstudio.file_names import require_fit
-from glmstudio.run_thread import RunThread
+from glmstudio.studio.run_thread import RunThread
 
 if TYPE_CHECKING:
     from glmstudio.models.exporting.export_result import ExportResult

@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from glmstudio import faults
-from glmstudio.asking import Asking
-from glmstudio.base_slot import BaseSlot, BaseStatus, BaseWish
 from glmstudio.data import imports, quality, snapshot
 from glmstudio.data.example import Example
 from glmstudio.data.store import Query, Store
 from glmstudio.errors import StudioError
-from glmstudio.exports import Exports
-from glmstudio.model_shelf import ModelShelf
 from glmstudio.models.adapters.adapter_ref import AdapterRef
-from glmstudio.probing import Probing
-from glmstudio.row_verbs import RowVerbs
-from glmstudio.run_queue import RunQueue, Waiting
-from glmstudio.scoreboards import Scoreboards
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings, recommended
+from glmstudio.studio.asking import Asking
+from glmstudio.studio.base_slot import BaseSlot, BaseStatus, BaseWish
+from glmstudio.studio.bases import ModelShelf
+from glmstudio.studio.exports import Exports
+from glmstudio.studio.probes import Probing
+from glmstudio.studio.rows import RowVerbs
+from glmstudio.studio.run_queue import RunQueue, Waiting
+from glmstudio.studio.scoreboards import Scoreboards
 from glmstudio.training import metrics, resume, runs
 from glmstudio.training.check import optimizer_steps
 from glmstudio.training.disk_space import full_disk_told

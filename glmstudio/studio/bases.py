@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glmstudio.base_slot import BaseSlot, Download, further
 from glmstudio.environment import importing
 from glmstudio.errors import StudioError
-from glmstudio.run_thread import RunThread
+from glmstudio.studio.base_slot import BaseSlot, Download, further
+from glmstudio.studio.run_thread import RunThread
 
 if TYPE_CHECKING:
     from glmstudio.models.inspection.doctor import Diagnosis
