@@ -3,7 +3,6 @@ uses it, so that it is gone before another one comes. Knows no page, no words an
 
 import gc
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from glmstudio import faults
 from glmstudio.environment import importing
 from glmstudio.errors import StudioError
+from glmstudio.studio.jobs import TimeLeft
 
 if TYPE_CHECKING:
     from glmstudio.models.resident import Resident
@@ -29,17 +29,11 @@ class BaseWish:
 
 @dataclass(frozen=True)
 class Download:
-    """Bytes so far; `began` and `first` are when the first of this download came and how many were there by then."""
+    """Bytes so far."""
 
     done: int
     total: int
-    began: float
-    first: int
-
-    @property
-    def seconds_left(self) -> float | None:
-        new = self.done - self.first
-        return (time.monotonic() - self.began) / new * (self.total - self.done) if new > 0 else None
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,13 +62,6 @@ class BaseStatus:
         return self.source == "embedded"
 
 
-def further(before: Download | None, done: int, total: int) -> Download:
-    """The next state of a download, of which `before` was the last one."""
-    if before is None:
-        return Download(done, total, time.monotonic(), done)
-    return Download(done, total, before.began, before.first)
-
-
 @dataclass(eq=False)
 class Use:
     """Somebody who works with the base. `leaving` says that it is to go: end soon. With `refusal` it stays meanwhile,
@@ -95,6 +82,7 @@ class _Loading:
         self.resident: Resident | None = None
         self.error: StudioError | None = None
         self.download: Download | None = None
+        self._left = TimeLeft()
         self.uses: list[Use] = []
         self.unused = threading.Event()
         self.unused.set()
@@ -133,7 +121,7 @@ class _Loading:
         return Resident(base)
 
     def _on_download(self, done: int, total: int, file: str) -> None:
-        self.download = further(self.download, done, total)
+        self.download = Download(done, total, self._left.seconds(done, total))
 
     def _make_room(self) -> None:
         """Two bases at a time may be more than the machine holds: the former one goes first."""

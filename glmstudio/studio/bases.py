@@ -1,43 +1,24 @@
 """The bases that could be used and the one that is: listing, looking, downloading, switching. Knows no words."""
 
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmstudio.environment import importing
-from glmstudio.errors import StudioError
-from glmstudio.studio.base_slot import BaseSlot, Download, further
-from glmstudio.studio.run_thread import RunThread
+from glmstudio.studio.base_slot import BaseSlot
+from glmstudio.studio.jobs import Jobs, Report
 
 if TYPE_CHECKING:
     from glmstudio.models.inspection.doctor import Diagnosis
     from glmstudio.models.inspection.library import LocalBase
 
 
-@dataclass(frozen=True)
-class Fetching:
-    """The download under way, or the last one. `state` is idle, running, done or failed; `job` is what a stop names."""
-
-    state: str = "idle"
-    job: str = ""
-    source: str = ""
-    download: Download | None = None
-    error: StudioError | None = None
-
-
 class ModelShelf:
     """`refuse_switch` raises a StudioError while the base in `slot` cannot be taken away."""
 
-    def __init__(self, root: Path, slot: BaseSlot, refuse_switch: Callable[[], None]) -> None:
-        self._root, self._slot, self._refuse_switch = root, slot, refuse_switch
-        self._thread = RunThread(
-            busy="download-active",
-            bug=lambda reason: StudioError("base-failed", source=self._fetching.source, reason=reason),
-            on_failure=self._fail,
-        )
-        self._fetching = Fetching()
+    def __init__(self, root: Path, slot: BaseSlot, jobs: Jobs, refuse_switch: Callable[[], None]) -> None:
+        self._root, self._slot, self._jobs, self._refuse_switch = root, slot, jobs, refuse_switch
 
     def bases(self) -> "list[LocalBase]":
         """Every base on this machine, the embedded one first. Reads headers only."""
@@ -72,44 +53,22 @@ class ModelShelf:
             self._switch(source, quantization)
             return
 
-        def prepare() -> tuple[str, Callable[..., None]]:
-            self._fetching = Fetching("running", uuid.uuid4().hex, source)
-            return self._fetching.job, lambda should_stop: self._fetch(source, quantization, should_stop)
+        def fetch(report: Report, should_stop: Callable[[], bool]) -> None:
+            from glmstudio.models.hubs.hub import fetch
 
-        self._thread.start(prepare)
+            fetch(source, on_progress=lambda done, total, _: report(done, total), should_stop=should_stop)
+            self._switch(source, quantization)
 
-    def fetching(self) -> Fetching:
-        return self._fetching
-
-    def stop(self, job: str) -> None:
-        """Ends that download, where it is under way; what came is kept for the next try."""
-        self._thread.stop(job)
-
-    def close(self, seconds: float) -> None:
-        self._thread.close(seconds)
+        self._jobs.begin("download", {"source": source}, fetch)
 
     def _switch(self, source: str, quantization: str) -> None:
         from glmstudio.models.inspection.library import remember
 
         wish = replace(self._slot.wish, source=source, quantization=quantization)
         self._slot.switch(wish, self._refuse_switch)
-        if self._fetching.state == "failed":
-            self._fetching = Fetching()
+        self._jobs.forget("download")
         if Path(source).expanduser().is_dir():
             remember(self._root, source)
-
-    def _fetch(self, source: str, quantization: str, should_stop: Callable[[], bool]) -> None:
-        from glmstudio.models.hubs.hub import fetch
-
-        def tell(done: int, total: int, file: str) -> None:
-            self._fetching = replace(self._fetching, download=further(self._fetching.download, done, total))
-
-        fetch(source, on_progress=tell, should_stop=should_stop)
-        self._switch(source, quantization)
-        self._fetching = replace(self._fetching, state="done")
-
-    def _fail(self, error: StudioError) -> None:
-        self._fetching = replace(self._fetching, state="failed", error=error)
 
 
 def with_hub(source: str, hub: str) -> str:

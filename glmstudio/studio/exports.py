@@ -1,14 +1,11 @@
 """Exports from the page: one at a time on a background thread. Knows no page and no words."""
 
-import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glmstudio.errors import StudioError
 from glmstudio.file_names import require_fit
-from glmstudio.studio.run_thread import RunThread
+from glmstudio.studio.jobs import Jobs, Report
 
 if TYPE_CHECKING:
     from glmstudio.models.exporting.export_result import ExportResult
@@ -17,33 +14,11 @@ KINDS = ("adapter", "merged", "official", "gguf")
 FOLDER = "exports"
 
 
-@dataclass(frozen=True)
-class ExportState:
-    """The export under way, or the last one. `state` is idle, running, done or failed; `job` is what a stop names;
-    `stage` is export's own."""
-
-    state: str = "idle"
-    job: str = ""
-    kind: str = ""
-    destination: Path = Path()
-    stage: str = ""
-    done: int = 0
-    total: int = 0
-    result: "ExportResult | None" = None
-    error: StudioError | None = None
-
-
 class Exports:
     """Writes below `checkpoints/exports`."""
 
-    def __init__(self, checkpoints: Path) -> None:
-        self._checkpoints = checkpoints
-        self._thread = RunThread(
-            busy="export-active",
-            bug=lambda reason: StudioError("export-failed", reason=reason),
-            on_failure=self._fail,
-        )
-        self._now = ExportState()
+    def __init__(self, checkpoints: Path, jobs: Jobs) -> None:
+        self._checkpoints, self._jobs = checkpoints, jobs
 
     def destination(self, kind: str, run_id: str, checkpoint: str, name: str = "") -> Path:
         """Where an export goes: under the `name` that it gets, or a name of its own that is not there yet. Raises
@@ -77,34 +52,13 @@ class Exports:
             "device": "cpu",
         }
 
-        def prepare() -> tuple[str, Callable[..., None]]:
-            self._now = ExportState("running", uuid.uuid4().hex, kind, destination)
-            return self._now.job, lambda should_stop: self._work(wish, should_stop)
+        def write(report: Report, should_stop: Callable[[], bool]) -> "ExportResult":
+            from glmstudio.models.exporting.export import export
 
-        self._thread.start(prepare)
+            written = {"official": "merged"}.get(kind, kind)
+            return export(written, destination, on_progress=report, should_stop=should_stop, **wish)
 
-    def stop(self, job: str) -> None:
-        """Asks that export to stop, where it is under way; nothing of it is left then."""
-        self._thread.stop(job)
-
-    def close(self, seconds: float) -> None:
-        self._thread.close(seconds)
-
-    def now(self) -> ExportState:
-        return self._now
-
-    def _work(self, wish: dict[str, Any], should_stop: Callable[[], bool]) -> None:
-        from glmstudio.models.exporting.export import export
-
-        def tell(done: int, total: int, stage: str) -> None:
-            self._now = replace(self._now, stage=stage, done=done, total=total)
-
-        kind = {"official": "merged"}.get(self._now.kind, self._now.kind)
-        result = export(kind, self._now.destination, on_progress=tell, should_stop=should_stop, **wish)
-        self._now = replace(self._now, state="done", result=result)
-
-    def _fail(self, error: StudioError) -> None:
-        self._now = replace(self._now, state="failed", error=error)
+        self._jobs.begin("export", {"name": destination.name}, write)
 
 
 def _ending(kind: str) -> str:

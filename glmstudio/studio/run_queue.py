@@ -54,7 +54,7 @@ class RunQueue:
         self._pause = PauseWish()
         self._progress: tuple[str, Progress] | None = None
         self._thread = RunThread(
-            busy="run-active",
+            busy=lambda run_id: StudioError("run-active", run=run_id),
             bug=lambda reason: StudioError("run-failed", reason=reason, log=""),
             on_failure=self._fail,
             on_end=self._start_next,

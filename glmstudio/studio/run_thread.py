@@ -15,7 +15,7 @@ def nothing(*_: Any) -> None:
 
 
 class RunThread:
-    """Runs one `work(should_stop)` at a time; `busy` is the code of the error where one is under way.
+    """Runs one `work(should_stop)` at a time; `busy` gives the error where one is under way, from its id.
 
     `on_failure` hears the StudioError that the work ended with; what else it raises is a bug: its traceback is printed
     and `bug` gives the error for it, from "Type: text". `on_end` is called when the next work may start.
@@ -23,8 +23,8 @@ class RunThread:
 
     def __init__(
         self,
-        busy: str,
         *,
+        busy: Callable[[str], StudioError],
         bug: Callable[[str], StudioError],
         on_failure: Callable[[StudioError], None] = nothing,
         on_end: Callable[[], None] = nothing,
@@ -43,10 +43,10 @@ class RunThread:
 
     def start(self, prepare: Callable[[], tuple[str, Work]]) -> str:
         """`prepare` gives (id, work), an id that no work had before, and is called only when nothing is under way,
-        under the lock, so that two clicks or two tabs start one. Raises StudioError `busy`."""
+        under the lock, so that two clicks or two tabs start one. Raises what `busy` gives."""
         with self._lock:
             if self._active:
-                raise StudioError(self._busy, run=self._active)
+                raise self._busy(self._active)
             work_id, work = prepare()
             # Each work has its own: the wish to stop one never reaches the next.
             self._stop = stop = threading.Event()

@@ -4,7 +4,7 @@ Knows no page, no words and no model: what answers and scores is handed in."""
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,60 +15,31 @@ from glmstudio.errors import StudioError
 from glmstudio.evaluation.scoreboard import FOLDER, Scoreboard, new_file, read_scoreboard, write_scoreboard
 from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.settings import GenerationSettings
-from glmstudio.studio.run_thread import RunThread
+from glmstudio.studio.jobs import Jobs, Report
 
 Evaluate = Callable[..., dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The evaluation under way, or the last one. `state` is idle, running, done or failed; `name` is its scoreboard's,
-    and what a stop names; `done` of `total` rows."""
-
-    state: str = "idle"
-    name: str = ""
-    done: int = 0
-    total: int = 0
-    seconds_left: float | None = None
-    error: StudioError | None = None
 
 
 class Scoreboards:
     """`evaluate(examples, ref, settings, on_progress, should_stop)` gives the scores of one adapter and the base."""
 
-    def __init__(self, checkpoints: Path, evaluate: Evaluate) -> None:
-        self._checkpoints = checkpoints
-        self._evaluate = evaluate
-        self._thread = RunThread(
-            busy="evaluation-active",
-            bug=lambda reason: StudioError("evaluation-failed", reason=reason),
-            on_failure=self._fail,
-        )
-        self._now = Evaluation()
+    def __init__(self, checkpoints: Path, evaluate: Evaluate, jobs: Jobs) -> None:
+        self._checkpoints, self._evaluate, self._jobs = checkpoints, evaluate, jobs
         self._records = Records(read_scoreboard)
 
     def start(self, dataset: str, examples: Sequence[Example], ref: AdapterRef, settings: GenerationSettings) -> str:
-        """Starts it and gives its scoreboard's name. Raises StudioError `evaluation-active`."""
+        """Starts it and gives its scoreboard's name. Where it is stopped the rows that were answered are scored and
+        kept. Raises StudioError `evaluation-active`."""
         empty = Scoreboard(
             ref.run_id, ref.checkpoint, dataset, time.time(), {}, dataclasses.asdict(settings),
             snapshot.identity([], examples), new_file(ref.checkpoint),
         )  # fmt: skip
 
-        def prepare() -> tuple[str, Callable[..., None]]:
-            self._now = Evaluation("running", empty.name, total=len(examples))
-            return empty.name, lambda should_stop: self._work(empty, examples, ref, settings, should_stop)
+        def score(report: Report, should_stop: Callable[[], bool]) -> None:
+            self._keep(empty, self._evaluate(list(examples), ref, settings, report, should_stop))
 
-        return self._thread.start(prepare)
-
-    def stop(self, name: str) -> None:
-        """Asks that evaluation to stop, where it is under way; the rows that were answered are kept and scored."""
-        self._thread.stop(name)
-
-    def close(self, seconds: float) -> None:
-        self._thread.close(seconds)
-
-    def now(self) -> Evaluation:
-        return self._now
+        self._jobs.begin("evaluation", {"adapter": ref.name, "dataset": dataset}, score, total=len(examples))
+        return empty.name
 
     def look(self) -> tuple[list[Scoreboard], list[StudioError]]:
         """(every scoreboard there is, the newest first; what is wrong with the files that are damaged)."""
@@ -90,27 +61,9 @@ class Scoreboards:
         ]
         return min(found, key=lambda board: board.partial, default=None)
 
-    def _work(
-        self,
-        board: Scoreboard,
-        examples: Sequence[Example],
-        ref: AdapterRef,
-        settings: GenerationSettings,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        started = time.monotonic()
-
-        def tell(done: int, total: int) -> None:
-            left = (time.monotonic() - started) / done * (total - done)
-            self._now = replace(self._now, done=done, total=total, seconds_left=left)
-
-        scores = self._evaluate(list(examples), ref, settings, tell, should_stop)
+    def _keep(self, board: Scoreboard, scores: dict[str, Any]) -> None:
         if scores["rows"]:
             path = self._checkpoints / board.run_id / FOLDER / f"{board.file}.json"
             # What was asked for may be the length that was trained; the record says which.
             used = {name: scores[name] for name in board.settings.keys() & scores.keys()}
             write_scoreboard(path, replace(board, scores=scores, settings=board.settings | used))
-        self._now = replace(self._now, state="done", seconds_left=None)
-
-    def _fail(self, error: StudioError) -> None:
-        self._now = replace(self._now, state="failed", error=error)

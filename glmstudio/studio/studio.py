@@ -19,6 +19,7 @@ from glmstudio.studio.asking import Asking
 from glmstudio.studio.base_slot import BaseSlot, BaseStatus, BaseWish
 from glmstudio.studio.bases import ModelShelf
 from glmstudio.studio.exports import Exports
+from glmstudio.studio.jobs import BackgroundJob, Jobs
 from glmstudio.studio.probes import Probing
 from glmstudio.studio.rows import RowVerbs
 from glmstudio.studio.run_queue import RunQueue, Waiting
@@ -59,9 +60,10 @@ class Studio(RowVerbs):
         self._probing = Probing(self._base.use, lambda: bool(self.queue.active_id))
         self._runs = runs.RunList(self.workspace.checkpoints)
         self._asking = Asking(self._base, self.workspace)
-        self.shelf = ModelShelf(self.workspace.root, self._base, self._refuse_switch)
-        self.scoreboards = Scoreboards(self.workspace.checkpoints, self.evaluate)
-        self.exports = Exports(self.workspace.checkpoints)
+        self._jobs = Jobs()
+        self.shelf = ModelShelf(self.workspace.root, self._base, self._jobs, self._refuse_switch)
+        self.scoreboards = Scoreboards(self.workspace.checkpoints, self.evaluate, self._jobs)
+        self.exports = Exports(self.workspace.checkpoints, self._jobs)
 
     def start(self, *, load_base: bool = True) -> None:
         """Demo rows on the first start, broken imports removed, dead runs marked, waiting ones held, and (unless it is
@@ -78,11 +80,30 @@ class Studio(RowVerbs):
         self._base.load()
 
     def close(self) -> None:
-        for work in (self.shelf, self.scoreboards, self.exports):
-            work.close(seconds=5)
+        self._jobs.close(seconds=5)
         self._probing.close(seconds=10)
         self.queue.close(seconds=30)
         self.store.close()
+
+    # Jobs
+
+    def jobs(self) -> list[BackgroundJob]:
+        """Of each kind the one under way, or the last one; the newest last."""
+        return self._jobs.all()
+
+    def job(self, kind: str) -> BackgroundJob | None:
+        """The one of this kind under way, or the last one."""
+        return self._jobs.now(kind)
+
+    @property
+    def jobs_version(self) -> int:
+        """Changes with everything that `jobs` would tell."""
+        return self._jobs.version
+
+    def stop_job(self, job_id: str) -> None:
+        """Asks that job to end, where it is under way; returns at once. What a download has got and the rows that an
+        evaluation has answered are kept; of an export nothing is left."""
+        self._jobs.stop(job_id)
 
     # The base
 

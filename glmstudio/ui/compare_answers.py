@@ -248,7 +248,7 @@ class Answering:
             words = t("compare.waiting-answer", lang)
         elif active is not None and active.status != "paused":
             words = t("compare.waiting-run", lang, run=run_name(active, lang))
-        elif self._studio.scoreboards.now().state == "running":
+        elif (evaluation := self._studio.job("evaluation")) is not None and evaluation.running:
             words = t("compare.waiting-evaluation", lang)
         elif self._studio.probing:
             words = t("compare.waiting-probe", lang)

@@ -96,15 +96,15 @@ class Evaluating:
     def on_tick(self, request: gr.Request, run: str | None, seen: str, *asked: Any) -> list[Any]:
         """Progress and buttons; the scores when an evaluation has ended or another page has made one."""
         lang = language_of(request)
-        now = self._studio.scoreboards.now()
+        now = self._studio.job("evaluation")
         ready = self._studio.base_status().state == "ready"
-        state = f"{now.state} {now.name} {now.done} {ready} {run} {lang}"
+        state = f"{now and (now.id, now.state, now.done)} {ready} {run} {lang}"
         if state == seen:
             return [gr.skip()] * 10
-        running = now.state == "running"
+        running = now is not None and now.running
         return [
             state,
-            now.name,
+            now.id if now is not None else "",
             progress_html(now, lang),
             gr.update(interactive=ready and bool(run) and not running),
             gr.update(interactive=running),
@@ -117,9 +117,9 @@ class Evaluating:
         boards, damaged = self._studio.scoreboards.look()
         board = _chosen(boards, chosen)
         names = {run.id: run_name(run, lang) for run in self._studio.runs()}
-        running = self._studio.scoreboards.now().state == "running"
+        now = self._studio.job("evaluation")
         return [
-            scores_html(board, lang, has_runs=bool(self._studio.adapters()), running=running),
+            scores_html(board, lang, has_runs=bool(self._studio.adapters()), running=bool(now and now.running)),
             boards_html(boards, board, names, lang) + "".join(problem_html(error, lang) for error in damaged),
             rows_html(board, wanted, place, lang),
             row_html(board, place, lang),
@@ -141,7 +141,7 @@ class Evaluating:
         return ["", gr.update(interactive=False), name, -1]
 
     def on_stop(self, job: str) -> Any:
-        self._studio.scoreboards.stop(job)
+        self._studio.stop_job(job)
         return gr.update(interactive=False)
 
     def on_ask(self, chosen: str, place: int) -> list[Any]:

@@ -9,13 +9,14 @@ from glmstudio.evaluation.scores import verdict
 from glmstudio.inference.difference import difference
 from glmstudio.ui.adapter_choice import DIGEST_SHOWN
 from glmstudio.ui.answers import marked
-from glmstudio.ui.header import DTYPES, clock
-from glmstudio.ui.language import error_text, t
-from glmstudio.ui.models_words import bar_html, base_name
+from glmstudio.ui.header import DTYPES
+from glmstudio.ui.job_words import bar_html, ended_html, left_text
+from glmstudio.ui.language import t
+from glmstudio.ui.models_words import base_name
 
 if TYPE_CHECKING:
     from glmstudio.evaluation.scoreboard import Scoreboard
-    from glmstudio.studio.scoreboards import Evaluation
+    from glmstudio.studio.jobs import BackgroundJob
 
 # (share, rows that have part in it): a line is shown where there are such rows; older scoreboards lack some.
 METRICS = (
@@ -33,15 +34,14 @@ FILTERS = ("all", "wrong", "better", "worse")
 SHOWN_ROWS = 300
 
 
-def progress_html(now: "Evaluation", lang: str) -> str:
+def progress_html(now: "BackgroundJob | None", lang: str) -> str:
     """How far the evaluation is, or why it failed."""
-    if now.state == "failed" and now.error is not None:
-        return f'<p class="glm-bad">✗ {escape(error_text(now.error, lang))}</p>'
-    if now.state != "running":
+    if now is None:
         return ""
-    left = t("header.left", lang, time=clock(now.seconds_left)) if now.seconds_left is not None else ""
+    if not now.running:
+        return ended_html(now, lang)
     counted = t("evaluate.progress", lang, done=f"{now.done:,}", total=f"{now.total:,}")
-    return bar_html(now.done / now.total, counted, left)
+    return bar_html(now.done, now.total, counted, left_text(now.seconds_left, lang))
 
 
 def scores_html(board: "Scoreboard | None", lang: str, *, has_runs: bool, running: bool = False) -> str:

@@ -7,7 +7,6 @@ import gradio as gr
 
 from glmstudio.errors import StudioError
 from glmstudio.settings import QUANTIZATIONS
-from glmstudio.studio.bases import Fetching
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.models_export import Exporting
@@ -39,7 +38,6 @@ class Models:
             with gr.Column(scale=42, min_width=320, elem_id="models-right"):
                 self.found = slot("models-found")
                 self.exporting = Exporting(studio)
-        # `job` is the download that Stop is about.
         # `job` is the download that Stop is about, `old` one that had ended before the page was opened.
         self.seen, self.job, self.old = gr.State(""), gr.State(""), gr.State("")
 
@@ -78,7 +76,7 @@ class Models:
         def on_tick(request: gr.Request, seen: str, source: str, old: str, *export: Any) -> list[Any]:
             return [*self.on_tick(request, seen, source, old), *self.exporting.on_tick(request, *export)]
 
-        page.on_load(lambda: ended_job(self._studio.shelf.fetching()), [self.old])
+        page.on_load(lambda: ended_job(self._studio.job("download")), [self.old])
         asking = [self.seen, self.source, self.old, *self.exporting.asked]
         page.on_tick(on_tick, asking, [*shown, *self.exporting.shown])
 
@@ -94,17 +92,17 @@ class Models:
     def on_tick(self, request: gr.Request, seen: str, source: str, old: str) -> list[Any]:
         """State and buttons; the list when another base has come."""
         lang = language_of(request)
-        status, fetching = self._studio.base_status(), self._studio.shelf.fetching()
-        if fetching.job == old:
-            fetching = Fetching()
-        html = state_html(status, fetching, lang)
-        busy = fetching.state == "running"
-        state = f"{fetching.job} {html}"
+        status, download = self._studio.base_status(), self._studio.job("download")
+        if download is not None and download.id == old:
+            download = None
+        html = state_html(status, download, lang)
+        busy, job = download is not None and download.running, download.id if download is not None else ""
+        state = f"{job} {html}"
         if state == seen:
             return [gr.skip()] * 6
         settled = status.state in ("ready", "failed") and not busy
         return [
-            state, fetching.job, html,
+            state, job, html,
             gr.update(interactive=busy), gr.update(interactive=not busy and status.state != "loading"),
             self._list(request, source) if settled else gr.skip(),
         ]  # fmt: skip
@@ -132,7 +130,7 @@ class Models:
         return ["", "", gr.skip(), gr.update(interactive=False)]
 
     def on_stop(self, job: str) -> Any:
-        self._studio.shelf.stop(job)
+        self._studio.stop_job(job)
         return gr.update(interactive=False)
 
     def _named(self, source: str, hub: str) -> str:

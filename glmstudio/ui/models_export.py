@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from glmstudio.errors import StudioError
-from glmstudio.studio.exports import KINDS, ExportState
+from glmstudio.studio.exports import KINDS
 from glmstudio.ui.adapter_choice import AdapterChoice
 from glmstudio.ui.language import label, language_of
 from glmstudio.ui.models_words import export_html
@@ -49,23 +49,23 @@ class Exporting:
 
     def wire(self, page: "Page") -> None:
         self.adapters.wire(page)
-        page.on_load(lambda: ended_job(self._studio.exports.now()), [self._old])
+        page.on_load(lambda: ended_job(self._studio.job("export")), [self._old])
         asked = [self.adapters.choice, self.kind, self.destination]
         self.start.click(self.on_start, asked, [self._seen, self.start, self.state], **QUEUED)
         self.stop.click(self.on_stop, self._job, self.stop, **QUIET)
 
     def on_tick(self, request: gr.Request, run: str | None, last: Any, picked: bool, seen: str, old: str) -> list[Any]:
         adapters = self.adapters.look(request, run, last, picked)
-        now = self._studio.exports.now()
-        if now.job == old:
-            now = ExportState()
+        now = self._studio.job("export")
+        if now is not None and now.id == old:
+            now = None
         html = export_html(now, language_of(request))
-        state = f"{bool(run)} {now.state} {now.job} {html}"
+        state = f"{bool(run)} {now and (now.id, now.state)} {html}"
         if state == seen:
             return [*adapters, *[gr.skip()] * 5]
-        running = now.state == "running"
+        running = now is not None and now.running
         return [
-            *adapters, state, now.job, html,
+            *adapters, state, now.id if now is not None else "", html,
             gr.update(interactive=bool(run) and not running), gr.update(interactive=running)
         ]  # fmt: skip
 
@@ -78,5 +78,5 @@ class Exporting:
         return ["", gr.update(interactive=False), ""]
 
     def on_stop(self, job: str) -> Any:
-        self._studio.exports.stop(job)
+        self._studio.stop_job(job)
         return gr.update(interactive=False)

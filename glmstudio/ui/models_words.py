@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from glmstudio import quantities
-from glmstudio.ui.header import clock
+from glmstudio.ui.job_words import bar_html, ended_html, failure_html, left_text
 from glmstudio.ui.language import error_text, finding_text, in_numbers, t
 
 if TYPE_CHECKING:
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from glmstudio.models.inspection.doctor import Diagnosis
     from glmstudio.models.inspection.library import LocalBase
     from glmstudio.studio.base_slot import BaseStatus, Download
-    from glmstudio.studio.bases import Fetching
-    from glmstudio.studio.exports import ExportState
+    from glmstudio.studio.jobs import BackgroundJob
 
 _FITS = {
     "train": ("ok", "✓"),
@@ -87,7 +86,7 @@ def diagnosis_html(found: "Diagnosis", lang: str) -> str:
         styles = " · ".join(t(f"choice.{style}", lang) for style in found.tokenizer.styles)
         facts.append(("setting.prompt_style.label", escape(styles)))
     body = "".join(f"<dt>{t(key, lang)}</dt><dd>{text}</dd>" for key, text in facts)
-    problems = "".join(f'<p class="glm-bad">✗ {escape(error_text(error, lang))}</p>' for error in found.problems)
+    problems = "".join(failure_html(error, lang) for error in found.problems)
     if found.untrained is not None and not found.problems:
         problems = f'<p class="glm-warn">⚠ {escape(error_text(found.untrained, lang))}</p>'
     step = escape(t(f"models.next-{found.next_step}", lang))
@@ -111,50 +110,42 @@ def _needs(found: "Diagnosis", lang: str) -> str:
     return f"<table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table><p>{escape(free)}</p>"
 
 
-def state_html(status: "BaseStatus", fetching: "Fetching", lang: str) -> str:
+def state_html(status: "BaseStatus", download: "BackgroundJob | None", lang: str) -> str:
     """How the base that was asked for is coming, or why not."""
-    if fetching.state == "running":
-        return download_html(fetching.source, fetching.download, lang)
-    if fetching.state == "failed" and fetching.error is not None:
-        return f'<p class="glm-bad">✗ {escape(error_text(fetching.error, lang))}</p>'
+    if download is not None and download.running:
+        return download_html(download.subject["source"], download, lang)
+    if download is not None and (ended := ended_html(download, lang)):
+        return ended
     if status.state == "downloading":
         return download_html(status.source, status.download, lang)
     if status.state == "failed" and status.error is not None:
-        return f'<p class="glm-bad">✗ {escape(error_text(status.error, lang))}</p>'
+        return failure_html(status.error, lang)
     name = base_name(status.source, lang)
     if status.state == "loading":
         return f'<p class="going">{escape(t("models.loading", lang, name=name))}</p>'
     return f'<p class="ok">✓ {escape(t("models.resident", lang, name=name))}</p>'
 
 
-def download_html(source: str, got: "Download | None", lang: str) -> str:
+def download_html(source: str, got: "Download | BackgroundJob | None", lang: str) -> str:
     """A bar with the bytes so far and the time that is left."""
     if got is None or not got.total:
         return f'<p class="going">{escape(t("models.asking", lang, name=source))}</p>'
-    left = t("header.left", lang, time=clock(got.seconds_left)) if got.seconds_left is not None else ""
     words = t("models.downloading", lang, name=source, done=quantities.size(got.done), total=quantities.size(got.total))
-    return bar_html(got.done / got.total, words, left)
+    return bar_html(got.done, got.total, words, left_text(got.seconds_left, lang))
 
 
-def bar_html(share: float, *facts: str) -> str:
-    spans = "".join(f'<span class="fact">{escape(fact)}</span>' for fact in facts if fact)
-    return (
-        f'<div class="run-status"><div class="bar"><i style="width:{100 * share:.1f}%"></i></div><p>{spans}</p></div>'
-    )
-
-
-def export_html(now: "ExportState", lang: str) -> str:
+def export_html(now: "BackgroundJob | None", lang: str) -> str:
     """How far an export is, what it wrote and how the merge was checked, or why it failed."""
-    if now.state == "running":
-        stage = t(f"export.stage.{now.stage}", lang) if now.stage else t("export.stage.begin", lang)
-        return bar_html(now.done / now.total if now.total else 0.0, now.destination.name, stage)
-    if now.state == "failed" and now.error is not None:
-        return f'<p class="glm-bad">✗ {escape(error_text(now.error, lang))}</p>'
-    if now.state != "done" or now.result is None:
+    if now is None:
         return ""
-    written = t("export.written", lang, path=now.result.path, size=quantities.size(now.result.bytes))
-    check = check_html(now.result.check, lang) if now.result.check is not None else ""
-    doubt = now.result.doubt
+    if now.running:
+        stage = t(f"export.stage.{now.stage}", lang) if now.stage else t("export.stage.begin", lang)
+        return bar_html(now.done, now.total, now.subject["name"], stage, left_text(now.seconds_left, lang))
+    if (result := now.result) is None:
+        return ended_html(now, lang)
+    written = t("export.written", lang, path=result.path, size=quantities.size(result.bytes))
+    check = check_html(result.check, lang) if result.check is not None else ""
+    doubt = result.doubt
     warned = f'<p class="glm-warn">⚠ {escape(finding_text(doubt, lang))}</p>' if doubt is not None else ""
     return f'<p class="ok">✓ {escape(written)}</p>{check}{warned}'
 

@@ -4,11 +4,14 @@ Knows no tab and no Studio."""
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from glmstudio.ui.language import label
+
+if TYPE_CHECKING:
+    from glmstudio.studio.jobs import BackgroundJob
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,9 @@ def picks(selector: str, name: str) -> str:
     )
 
 
-def ended_job(now: Any) -> str:
-    """The job of a state with `state` and `job`, where it is over: a page that opens later does not tell of it."""
-    return "" if now.state == "running" else now.job
+def ended_job(now: "BackgroundJob | None") -> str:
+    """The id of a job that is over: a page that opens later does not tell of it."""
+    return "" if now is None or now.running else now.id
 
 
 def signal() -> str:

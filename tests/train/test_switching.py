@@ -56,7 +56,7 @@ def evaluated(studio: Studio) -> None:
 def exported(studio: Studio) -> None:
     studio.start_export("merged", REF, "", "en")
     wait_for_training()
-    assert studio.exports.now().state == "done"
+    assert studio.job("export").state == "done"
 
 
 def other(studio: Studio) -> str:
@@ -70,7 +70,7 @@ def test_after_a_switch_nothing_of_the_former_base_is_left(studio, monkeypatch):
         *_, last = studio.compare("Name it.", "Oslo is red.", ref, ASK)
     assert last.rows[1].tokens == 12
     evaluated(studio)
-    assert studio.scoreboards.now().state == "done"
+    assert studio.job("evaluation").state == "done"
     studio.preview("Name it.", "Oslo is red.", "red", SETTINGS)
     studio.count_tokens("Oslo")
     exported(studio)
@@ -80,7 +80,7 @@ def test_after_a_switch_nothing_of_the_former_base_is_left(studio, monkeypatch):
 
     monkeypatch.setattr(evaluation, "score", failing)
     evaluated(studio)
-    assert studio.scoreboards.now().error.code == "answer-not-finite"
+    assert studio.job("evaluation").error.code == "answer-not-finite"
     model = studio.resident().base.model
     former = [weakref.ref(part) for part in (*model.modules(), *model.parameters(), *model.buffers())]
     former.append(weakref.ref(studio.resident()))

@@ -6,10 +6,12 @@ import pytest
 
 from glmstudio.errors import StudioError
 from glmstudio.models.inspection.library import remembered
-from glmstudio.studio.base_slot import BaseSlot, BaseWish, Download, further
-from glmstudio.studio.bases import Fetching, ModelShelf, with_hub
+from glmstudio.studio.base_slot import BaseSlot, BaseWish
+from glmstudio.studio.bases import ModelShelf, with_hub
+from glmstudio.studio.jobs import Jobs
 from tests.tiny_families import native_folder
 from tests.unit.golden_cases import CHATGLM2
+from tests.unit.test_jobs import ended
 
 
 def nothing() -> None:
@@ -25,7 +27,7 @@ def slot(tmp_path) -> BaseSlot:
 
 
 def test_a_folder_is_used_and_remembered(slot, tmp_path):
-    shelf = ModelShelf(tmp_path, slot, nothing)
+    shelf = ModelShelf(tmp_path, slot, Jobs(), nothing)
     shelf.use(str(native_folder("glm", tmp_path / "glm")), "none")
     assert slot.resident(wait=True).base.family.name == "glm"
     assert remembered(tmp_path) == [str(tmp_path / "glm")]
@@ -38,7 +40,7 @@ def test_a_damaged_folder_is_refused_and_the_resident_base_stays(slot, tmp_path)
     resident = slot.resident()
     (tmp_path / "broken").mkdir()
     shutil.copy(CHATGLM2 / "config.json", tmp_path / "broken")
-    shelf = ModelShelf(tmp_path, slot, nothing)
+    shelf = ModelShelf(tmp_path, slot, Jobs(), nothing)
     for source, code in ((tmp_path / "broken", "base-no-weights"), (tmp_path / "nowhere", "base-missing")):
         with pytest.raises(StudioError) as caught:
             shelf.use(str(source), "none")
@@ -52,7 +54,7 @@ def test_a_run_keeps_its_base(slot, tmp_path):
 
     resident = slot.resident()
     with pytest.raises(StudioError, match="run-active"):
-        ModelShelf(tmp_path, slot, training).use(str(native_folder("glm", tmp_path / "glm")), "none")
+        ModelShelf(tmp_path, slot, Jobs(), training).use(str(native_folder("glm", tmp_path / "glm")), "none")
     assert slot.resident() is resident
 
 
@@ -63,23 +65,15 @@ def test_while_a_download_fails_the_resident_base_stays(slot, tmp_path, monkeypa
 
     monkeypatch.setattr("glmstudio.models.hubs.hub.fetch", broken)
     resident = slot.resident()
-    shelf = ModelShelf(tmp_path, slot, nothing)
+    jobs = Jobs()
+    shelf = ModelShelf(tmp_path, slot, jobs, nothing)
     shelf.use("owner/name", "none")
-    shelf.close(600)
-    found = shelf.fetching()
-    assert (found.state, found.source, found.error.code) == ("failed", "owner/name", "hub-unreachable")
-    assert (found.download.done, found.download.total) == (30, 100)
+    found = ended(jobs, "download")
+    assert (found.state, found.subject, found.error.code) == ("failed", {"source": "owner/name"}, "hub-unreachable")
+    assert (found.done, found.total) == (30, 100)
     assert slot.resident() is resident
-
-
-def test_the_time_left_follows_what_came_in_this_download(monkeypatch):
-    now = iter((100.0, 110.0))
-    monkeypatch.setattr("glmstudio.studio.base_slot.time.monotonic", lambda: next(now))
-    first = further(None, 40, 100)
-    assert first.seconds_left is None
-    assert further(first, 60, 100).seconds_left == pytest.approx(20.0)
-    assert Fetching().download is None
-    assert Download(1, 1, 0.0, 1).seconds_left is None
+    shelf.use(str(native_folder("glm", tmp_path / "glm")), "none")
+    assert jobs.all() == []
 
 
 def test_a_hub_is_written_before_a_bare_id_only(tmp_path):

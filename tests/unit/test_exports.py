@@ -1,6 +1,7 @@
 """Exports in the background: where they go, how they end, and what the page says of bases, downloads and exports."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,22 +12,23 @@ from glmstudio.models.exporting.merge_check import MergeCheck
 from glmstudio.models.inspection.doctor import examine
 from glmstudio.models.inspection.library import bases_on_this_machine
 from glmstudio.studio.base_slot import BaseStatus, Download
-from glmstudio.studio.bases import Fetching
-from glmstudio.studio.exports import Exports, ExportState
+from glmstudio.studio.exports import Exports
+from glmstudio.studio.jobs import BackgroundJob, Jobs
 from glmstudio.ui.models_words import bases_html, count, diagnosis_html, export_html, state_html
 from tests.unit.golden_cases import CHATGLM2
+from tests.unit.test_jobs import ended
 
 CHECK = MergeCheck(True, 1e-7, 2e-5, 1e-6, 4e-6, 0.3, 1.0, 30, 3, "float32")
 
 
-def started(exports: Exports, kind: str, destination: Path, scores: dict | None = None) -> ExportState:
-    exports.start(kind, Path("adapter"), "base", destination, scores, "zh")
-    exports.close(600)
-    return exports.now()
+def exported(destination: Path, kind: str, scores: dict | None = None) -> BackgroundJob:
+    jobs = Jobs()
+    Exports(destination.parent, jobs).start(kind, Path("adapter"), "base", destination, scores, "zh")
+    return ended(jobs, "export")
 
 
 def test_a_default_place_is_one_that_is_free(tmp_path):
-    exports = Exports(tmp_path)
+    exports = Exports(tmp_path, Jobs())
     first = exports.destination("merged", "run-0001", "best")
     assert first == tmp_path / "exports" / "run-0001-best-merged"
     first.mkdir(parents=True)
@@ -35,7 +37,7 @@ def test_a_default_place_is_one_that_is_free(tmp_path):
 
 
 def test_a_name_is_a_folder_below_exports_and_no_path(tmp_path):
-    exports = Exports(tmp_path)
+    exports = Exports(tmp_path, Jobs())
     assert exports.destination("merged", "run-0001", "best", "我的 v1.2") == tmp_path / "exports" / "我的 v1.2"
     for name in ("mine", "mine.gguf"):
         assert exports.destination("gguf", "run-0001", "best", name) == tmp_path / "exports" / "mine.gguf"
@@ -53,7 +55,7 @@ def test_what_is_handed_over_and_what_comes_back(tmp_path, monkeypatch):
         return ExportResult(destination, 5_000_000, CHECK)
 
     monkeypatch.setattr("glmstudio.models.exporting.export.export", export)
-    now = started(Exports(tmp_path), "official", tmp_path / "out", {"tuned": {}})
+    now = exported(tmp_path / "out", "official", {"tuned": {}})
     ((kind, wish),) = asked
     assert (kind, wish["form"], wish["device"], wish["language"]) == ("merged", "official", "cpu", "zh")
     assert wish["scores"] == {"tuned": {}}
@@ -69,7 +71,7 @@ def test_a_failure_is_told(tmp_path, monkeypatch, error):
         raise error
 
     monkeypatch.setattr("glmstudio.models.exporting.export.export", failing)
-    now = started(Exports(tmp_path), "merged", tmp_path / "out")
+    now = exported(tmp_path / "out", "merged")
     assert now.state == "failed"
     assert export_html(now, "en").startswith('<p class="glm-bad">')
 
@@ -82,33 +84,36 @@ def test_one_at_a_time_and_a_stop_is_heard(tmp_path, monkeypatch):
         begun.set()
         while not should_stop():
             begun.wait(0.01)
-        raise StudioError("export-stopped", destination=str(destination))
+        raise StudioError("export-stopped", folder=str(destination))
 
     monkeypatch.setattr("glmstudio.models.exporting.export.export", slow)
-    exports = Exports(tmp_path)
+    jobs = Jobs()
+    exports = Exports(tmp_path, jobs)
     exports.start("merged", Path("adapter"), "base", tmp_path / "out", None, "en")
     begun.wait(600)
-    assert "width:25.0%" in export_html(exports.now(), "en")
-    with pytest.raises(StudioError, match="export-active"):
+    assert "width:25.0%" in export_html(jobs.now("export"), "en")
+    with pytest.raises(StudioError) as told:
         exports.start("merged", Path("adapter"), "base", tmp_path / "out", None, "en")
-    exports.stop("another")
-    assert not exports._thread.stopping
-    exports.stop(exports.now().job)
-    exports.close(600)
-    assert exports.now().error.code == "export-stopped"
+    assert (told.value.code, told.value.params) == ("export-active", {"name": "out"})
+    jobs.stop(jobs.now("export").id)
+    now = ended(jobs, "export")
+    assert (now.state, now.error.code) == ("stopped", "export-stopped")
+    assert export_html(now, "en").startswith('<p class="glm-warn">')
 
 
 def test_the_state_of_a_base_that_is_coming():
-    ready, idle = BaseStatus("ready", "embedded"), Fetching()
-    assert "✓" in state_html(ready, idle, "en")
-    got = Download(3 * 2**30, 12 * 2**30, 0.0, 3 * 2**30)
-    running = state_html(ready, Fetching("running", "1", "owner/name", got), "zh")
+    ready, begun = BaseStatus("ready", "embedded"), BackgroundJob("1", "download", {"source": "owner/name"})
+    assert "✓" in state_html(ready, None, "en")
+    assert "✓" in state_html(ready, replace(begun, state="done"), "en")
+    running = state_html(ready, replace(begun, done=3 * 2**30, total=12 * 2**30, seconds_left=30.0), "zh")
     assert "width:25.0%" in running
     assert "3.00 GB / 12.0 GB" in running
-    assert "owner/name" in state_html(ready, Fetching("running", "1", "owner/name"), "en")
-    failed = Fetching("failed", "1", "o/n", error=StudioError("hub-unknown", source="o/n", endpoint="here"))
+    assert "00:30" in running
+    assert "owner/name" in state_html(ready, begun, "en")
+    failed = replace(begun, state="failed", error=StudioError("hub-unknown", source="o/n", endpoint="here"))
     assert "glm-bad" in state_html(ready, failed, "en")
-    assert "width:25.0%" in state_html(BaseStatus("downloading", "owner/name", download=got), idle, "en")
+    got = Download(3 * 2**30, 12 * 2**30)
+    assert "width:25.0%" in state_html(BaseStatus("downloading", "owner/name", download=got), None, "en")
 
 
 def test_the_list_and_a_diagnosis_in_both_languages(tmp_path):

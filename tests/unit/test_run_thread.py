@@ -8,7 +8,11 @@ from glmstudio.studio.run_thread import RunThread
 
 
 def runs(heard: list[StudioError]) -> RunThread:
-    return RunThread("busy", bug=lambda reason: StudioError("bug", reason=reason), on_failure=heard.append)
+    return RunThread(
+        busy=lambda _: StudioError("busy"),
+        bug=lambda reason: StudioError("bug", reason=reason),
+        on_failure=heard.append,
+    )
 
 
 def test_a_stop_that_comes_late_does_not_reach_the_next_work():

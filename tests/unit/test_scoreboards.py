@@ -14,10 +14,12 @@ from glmstudio.evaluation.scoreboard import Scoreboard
 from glmstudio.evaluation.scores import score
 from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.settings import GenerationSettings
-from glmstudio.studio.scoreboards import Evaluation, Scoreboards
+from glmstudio.studio.jobs import BackgroundJob, Jobs
+from glmstudio.studio.scoreboards import Scoreboards
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.evaluate_words import boards_html, progress_html, row_html, rows_html, rows_of, scores_html
 from tests.damages import unreadable
+from tests.unit.test_jobs import ended
 
 REF = AdapterRef("run-0001", "best")
 ASK = GenerationSettings()
@@ -48,9 +50,9 @@ def evaluate(examples, ref, settings, on_progress, should_stop):
     return scores()
 
 
-def ended(boards: Scoreboards) -> Evaluation:
-    boards.close(600)
-    return boards.now()
+@pytest.fixture
+def jobs():
+    return Jobs()
 
 
 @pytest.fixture
@@ -59,14 +61,16 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_each_evaluation_is_a_file_of_its_own_with_what_it_was_made_of(folder):
-    boards = Scoreboards(folder, evaluate)
+def test_each_evaluation_is_a_file_of_its_own_with_what_it_was_made_of(folder, jobs):
+    boards = Scoreboards(folder, evaluate, jobs)
     drawn = replace(ASK, temperature=0.7)
     for dataset, settings in (("城市 一", ASK), ("城市 一", drawn), ("a/../b", ASK)):
         name = boards.start(dataset, ROWS, REF, settings)
-        now = ended(boards)
-        assert (now.state, now.name, now.done, now.total) == ("done", name, 4, 4)
-    found = Scoreboards(folder, evaluate).all()
+        now = ended(jobs, "evaluation")
+        assert (now.state, now.subject, now.done, now.total) == (
+            "done", {"adapter": REF.name, "dataset": dataset}, 4, 4
+        )  # fmt: skip
+    found = Scoreboards(folder, evaluate, jobs).all()
     assert [(board.dataset, board.settings["temperature"]) for board in found] == [
         ("a/../b", 0.0), ("城市 一", 0.7), ("城市 一", 0.0)
     ]  # fmt: skip
@@ -87,9 +91,9 @@ def old(folder, **changes) -> Path:
     return path
 
 
-def test_a_file_of_an_older_version_still_reads(folder):
+def test_a_file_of_an_older_version_still_reads(folder, jobs):
     old(folder)
-    (board,) = Scoreboards(folder, evaluate).all()
+    (board,) = Scoreboards(folder, evaluate, jobs).all()
     assert (board.name, board.dataset, board.digest, board.settings) == ("run-0001/best-demo", "demo", "", {})
     assert "≠" not in boards_html([board], board, {}, "zh")
     assert "≠" in boards_html([board, replace(board, file="x", snapshot_id="abc")], board, {}, "zh")
@@ -97,12 +101,12 @@ def test_a_file_of_an_older_version_still_reads(folder):
     assert "<td>–</td>" in boards_html([board], board, {}, "zh")
 
 
-def test_an_export_gets_the_scores_of_the_content_that_it_is(folder):
+def test_an_export_gets_the_scores_of_the_content_that_it_is(folder, jobs):
     answers = iter([scores(), scores(2), scores() | {"answered_by": BY | {"digest": "other"}}])
-    boards = Scoreboards(folder, lambda *_: next(answers))
+    boards = Scoreboards(folder, lambda *_: next(answers), jobs)
     for _ in range(3):
         boards.start("d", ROWS, REF, ASK)
-        ended(boards)
+        ended(jobs, "evaluation")
     whole = boards.of(replace(REF, digest=BY["digest"]), 0.0)
     assert (whole.digest, whole.partial) == (BY["digest"], False)
     assert boards.of(replace(REF, digest="new"), 0.0) is None
@@ -112,24 +116,24 @@ def test_an_export_gets_the_scores_of_the_content_that_it_is(folder):
     assert boards.of(replace(REF, digest="new"), 6.0) is None
 
 
-def test_one_at_a_time_and_a_stop_keeps_what_was_answered(folder):
+def test_one_at_a_time_and_a_stop_keeps_what_was_answered(folder, jobs):
     begun = threading.Event()
 
     def slow(examples, ref, settings, on_progress, should_stop):
+        on_progress(2, 4)
         begun.set()
         while not should_stop():
             begun.wait(0.01)
         return scores(2)
 
-    boards = Scoreboards(folder, slow)
+    boards = Scoreboards(folder, slow, jobs)
     boards.start("d", ROWS, REF, ASK)
     begun.wait(600)
     with pytest.raises(StudioError, match="evaluation-active"):
         boards.start("d", ROWS, REF, ASK)
-    boards.stop("another")
-    assert not boards._thread.stopping
-    boards.stop(boards.now().name)
-    assert ended(boards).state == "done"
+    jobs.stop(jobs.now("evaluation").id)
+    now = ended(jobs, "evaluation")
+    assert (now.state, progress_html(now, "en")) == ("stopped", "")
     (board,) = boards.all()
     assert (board.partial, board.counted) == (True, (2, 4))
     assert "only 2 of 4 rows" in scores_html(board, "en", has_runs=True)
@@ -140,13 +144,13 @@ def test_one_at_a_time_and_a_stop_keeps_what_was_answered(folder):
 
 
 @pytest.mark.parametrize("error", [StudioError("answer-not-finite", adapter="x"), ValueError("broken")])
-def test_a_failure_is_told_and_leaves_no_file(folder, error):
+def test_a_failure_is_told_and_leaves_no_file(folder, jobs, error):
     def failing(*_):
         raise error
 
-    boards = Scoreboards(folder, failing)
+    boards = Scoreboards(folder, failing, jobs)
     boards.start("d", ROWS, REF, ASK)
-    now = ended(boards)
+    now = ended(jobs, "evaluation")
     assert now.state == "failed"
     assert progress_html(now, "en").startswith('<p class="glm-bad">')
     assert boards.all() == []
@@ -161,10 +165,10 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, "a folder", "not readable"])
-def test_a_damaged_file_is_named_and_the_others_go_on(folder, damage, monkeypatch):
-    boards = Scoreboards(folder, evaluate)
+def test_a_damaged_file_is_named_and_the_others_go_on(folder, jobs, damage, monkeypatch):
+    boards = Scoreboards(folder, evaluate, jobs)
     name = boards.start("d", ROWS, REF, ASK)
-    ended(boards)
+    ended(jobs, "evaluation")
     path = old(folder)
     how = DAMAGES.get(damage)
     if isinstance(how, dict):
@@ -184,10 +188,10 @@ def test_a_damaged_file_is_named_and_the_others_go_on(folder, damage, monkeypatc
         assert "best-demo.json" in problem_html(error, lang)
 
 
-def test_the_words_of_a_scoreboard(folder):
-    boards = Scoreboards(folder, evaluate)
+def test_the_words_of_a_scoreboard(folder, jobs):
+    boards = Scoreboards(folder, evaluate, jobs)
     boards.start("d", ROWS, REF, ASK)
-    ended(boards)
+    ended(jobs, "evaluation")
     (board,) = boards.all()
     table = scores_html(board, "en", has_runs=True)
     assert "<td>Valid JSON</td><td>0.500</td>" in table
@@ -203,7 +207,7 @@ def test_the_words_of_a_scoreboard(folder):
     assert "<th>Right</th>" in boards_html([board], None, {}, "en")
     assert "还没有评测" in scores_html(None, "zh", has_runs=True)
     assert "请先到“训练”" in scores_html(None, "zh", has_runs=False)
-    running = progress_html(Evaluation("running", "x", 1, 4, 30.0), "en")
+    running = progress_html(BackgroundJob("1", "evaluation", {}, done=1, total=4, seconds_left=30.0), "en")
     assert "1 / 4 rows" in running
     assert "00:30" in running
 
