@@ -1,6 +1,7 @@
 """The ChatGLM-6B tokenizer: equal to the original on the official vocabulary, and the same manners on a small one."""
 
 import copy
+import itertools
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from glmstudio.embedded.vocabulary import build_model
 from glmstudio.errors import StudioError
 from glmstudio.models.chatglm.tokenization_chatglm import ChatGLMTokenizer
 from glmstudio.models.loading import load_tokenizer
+from tests.small_vocabularies import TYPED, lines
 from tests.unit.golden_cases import CHATGLM, official_tokenizer_folder
 
 CASES = json.loads((CHATGLM / "tokenizer_cases.json").read_text(encoding="utf-8"))
@@ -148,6 +150,13 @@ def test_the_small_vocabulary_loses_nothing(small, text):
     assert small.decode(ids) == text
     assert small.gmask_token_id not in ids
     assert small(text)["input_ids"] == [*ids, small.gmask_token_id, small.bos_token_id]
+
+
+def test_a_text_is_read_at_once_as_by_its_pieces(small):
+    texts = [*TYPED, *lines()[:200], "a <sop>\n b<eop>", "<image_3> <image_7>", "<n><|blank_3|>   x", "鱻" * 9]
+    for text, special in itertools.product(texts, (True, False)):
+        by_pieces = small(text, add_special_tokens=special)["input_ids"]
+        assert small.encode(text, add_special_tokens=special) == by_pieces, text
 
 
 def test_special_tokens_in_a_text_swallow_the_blanks_around_them(small):
