@@ -4,16 +4,15 @@ Two styles: `instruction` is the project's own text around instruction and input
 Knows a tokenizer and a family; knows no model, no batch and no file.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from glmstudio.data.example import join_context, join_message
 from glmstudio.errors import StudioError
 from glmstudio.models.families import Family
-from glmstudio.models.prompts.dialogue import dialogue_of, trained_end
-
-CHAT = "chat"
+from glmstudio.models.prompts.dialogue import trained_end
+from glmstudio.models.prompts.encoding import encoded
+from glmstudio.models.prompts.prompt_style import CHAT, PromptStyle
 
 
 @dataclass(frozen=True)
@@ -46,28 +45,8 @@ def render_prompt(
     long the end is lost, the input's before the instruction's; what the style puts around them stays as it is.
     Raises StudioError `no-tokenizer`, `prompt-frame` where not even that fits, for `chat` what `dialogue_of` raises.
     """
-    if tokenizer is None:
-        raise StudioError("no-tokenizer")
-    head: tuple[int, ...] = ()
-    if style == CHAT:
-        dialogue, message = dialogue_of(tokenizer, family), join_message(instruction, input)
-        length, limit, head = len(message), max_source_length, dialogue.head
-
-        def prompt(kept: int) -> list[int]:
-            return dialogue.prompt(message[:kept])
-    else:
-        length, limit = len(instruction) + len(input), max_source_length - 1 + len(family.opens_answer)
-
-        def prompt(kept: int) -> list[int]:
-            context = join_context(instruction[:kept], input[: max(0, kept - len(instruction))])
-            return _context_ids(tokenizer, family, context)
-
-    whole = prompt(length)
-    ids = whole if len(whole) <= limit else _fitting(prompt, length, limit)
-    if len(ids) > limit:
-        least = max_source_length + len(ids) - limit
-        raise StudioError("prompt-frame", limit=max_source_length, least=least)
-    return Rendered(ids, [False] * len(ids), len(ids), len(whole) - len(ids), answer_head=head)
+    asking, row = PromptStyle(tokenizer, family, style), (instruction, input)
+    return _cut(asking, row, asking.whole([row])[0], max_source_length)
 
 
 def render_example(
@@ -81,43 +60,54 @@ def render_example(
     max_target_length: int,
     style: str = "instruction",
 ) -> Rendered:
-    """Prompt, target and end token of a training row: at most `max_source_length` + `max_target_length` ids.
+    """As `render_examples`, one row."""
+    limits = {"max_source_length": max_source_length, "max_target_length": max_target_length}
+    return render_examples(tokenizer, family, [(instruction, input, target)], style=style, **limits)[0]
+
+
+def render_examples(
+    tokenizer: Any,
+    family: Family,
+    rows: Sequence[tuple[str, str, str]],
+    *,
+    max_source_length: int,
+    max_target_length: int,
+    style: str = "instruction",
+) -> list[Rendered]:
+    """Of each row (instruction, input, target) the prompt, the target and the end token: at most `max_source_length` +
+    `max_target_length` ids.
 
     The first `prompt_length` ids are those of `render_prompt`. At most `max_target_length` - 2 ids of the target, its
     head counted, stay, always closed: by the end token, in a dialogue by the token that ends a turn. For ChatGLM-6B
     predicting `<sop>` counts too, as in the original's loss. Raises StudioError as `render_prompt` does, and
     `no-end-token`.
     """
-    prompt = render_prompt(tokenizer, family, instruction, input, max_source_length=max_source_length, style=style)
+    asking = PromptStyle(tokenizer, family, style)
+    asked = [row[:2] for row in rows]
+    prompts = [
+        _cut(asking, row, whole, max_source_length) for row, whole in zip(asked, asking.whole(asked), strict=True)
+    ]
     end = trained_end(tokenizer, family, chat=style == CHAT)
-    answer = [*prompt.answer_head, *tokenizer.encode(target, add_special_tokens=False)]
-    kept = answer[: max_target_length - 2]
-    ids = [*prompt.ids, *kept, end]
-    bears_loss = [*prompt.bears_loss, *[True] * (len(kept) + 1)]
-    if family.start_bears_loss:
-        bears_loss[prompt.prompt_length - 1] = True
-    cut_target = len(answer) - len(kept)
-    return Rendered(ids, bears_loss, prompt.prompt_length, prompt.cut_prompt, cut_target, prompt.answer_head)
+    rendered = []
+    for prompt, target in zip(prompts, encoded(tokenizer, [target for _, _, target in rows]), strict=True):
+        answer = [*asking.head, *target]
+        kept = answer[: max_target_length - 2]
+        ids = [*prompt.ids, *kept, end]
+        bears_loss = [*prompt.bears_loss, *[True] * (len(kept) + 1)]
+        if family.start_bears_loss:
+            bears_loss[prompt.prompt_length - 1] = True
+        cut_target = len(answer) - len(kept)
+        rendered.append(
+            Rendered(ids, bears_loss, prompt.prompt_length, prompt.cut_prompt, cut_target, prompt.answer_head)
+        )
+    return rendered
 
 
-def _fitting(prompt: Callable[[int], list[int]], length: int, limit: int) -> list[int]:
-    """The prompt of as many of `length` characters as make at most `limit` ids; that of none where none does."""
-    ids, fits, too_long = prompt(0), 0, length
-    while too_long - fits > 1 and len(ids) <= limit:
-        middle = (fits + too_long) // 2
-        tried = prompt(middle)
-        if len(tried) <= limit:
-            ids, fits = tried, middle
-        else:
-            too_long = middle
-    return ids
-
-
-def _context_ids(tokenizer: Any, family: Family, text: str) -> list[int]:
-    """The ids of the text with what leads it and what opens the answer."""
-    if family.opens_answer:
-        opening = tokenizer.convert_tokens_to_ids(list(family.opens_answer))
-        return [*tokenizer.encode(text, add_special_tokens=False), *opening]
-    ids = tokenizer.encode(text, add_special_tokens=True)
-    # Some tokenizers also close a text; an answer that follows the end token would be a new text.
-    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+def _cut(asking: PromptStyle, row: tuple[str, str], whole: list[int], max_source_length: int) -> Rendered:
+    """The prompt of a row, of which `whole` are the ids, at its limit."""
+    limit = asking.limit(max_source_length)
+    ids = whole if len(whole) <= limit else asking.fitting(*row, limit)
+    if len(ids) > limit:
+        least = max_source_length + len(ids) - limit
+        raise StudioError("prompt-frame", limit=max_source_length, least=least)
+    return Rendered(ids, [False] * len(ids), len(ids), len(whole) - len(ids), answer_head=asking.head)

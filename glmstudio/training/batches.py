@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Sampler
 
 from glmstudio.data.example import Example
-from glmstudio.models.chat_format import Rendered, render_example
+from glmstudio.models.chat_format import Rendered, render_examples
 from glmstudio.models.varlen import LEAST_SHARED
 from glmstudio.settings import TrainingSettings
 
@@ -17,23 +17,24 @@ if TYPE_CHECKING:
 # Where rows are padded, those of that many optimizer steps are drawn at random, then sorted by length: enough to leave
 # little padding, few enough that the rows of a step still change from epoch to epoch.
 STEPS_IN_POOL = 16
+# What a tokenizer is given at a time.
+ROWS_AT_ONCE = 512
 
 
 def render_rows(base: "Base", examples: Sequence[Example], settings: TrainingSettings) -> list[Rendered]:
     """Token ids and loss mask of every example in the settings' prompt style, cut to their lengths."""
-    return [
-        render_example(
+    texts = [(example.instruction, example.input, example.target) for example in examples]
+    rendered: list[Rendered] = []
+    for start in range(0, len(texts), ROWS_AT_ONCE):
+        rendered += render_examples(
             base.tokenizer,
             base.family,
-            example.instruction,
-            example.input,
-            example.target,
+            texts[start : start + ROWS_AT_ONCE],
             max_source_length=settings.max_source_length,
             max_target_length=settings.max_target_length,
             style=settings.prompt_style,
         )
-        for example in examples
-    ]
+    return rendered
 
 
 class StepSampler(Sampler[list[int]]):

@@ -144,8 +144,8 @@ def _of_prompts(base: "Base", settings: TrainingSettings) -> Iterator[Finding]:
 
 
 def _of_dates(base: "Base | None", settings: TrainingSettings) -> list[Finding]:
-    from glmstudio.models.chat_format import CHAT
     from glmstudio.models.prompts.dialogue import TEMPLATE_DATE, dialogue_of
+    from glmstudio.models.prompts.prompt_style import CHAT
 
     if base is None or settings.prompt_style != CHAT or not dialogue_of(base.tokenizer, base.family).dated:
         return []

@@ -9,13 +9,14 @@ import pytest
 
 from glmstudio.errors import StudioError
 from glmstudio.inference.compare import answer_text
-from glmstudio.models.chat_format import Rendered, render_example, render_prompt
+from glmstudio.models.chat_format import Rendered, render_example, render_examples, render_prompt
 from glmstudio.models.families import CHATGLM, FAMILIES, GLM_4, family_of
 from glmstudio.models.loading import load_tokenizer
 from glmstudio.models.prompts.dialogue import dialogue_of, stop_ids
 from glmstudio.settings import PROMPT_STYLES
 from tests import tiny_families
 from tests.prompt_bases import BASES, TEMPLATES, prompt_bases, with_template
+from tests.small_vocabularies import TYPED
 from tests.unit.golden_cases import GOLDEN, official_tokenizer_folder
 
 OFFICIAL = ("chatglm", "chatglm2", "chatglm3")
@@ -174,11 +175,38 @@ def test_training_and_use_share_the_prompt_whatever_is_typed(name: str, style: s
         check_row(tokenizer, family, row, whole, source, length)
 
 
+@pytest.mark.parametrize("style", PROMPT_STYLES)
+@pytest.mark.parametrize("name", BASES)
+def test_many_rows_at_once_are_rendered_as_one_by_one(name: str, style: str) -> None:
+    tokenizer, family = prompt_bases()[name]
+    chance = random.Random(f"{name} {style}")
+    rows = [tuple(random_text(chance) for _ in range(3)) for _ in range(20)] + [(text, text, text) for text in TYPED]
+    limits = {"max_source_length": 60, "max_target_length": 30, "style": style}
+    together = render_examples(tokenizer, family, rows, **limits)
+    assert together == [render_example(tokenizer, family, *row, **limits) for row in rows]
+
+
+def test_a_text_of_a_book_is_cut_without_reading_it_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, family = prompt_bases()["chatglm2"]
+    book, read = "这部小说连载于一家中文网站，abc 1234 " * 40_000, []
+    encode = type(tokenizer).encode
+
+    def counting(self: Any, text: str, **more: Any) -> list[int]:
+        read.append(len(text))
+        return encode(self, text, **more)
+
+    monkeypatch.setattr(type(tokenizer), "encode", counting)
+    prompt = render_prompt(tokenizer, family, "Name it.", book, max_source_length=100)
+    assert sum(length > 50_000 for length in read) == 1
+    longer = render_prompt(tokenizer, family, "Name it.", book[:2_000], max_source_length=100)
+    assert prompt.ids == longer.ids
+
+
 @pytest.mark.parametrize("name", BASES)
 def test_a_cut_message_keeps_all_that_stands_around_it(name: str) -> None:
     tokenizer, family = prompt_bases()[name]
     message = "Oslo is grey, 你好" * 4
-    starts = [dialogue_of(tokenizer, family).prompt(message[:end]) for end in range(len(message) + 1)]
+    starts = dialogue_of(tokenizer, family).prompts([message[:end] for end in range(len(message) + 1)])
     bare, whole = len(starts[0]), len(starts[-1])
     for limit in {bare, bare + 1, bare + 9, whole - 1, whole}:
         prompt = render_prompt(tokenizer, family, message, "", max_source_length=limit, style="chat")

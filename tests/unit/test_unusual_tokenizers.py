@@ -74,7 +74,7 @@ def test_a_template_with_a_clock_always_writes_the_same_day(folder: Path) -> Non
     tokenizer = with_template(DATED)
     dialogue = dialogue_of(tokenizer, LLAMA)
     assert dialogue.dated
-    assert "Today 26 Jul 2024 00:00:00" in tokenizer.decode(dialogue.prompt("red"))
+    assert "Today 26 Jul 2024 00:00:00" in tokenizer.decode(dialogue.prompts(["red"])[0])
     told = prompt_text(tokenizer, LLAMA, "chat")
     assert told.exact
     assert "26 Jul 2024" in told.text

@@ -9,7 +9,6 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_about import RECORD, record_of
-from glmstudio.models.chat_format import CHAT
 from glmstudio.models.checkpoint_files import read_json
 from glmstudio.models.exporting import gguf
 from glmstudio.models.exporting.destinations import free_name, size_of, workplace
@@ -20,6 +19,7 @@ from glmstudio.models.exporting.ollama import modelfile
 from glmstudio.models.families import family_of
 from glmstudio.models.loading import load_tokenizer
 from glmstudio.models.prompts.dialogue import trained_end
+from glmstudio.models.prompts.prompt_style import CHAT
 from glmstudio.models.sources import folder_of
 
 KINDS = ("adapter", "merged", "gguf")

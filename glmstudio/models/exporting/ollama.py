@@ -6,10 +6,10 @@ Writes text from a tokenizer and a family; knows no weights.
 from pathlib import Path
 from typing import Any
 
-from glmstudio.models.chat_format import CHAT
 from glmstudio.models.families import Family
 from glmstudio.models.prompts.chat_forms import MESSAGE
 from glmstudio.models.prompts.dialogue import end_ids
+from glmstudio.models.prompts.prompt_style import CHAT
 from glmstudio.models.prompts.prompt_text import prompt_text
 
 FEWEST_TOKENS = 2048

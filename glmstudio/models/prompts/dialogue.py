@@ -7,11 +7,13 @@ import datetime
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.models.families import Family
 from glmstudio.models.prompts.chat_forms import MESSAGE, ChatForm
+from glmstudio.models.prompts.encoding import encoded
 
 # Plain words: no template trims, splits or rewrites them, and no person sees them.
 QUESTION, ANSWER = "glmstudio question", "glmstudio answer"
@@ -23,11 +25,11 @@ RENDERED_AGAIN = 3
 
 @dataclass(frozen=True)
 class Dialogue:
-    """`prompt` gives the ids that ask for an answer to a message. The model begins an answer with the ids `head`, which
-    are no part of what it says, and ends it with `end`. `dated`: the template writes the time, which is always
+    """`prompts` gives the ids that ask for an answer to each message. The model begins an answer with the ids `head`,
+    which are no part of what it says, and ends it with `end`. `dated`: the template writes the time, which is always
     `TEMPLATE_DATE` here."""
 
-    prompt: Callable[[str], list[int]]
+    prompts: Callable[[Sequence[str]], list[list[int]]]
     head: tuple[int, ...]
     end: int
     dated: bool = False
@@ -43,7 +45,7 @@ def dialogue_of(tokenizer: Any, family: Family) -> Dialogue:
     """
     if family.chat is not None:
         form, head = family.chat, tokenizer.encode(family.chat.answer_head, add_special_tokens=False)
-        return Dialogue(lambda message: _form_ids(tokenizer, form, message), tuple(head), text_end(tokenizer))
+        return Dialogue(lambda messages: _form_ids(tokenizer, form, messages), tuple(head), text_end(tokenizer))
     if not getattr(tokenizer, "chat_template", None):
         raise StudioError("no-chat-template")
     asked, whole = templated(tokenizer, QUESTION), templated(tokenizer, QUESTION, ANSWER)
@@ -56,9 +58,9 @@ def dialogue_of(tokenizer: Any, family: Family) -> Dialogue:
     end = _end_id(tokenizer, behind)
     if before.startswith(asked):
         head = tokenizer.encode(before.removeprefix(asked), add_special_tokens=False)
-        return Dialogue(lambda message: _encoded(tokenizer, templated(tokenizer, message)), tuple(head), end, dated)
+        return Dialogue(lambda messages: _written(tokenizer, messages, templated), tuple(head), end, dated)
     # The template opens an answer with thinking that an answer of a dialogue does not have: ask without it.
-    return Dialogue(lambda message: _encoded(tokenizer, _before_answer(tokenizer, message)), (), end, dated)
+    return Dialogue(lambda messages: _written(tokenizer, messages, _before_answer), (), end, dated)
 
 
 def text_end(tokenizer: Any) -> int:
@@ -93,11 +95,10 @@ def stop_ids(tokenizer: Any, family: Family) -> set[int]:
         return found
 
 
-def _form_ids(tokenizer: Any, form: ChatForm, message: str) -> list[int]:
-    ids = tokenizer.convert_tokens_to_ids(list(form.before))
-    for text in form.texts:
-        ids = ids + tokenizer.encode(text.replace(MESSAGE, message), add_special_tokens=False)
-    return ids + tokenizer.convert_tokens_to_ids(list(form.after))
+def _form_ids(tokenizer: Any, form: ChatForm, messages: Sequence[str]) -> list[list[int]]:
+    before, after = (tokenizer.convert_tokens_to_ids(list(tokens)) for tokens in (form.before, form.after))
+    parts = [encoded(tokenizer, [text.replace(MESSAGE, message) for message in messages]) for text in form.texts]
+    return [[*before, *chain(*ids), *after] for ids in zip(*parts, strict=True)]
 
 
 def templated(
@@ -133,9 +134,9 @@ def _before_answer(tokenizer: Any, message: str) -> str:
     return templated(tokenizer, message, ANSWER).rpartition(ANSWER)[0]
 
 
-def _encoded(tokenizer: Any, text: str) -> list[int]:
+def _written(tokenizer: Any, messages: Sequence[str], write: Callable[[Any, str], str]) -> list[list[int]]:
     # The template has written the special tokens already.
-    return tokenizer.encode(text, add_special_tokens=False)
+    return encoded(tokenizer, [write(tokenizer, message) for message in messages])
 
 
 def _end_id(tokenizer: Any, behind: str) -> int:
