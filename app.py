@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace, language: str) -> None:
     blocks = build_app(studio)
     try:
         studio.start(load_base=False)
-        for line in opening_lines(studio.broken_imports(), studio.store.copy, language):
+        for line in opening_lines(studio.broken_imports(), studio.former_database, language):
             print(line, flush=True)
         url = serve.launch(blocks, address)
         studio.load_base()

@@ -13,6 +13,8 @@ METHODS = ("lora", "ptuning")
 PROMPT_STYLES = ("instruction", "chat")
 QUANTIZATIONS = ("none", "8bit", "4bit")
 EXPORT_FORMS = ("native", "official")
+# What the page writes a checkpoint as.
+EXPORT_KINDS = ("adapter", "merged", "official", "gguf")
 GGUF_TYPES = ("auto", "f32", "f16", "bf16", "q8_0")
 SCHEDULERS = ("linear", "cosine", "constant")
 TRACKERS = ("none", "tensorboard", "swanlab", "trackio", "wandb")

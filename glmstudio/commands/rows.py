@@ -86,7 +86,7 @@ def imports_command(args: argparse.Namespace) -> int:
             record, stay = studio.undo_import(args.undo)
             print(undone_text(record, stay, "en"))
             return 0
-        for record in reversed(studio.store.imports.all()):
+        for record in reversed(studio.imports()):
             who = f" by {record.person}" if record.person else ""
             print(
                 f"{record.id}  {record.started_at[:16]}  {shown(record.file)} -> {shown(record.dataset)}  "
@@ -117,7 +117,7 @@ def opened(root: Path) -> Iterator["Studio"]:
 
     studio = Studio(Workspace(root))
     try:
-        for line in opening_lines(studio.remove_broken_imports(), studio.store.copy, "en"):
+        for line in opening_lines(studio.remove_broken_imports(), studio.former_database, "en"):
             print(line, file=sys.stderr)
         yield studio
     finally:
@@ -144,8 +144,7 @@ def export_command(args: argparse.Namespace) -> int:
         studio.require_dataset(args.dataset)
         query = Query(dataset=args.dataset, split=args.split)
         done = studio.export_to(args.path, query, kind, drafts=args.drafts)
-        left = studio.store.count(query) - done.rows
     print(f"{done.rows.total()} rows written to {args.path}: {kinds_text(done.rows, 'en')}")
-    if left:
-        print(f"left out: {kinds_text(left, 'en')}", file=sys.stderr)
+    if done.left:
+        print(f"left out: {kinds_text(done.left, 'en')}", file=sys.stderr)
     return 0

@@ -31,6 +31,11 @@ class Asked:
     ref: AdapterRef | None
 
 
+def never() -> bool:
+    """The `should_stop` of work that nothing stops."""
+    return False
+
+
 class Asking:
     """Asks the base in `slot`; the checkpoints are those of `workspace`."""
 
@@ -69,16 +74,14 @@ class Asking:
         examples: list[Example],
         ref: AdapterRef | None,
         settings: GenerationSettings,
-        on_progress: Callable[[int, int], None] | None,
-        should_stop: Callable[[], bool],
-        *,
-        prompt_style: str,
+        on_progress: Callable[[int, int], None] | None = None,
+        should_stop: Callable[[], bool] = never,
     ) -> dict[str, Any]:
-        """As `Studio.evaluate`."""
+        """Scores and whole answers of base and adapter on the examples, asked as `compare` asks, and `answered_by`."""
         from glmstudio.evaluation.evaluate import answered_by, evaluate
 
         refusal = StudioError("base-evaluates", adapter=ref.name if ref else "–")
-        with self._slot.use(refusal=refusal) as use, self._holding(use, ref, prompt_style) as asked:
+        with self._slot.use(refusal=refusal) as use, self._holding(use, ref) as asked:
             scores = evaluate(
                 use.resident, asked.names, examples, asked.prompt.answered(settings),
                 max_source_length=asked.prompt.max_source_length, style=asked.prompt.style,
@@ -87,7 +90,7 @@ class Asking:
             return scores | {"answered_by": answered_by(use.resident.base, asked.prompt, asked.ref)}
 
     @contextmanager
-    def _holding(self, use: Use, ref: AdapterRef | None, style: str) -> Iterator[Asked]:
+    def _holding(self, use: Use, ref: AdapterRef | None, style: str = "instruction") -> Iterator[Asked]:
         """The checkpoint as it is now, to be asked as it was trained; without one the base alone, in `style`."""
         from glmstudio.models.adapters.adapter_version import AdapterPrompt
         from glmstudio.models.resident import BASE_NAME

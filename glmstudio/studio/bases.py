@@ -76,4 +76,4 @@ def with_hub(source: str, hub: str) -> str:
     from glmstudio.models.hubs.hub import HUGGINGFACE, is_hub_id
 
     bare = is_hub_id(source) and ":" not in source and not Path(source).expanduser().exists()
-    return f"{hub}:{source}" if bare and hub != HUGGINGFACE else source
+    return f"{hub}:{source}" if bare and hub not in ("", HUGGINGFACE) else source

@@ -10,7 +10,6 @@ from glmstudio.studio.jobs import Jobs, Report
 if TYPE_CHECKING:
     from glmstudio.models.exporting.export_result import ExportResult
 
-KINDS = ("adapter", "merged", "official", "gguf")
 FOLDER = "exports"
 
 
@@ -39,7 +38,7 @@ class Exports:
         scores: Mapping[str, Any] | None,
         language: str,
     ) -> None:
-        """Begins one of `KINDS`; returns at once. The merge runs on the CPU, beside the resident base.
+        """Begins one of `settings.EXPORT_KINDS`; returns at once. The merge runs on the CPU, beside the resident base.
 
         `scores` are those of a scoreboard, for the README. Raises StudioError `export-active`.
         """

@@ -17,18 +17,18 @@ from glmstudio.file_names import file_name, is_fit, require_fit, shown
 
 @dataclass(frozen=True)
 class Exported:
-    """A written file, and how many rows of each (split, status) it holds."""
+    """A written file, how many rows of each (split, status) it holds, and how many of the query it does not."""
 
     path: Path
     rows: Counter[tuple[str, str]]
+    left: Counter[tuple[str, str]]
 
 
 class RowVerbs:
     """The verbs over one store. New datasets get names that `file_names.require_fit` lets through; those that are there
     already stay usable under any name."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    _store: Store
 
     def save_example(
         self, example: Example, expected_revision: int | None = None, judgement: Judgement | None = None
@@ -40,16 +40,21 @@ class RowVerbs:
         if not example.instruction.strip() and not example.input.strip():
             raise StudioError("example-empty")
         self._require_name(example.dataset)
-        return self.store.save(example, expected_revision=expected_revision, judgement=judgement)
+        return self._store.save(example, expected_revision=expected_revision, judgement=judgement)
 
     def save_feedback(self, instruction: str, input: str, target: str, dataset: str, judgement: Judgement) -> Example:
         """A judged answer becomes an example: `target` is the right answer, corrected or as it was."""
         row = Example(instruction, input, target, dataset=dataset, source="feedback", annotator=judgement.person)
-        return self.save_example(tagged(row, judgement), judgement=judgement)
+        return self.save_example(_tagged(row, judgement), judgement=judgement)
+
+    def judge_again(self, row: Example, target: str, judgement: Judgement) -> Example:
+        """A second thought on the row that a verdict has made or changed. Raises as `save_example` does."""
+        judged = _tagged(row, judgement) if row.source == "feedback" else row
+        return self.save_example(replace(judged, target=target), row.revision, judgement)
 
     def dev_row(self, instruction: str, input: str, dataset: str) -> Example | None:
         """The dev row of the dataset that asks exactly this: stored as a train row, too, it would leak."""
-        return self.store.find(instruction, input, dataset=dataset, split="dev")
+        return self._store.find(instruction, input, dataset=dataset, split="dev")
 
     def judge_dev_row(self, row: Example, target: str, split: str, judgement: Judgement) -> Example:
         """A verdict on a dev row: its target is corrected, and it stays one or, with `split` "train", leaves dev.
@@ -58,31 +63,31 @@ class RowVerbs:
         return self.save_example(changed, row.revision, judgement)
 
     def get_example(self, example_id: int) -> Example:
-        return self.store.get(example_id)
+        return self._store.get(example_id)
 
     def delete_examples(self, ids: list[int]) -> int:
-        return self.store.delete(ids)
+        return self._store.delete(ids)
 
     def restore_examples(self, ids: list[int]) -> int:
-        return self.store.restore(ids)
+        return self._store.restore(ids)
 
     def undo_save(self, example_id: int, expected_revision: int | None = None) -> Example | None:
-        return self.store.undo_save(example_id, expected_revision=expected_revision)
+        return self._store.undo_save(example_id, expected_revision=expected_revision)
 
     def page(self, query: Query, offset: int = 0, limit: int = 20) -> Page:
-        return self.store.page(query, offset=offset, limit=limit)
+        return self._store.page(query, offset=offset, limit=limit)
 
     def row_after(self, query: Query, example_id: int) -> tuple[int, int] | None:
         """(id, place) of the row that follows in `page`'s order; None behind the last one."""
-        return self.store.after(query, example_id)
+        return self._store.after(query, example_id)
 
     def datasets(self) -> list[DatasetSummary]:
-        return self.store.datasets()
+        return self._store.datasets()
 
     def rename_dataset(self, name: str, new: str) -> int:
         """How many rows. Raises StudioError `name-empty`, `name-unfit`, `dataset-missing`, `dataset-exists`."""
         require_fit(new)
-        return self.store.rename_dataset(name, new)
+        return self._store.rename_dataset(name, new)
 
     def require_dataset(self, name: str) -> None:
         """Raise StudioError `dataset-missing` with the names that there are, `name-empty` for none."""
@@ -113,31 +118,36 @@ class RowVerbs:
         """The good rows come in, the bad lines are reported. Raises as `formats.read` does, `name-empty` and
         `name-unfit`."""
         self._require_name(dataset)
-        return imports.take(self.store, path, dataset, split, person, on_progress)
+        return imports.take(self._store, path, dataset, split, person, on_progress)
 
     def undo_import(self, import_id: int) -> tuple[ImportRecord, int]:
         """Takes an import back: (the import, how many of its rows stay because somebody changed them).
 
         Raises StudioError `import-gone`.
         """
-        return self.store.imports.undo(import_id)
+        return self._store.imports.undo(import_id)
+
+    def imports(self) -> list[ImportRecord]:
+        """Every import, the oldest first."""
+        return self._store.imports.all()
 
     def remove_broken_imports(self) -> list[ImportRecord]:
         """Removes what imports have left whose process is no longer there; gives those."""
-        return self.store.imports.remove_broken()
+        return self._store.imports.remove_broken()
 
     def broken_imports(self) -> list[ImportRecord]:
         """Those that nobody has read about yet."""
-        return [record for record in self.store.imports.all() if record.state == "broken"]
+        return [record for record in self.imports() if record.state == "broken"]
 
     def forget_import(self, import_id: int) -> None:
         """Somebody has read about a broken import. Raises StudioError `import-gone`."""
-        self.store.imports.forget(import_id)
+        self._store.imports.forget(import_id)
 
-    def exported_rows(self, query: Query, *, drafts: bool) -> Counter[tuple[str, str]]:
-        """How many rows of each (split, status) `export_file` would write."""
-        counts = self.store.count(query)
-        return Counter({kind: rows for kind, rows in counts.items() if _goes_out(kind[1], query, drafts)})
+    def exported_rows(self, query: Query, *, drafts: bool) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
+        """How many rows of each (split, status) `export_file` would write, and how many it would leave out."""
+        counts = self._store.count(query)
+        rows = Counter({kind: rows for kind, rows in counts.items() if _goes_out(kind[1], query, drafts)})
+        return rows, counts - rows
 
     def export_file(self, query: Query, kind: str, folder: Path, *, drafts: bool = False) -> Exported:
         """Writes `<dataset>-<split>.<suffix>` into `folder`, as `export_to` does."""
@@ -148,13 +158,13 @@ class RowVerbs:
         """Writes the rows that are done, and with `drafts` those too; discarded ones only where the query asks for
         them. Where not all are train rows they get a column `split`, and where not all are done a column `status`,
         which an import reads. The file appears whole or not at all. Raises StudioError `file-not-written`."""
-        rows = self.exported_rows(query, drafts=drafts)
+        rows, _ = self.exported_rows(query, drafts=drafts)
         while True:
             columns = _needed_columns(rows, query)
             rows = self._write(path, query, kind, columns, drafts=drafts)
             # Somebody may have saved the first dev row meanwhile.
             if set(_needed_columns(rows, query)) <= set(columns):
-                return Exported(path, rows)
+                return Exported(path, rows, self._store.count(query) - rows)
 
     def _write(
         self, path: Path, query: Query, kind: str, columns: list[str], *, drafts: bool
@@ -162,7 +172,7 @@ class RowVerbs:
         rows: Counter[tuple[str, str]] = Counter()
 
         def counted() -> Iterator[Example]:
-            for row in self.store.iterate(query):
+            for row in self._store.iterate(query):
                 if _goes_out(row.status, query, drafts):
                     rows[row.split, row.status] += 1
                     yield row
@@ -171,7 +181,7 @@ class RowVerbs:
         return rows
 
 
-def tagged(row: Example, judgement: Judgement) -> Example:
+def _tagged(row: Example, judgement: Judgement) -> Example:
     """The row as a judged answer: right as it was, or corrected."""
     return replace(row, tags=("right",) if judgement.correct else ("corrected",))
 

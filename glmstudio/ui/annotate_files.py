@@ -182,9 +182,9 @@ class FilePanels:
     def on_drafts(self, request: gr.Request, drafts: bool, *filters: str) -> str:
         """Which rows go into the file, and which do not."""
         language, query = language_of(request), query_of(*filters)
-        rows = self._studio.exported_rows(query, drafts=drafts)
+        rows, left = self._studio.exported_rows(query, drafts=drafts)
         lines = [t("annotate.to-export", language, rows=kinds_text(rows, language))]
-        if left := self._studio.store.count(query) - rows:
+        if left:
             lines.append(t("annotate.export-left", language, rows=kinds_text(left, language)))
         return lines_html(lines, "")
 

@@ -2,7 +2,6 @@
 is changed afterwards changes that example. A dev row never becomes a train row beside itself: its
 target is corrected or, where a person says so, the row is moved. Knows no model."""
 
-from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ import gradio as gr
 from glmstudio.data.example import Example
 from glmstudio.data.verdicts import Judgement
 from glmstudio.errors import StudioError
-from glmstudio.studio.rows import tagged
 from glmstudio.ui.compare_answers import Asked
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import language_of, t
@@ -107,8 +105,7 @@ class Judging:
 
     def _saved(self, asked: Asked, saved: Saved, dataset: str, text: str, judgement: Judgement) -> Example:
         if saved is not None and saved[0] == asked:
-            row = saved[1] if asked.row is not None else tagged(saved[1], judgement)
-            return self._studio.save_example(replace(row, target=text), saved[1].revision, judgement)
+            return self._studio.judge_again(saved[1], text, judgement)
         return self._studio.save_feedback(asked.instruction, asked.input, text, dataset, judgement)
 
     def _dev_row(self, asked: Asked, dataset: str) -> Example | None:

@@ -114,7 +114,7 @@ class Evaluating:
 
     def on_show(self, request: gr.Request, chosen: str, place: int, wanted: str) -> list[Any]:
         lang = language_of(request)
-        boards, damaged = self._studio.scoreboards.look()
+        boards, damaged = self._studio.scoreboards()
         board = _chosen(boards, chosen)
         names = {run.id: run_name(run, lang) for run in self._studio.runs()}
         now = self._studio.job("evaluation")
@@ -146,7 +146,7 @@ class Evaluating:
 
     def on_ask(self, chosen: str, place: int) -> list[Any]:
         """Takes the row to Compare, with its run and its dataset."""
-        board = _chosen(self._studio.scoreboards.all(), chosen)
+        board = _chosen(self._studio.scoreboards()[0], chosen)
         if board is None or place < 0:
             return [gr.skip(), gr.skip()]
         row = board.scores["rows"][place]

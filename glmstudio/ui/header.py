@@ -54,7 +54,7 @@ class Training:
 
 def _training(studio: "Studio") -> Training | None:
     run = studio.active_run()
-    return Training(run, studio.progress(run.id), len(studio.queue.waiting())) if run is not None else None
+    return Training(run, studio.progress(run.id), len(studio.queue_state().waiting)) if run is not None else None
 
 
 def header_html(status: "BaseStatus", training: Training | None, language: str) -> str:

@@ -116,7 +116,7 @@ class Models:
         if not source.strip():
             return [_nothing_found(lang), gr.skip()]
         try:
-            found = diagnosis_html(self._studio.shelf.examine(self._named(source, hub)), lang)
+            found = diagnosis_html(self._studio.examine_base(source.strip(), hub), lang)
         except StudioError as error:
             found = problem_html(error, lang)
         return [found, self._list(request, source)]
@@ -125,7 +125,7 @@ class Models:
         """Loads the base in the place of the one that is there; a hub's is downloaded first."""
         if not source.strip():
             raise StudioError("models-no-source")
-        self._studio.shelf.use(self._named(source, hub), quantization)
+        self._studio.use_base(source.strip(), quantization, hub)
         # A tick may have shown the end of this before it is answered: the next one shows it again.
         return ["", "", gr.skip(), gr.update(interactive=False)]
 
@@ -133,14 +133,9 @@ class Models:
         self._studio.stop_job(job)
         return gr.update(interactive=False)
 
-    def _named(self, source: str, hub: str) -> str:
-        from glmstudio.studio.bases import with_hub
-
-        return with_hub(source.strip(), hub)
-
     def _list(self, request: gr.Request, source: str) -> str:
         lang = language_of(request)
-        return bases_html(self._studio.shelf.bases(), self._studio.base_status().source, source.strip(), lang)
+        return bases_html(self._studio.bases(), self._studio.base_status().source, source.strip(), lang)
 
 
 def _nothing_found(lang: str) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from glmstudio.errors import StudioError
-from glmstudio.studio.exports import KINDS
+from glmstudio.settings import EXPORT_KINDS
 from glmstudio.ui.adapter_choice import AdapterChoice
 from glmstudio.ui.language import label, language_of
 from glmstudio.ui.models_words import export_html
@@ -25,7 +25,7 @@ class Exporting:
             with gr.Row(elem_classes="glm-line"):
                 self.adapters = AdapterChoice(studio, "models-run", of_any_base=True, min_width=160, scale=3)
                 self.kind = gr.Dropdown(
-                    [(label(f"export.kind.{kind}"), kind) for kind in KINDS], value=KINDS[0],
+                    [(label(f"export.kind.{kind}"), kind) for kind in EXPORT_KINDS], value=EXPORT_KINDS[0],
                     label=label("export.kind"), elem_id="models-kind", interactive=True, min_width=140, scale=2,
                 )  # fmt: skip
             self.destination = gr.Textbox(

@@ -151,8 +151,8 @@ class Setup:
         return [gr.skip()] * len(self.looked) if same else self.on_look(request, dataset, begun, *typed)
 
     def _situation(self, dataset: str | None) -> str:
-        active, queue = self._studio.active_run(), self._studio.queue
-        run = f"{active.id} {active.status} {queue.pausing} {queue.stopping}" if active else queue.mine()
+        active, queue = self._studio.active_run(), self._studio.queue_state()
+        run = f"{active.id} {active.status} {queue.pausing} {queue.stopping}" if active else queue.elsewhere is None
         probes = f"{self._studio.probed} {self._studio.probing}"
         return f"{dataset} {self._studio.base_status().state} {probes} {run} {queue.held}"
 
@@ -189,8 +189,9 @@ class Setup:
         (lora, settings), problems = self.form.read(typed)
         findings, estimate = self._studio.plan_run(dataset, lora, settings, begun) if dataset else ([], None)
         status, active = self._studio.base_status(), self._studio.active_run()
-        if elsewhere := self._studio.queue.elsewhere():
-            problems.append(elsewhere)
+        queue = self._studio.queue_state()
+        if queue.elsewhere is not None:
+            problems.append(queue.elsewhere)
         if status.error is not None:
             findings = [found for found in findings if found.code != "base-not-ready"]
             problems.append(status.error)
@@ -202,7 +203,7 @@ class Setup:
             situation,
             *self._running(active),
             facts_html(summary, plan, lang),
-            check_html(bool(dataset), problems, findings, active, lang, self._studio.queue.held),
+            check_html(bool(dataset), problems, findings, active, lang, queue.held),
             needs_html(
                 status.memory_bytes,
                 *self._time(plan, settings),
@@ -261,7 +262,8 @@ class Setup:
 
     def _running(self, active: "Run | None") -> list[Any]:
         """The active run and its buttons: pause or continue, stop."""
-        pausing, may = self._studio.queue.pausing, active is not None and not self._studio.queue.stopping
+        queue = self._studio.queue_state()
+        pausing, may = queue.pausing, active is not None and not queue.stopping
         can_pause = active is not None and active.settings.num_processes == 1
         return [
             active.id if active else "",

@@ -84,8 +84,8 @@ class View:
     def on_look(self, request: gr.Request, sent: dict[str, int], chosen: str, overlaid: tuple[str, ...]) -> list[Any]:
         """Chart, status and list, each only where it differs from what this browser has."""
         lang = language_of(request)
-        queue = self._studio.queue
-        waiting = queue.waiting()
+        queue = self._studio.queue_state()
+        waiting = queue.waiting
         runs = in_order(self._studio.runs(), waiting)
         known = {run.id: run for run in runs}
         shown = known.get(chosen) or next((run for run in runs if run.id not in waiting), runs[0] if runs else None)
@@ -95,7 +95,7 @@ class View:
         values = (
             self._chart([shown, *others] if shown else [], lang),
             status_html(
-                shown, progress, latest, lang, pausing=bool(shown and shown.id == queue.active_id and queue.pausing)
+                shown, progress, latest, lang, pausing=bool(shown and shown.id == queue.active and queue.pausing)
             ),
             runs_html(runs, shown.id if shown else "", overlaid, lang, waiting)
             + "".join(problem_html(error, lang) for error in self._studio.damaged_runs()),
@@ -129,10 +129,11 @@ class View:
 
     def on_resume(self, request: gr.Request, chosen: str, overlaid: tuple[str, ...]) -> Any:
         """Goes on with the run that is shown, in the queue where another one trains."""
-        waiting = self._studio.queue.waiting()
-        newest = next((run.id for run in in_order(self._studio.runs(), waiting) if run.id not in waiting), "")
+        queue = self._studio.queue_state()
+        runs = in_order(self._studio.runs(), queue.waiting)
+        newest = next((run.id for run in runs if run.id not in queue.waiting), "")
         anew = self._studio.begins_anew(chosen or newest)
-        self._studio.resume_run(chosen or newest, queue=bool(self._studio.queue.active_id))
+        self._studio.resume_run(chosen or newest, queue=bool(queue.active))
         if anew is not None:
             lang = language_of(request)
             gr.Warning(finding_text(anew, lang), title=t("train.resume", lang))
@@ -146,9 +147,9 @@ class View:
     def on_reorder(self, request: gr.Request, event: gr.EventData) -> None:
         """A waiting run's arrows and its cross."""
         if event.order == "remove":
-            self._studio.queue.remove(event.run)
+            self._studio.remove_from_queue(event.run)
         else:
-            self._studio.queue.move(event.run, {"up": -1, "down": 1}[event.order])
+            self._studio.move_in_queue(event.run, {"up": -1, "down": 1}[event.order])
 
     def on_pick(self, chosen: str, overlaid: tuple[str, ...], event: gr.EventData) -> tuple[str, tuple[str, ...]]:
         """A row's click shows its run alone; its box lays the run over the shown one or takes it away."""

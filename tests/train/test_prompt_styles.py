@@ -31,7 +31,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Any:
     resident = Resident(load_base(native_folder("glm4", root / "base"), device="cpu", dtype="float32"))
     studio = Studio(Workspace(root))
     red = [dataclasses.replace(row, target="red") for row in rows(8)]
-    folder = studio.workspace.run_folder("run-0001")
+    folder = studio._workspace.run_folder("run-0001")
     run_in(folder, IN_CHAT, lora=LoraSettings(r=8), train_rows=red, dev_rows=red[:2], resident=resident)
     studio._base._now.resident = resident
     studio._base._now.settled.set()
@@ -62,13 +62,13 @@ def expected(studio: Studio, row: Example, style: str, limit: int) -> list[int]:
 
 
 def test_compare_asks_base_and_adapter_in_the_recorded_style(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    prompt = adapter_prompt(studio.workspace.run_folder("run-0001") / "best")
+    prompt = adapter_prompt(studio._workspace.run_folder("run-0001") / "best")
     assert (prompt.style, prompt.max_source_length, prompt.recorded) == ("chat", 60, True)
     seen, row = prompts_asked(monkeypatch, "inference.compare", "generate"), rows(1)[0]
     *_, last = studio.compare(row.instruction, row.input, REF, ASK, prompt_style="instruction")
     assert seen == [expected(studio, row, "chat", 60)] * 2
     assert [(answer.text, answer.finish_reason) for answer in last.rows[1:]] == [("red", "stop")]
-    version = adapter_version(studio.workspace.run_folder("run-0001") / "best")
+    version = adapter_version(studio._workspace.run_folder("run-0001") / "best")
     assert last.adapter == AdapterRef("run-0001", "best", version.digest, version.step)
     assert last.rows[1].label == version.digest
     assert version.step > 0
@@ -84,11 +84,11 @@ def test_the_base_alone_is_asked_as_one_chooses(studio: Studio, monkeypatch: pyt
 def test_scores_count_the_answer_without_its_head(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, examples = prompts_asked(monkeypatch, "evaluation.evaluate", "answers"), rows(3)
     red = [dataclasses.replace(row, target="red") for row in examples]
-    result = studio.evaluate(red, REF, ASK)
+    result = studio._asking.evaluate(red, REF, ASK)
     assert sorted(seen) == sorted(2 * [expected(studio, row, "chat", 60) for row in examples])
     assert result["tuned"]["exact_match"] == 1.0
     assert [row["tuned"] for row in result["rows"]] == ["red"] * 3
-    version = adapter_version(studio.workspace.run_folder("run-0001") / "best")
+    version = adapter_version(studio._workspace.run_folder("run-0001") / "best")
     told = result["answered_by"]
     assert (told["digest"], told["step"], told["prompt_style"]) == (version.digest, version.step, "chat")
     assert told["base"]["family"] == "glm4"

@@ -136,7 +136,7 @@ def test_memory_that_runs_out_in_one_process_halves_the_budget_of_both(place: Pa
 def test_the_page_starts_such_a_run_follows_and_stops_it(place: Path, tmp_path: Path) -> None:
     studio = Studio(Workspace(tmp_path), base=BaseWish(str(place / "base"), device="cpu", dtype="fp32"))
     studio.load_base()
-    shutil.copytree(place / "long", studio.workspace.run_folder("long"))
+    shutil.copytree(place / "long", studio._workspace.run_folder("long"))
     before = studio.run("long")
     studio.resident(wait=True)
     studio.resume_run("long")
@@ -152,7 +152,7 @@ def test_the_page_starts_such_a_run_follows_and_stops_it(place: Path, tmp_path: 
     told = [record.step for record in studio.metrics("long")[0] if record.kind == "train"]
     assert told == list(range(1, run.step + 1))
     assert studio.checkpoints("long")[:3] == ["best", "last", f"checkpoint-{run.step}"]
-    assert f"stopped at step {run.step}/" in RunFolder(studio.workspace.run_folder("long")).log_path.read_text()
+    assert f"stopped at step {run.step}/" in RunFolder(studio._workspace.run_folder("long")).log_path.read_text()
     studio.close()
 
 

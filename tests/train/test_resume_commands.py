@@ -109,13 +109,13 @@ def test_what_cannot_go_on_is_a_sentence(folder: Path, broken: Path, tmp_path: P
 def test_the_page_goes_on_with_a_run_of_either_kind(folder: Path, tmp_path: Path) -> None:
     studio = Studio(Workspace(tmp_path), base=BaseWish(str(folder / "base"), dtype="fp32"))
     studio.load_base()
-    shutil.copytree(folder / "broken", studio.workspace.run_folder("broken"))
+    shutil.copytree(folder / "broken", studio._workspace.run_folder("broken"))
     studio.resident(wait=True)
     with pytest.raises(StudioError, match="resume-nothing"):
         studio.resume_run("run-0009")
     assert studio.resume_run("broken").status in ("queued", "running", "finished")
     wait_for_training()
-    assert_same(studio.workspace.run_folder("broken"), folder / "straight")
+    assert_same(studio._workspace.run_folder("broken"), folder / "straight")
 
     for split in ("train", "dev"):
         studio.import_file(folder / f"{split}.jsonl", "mine", split)
@@ -125,16 +125,16 @@ def test_the_page_goes_on_with_a_run_of_either_kind(folder: Path, tmp_path: Path
     )  # fmt: skip
     run_id = studio.start_run("mine", LoraSettings(r=4, lora_dropout=0.2), settings).id
     wait_for_training()
-    run = RunFolder(studio.workspace.run_folder(run_id))
+    run = RunFolder(studio._workspace.run_folder(run_id))
     last = bytes_of(run.path / "last")
     assert last == bytes_of(folder / "straight" / "last")
     ids = [row.id for row in studio.training_rows("mine")[0]]
-    assert [row.id for row in run.rows(studio.workspace.snapshots).train] == ids
+    assert [row.id for row in run.rows(studio._workspace.snapshots).train] == ids
     # As a kill between the checkpoint of step 8 and the end would leave it.
     shutil.rmtree(run.path / "checkpoint-10")
     values = json.loads((run.path / "run.json").read_text()) | {"status": "running", "process": {}}
     (run.path / "run.json").write_text(json.dumps(values))
-    assert [dead.id for dead in mark_interrupted(studio.workspace.checkpoints)] == [run_id]
+    assert [dead.id for dead in mark_interrupted(studio._workspace.checkpoints)] == [run_id]
     studio.resume_run(run_id)
     wait_for_training()
     assert_same(run.path, folder / "straight")
@@ -150,7 +150,7 @@ def wait_for_training() -> None:
 def test_the_page_begins_a_run_with_a_checkpoint(folder: Path, tmp_path: Path) -> None:
     studio = Studio(Workspace(tmp_path), base=BaseWish(str(folder / "base"), dtype="fp32"))
     studio.load_base()
-    shutil.copytree(folder / "straight", studio.workspace.run_folder("straight"))
+    shutil.copytree(folder / "straight", studio._workspace.run_folder("straight"))
     studio.resident(wait=True)
     for split in ("train", "dev"):
         studio.import_file(folder / f"{split}.jsonl", "mine", split)
@@ -171,7 +171,7 @@ def test_the_page_begins_a_run_with_a_checkpoint(folder: Path, tmp_path: Path) -
     run_id = studio.start_run("mine", LoraSettings(r=4), short, from_adapter="straight@last").id
     wait_for_training()
     run = studio.run(run_id)
-    assert (run.status, run.from_adapter) == ("finished", str(studio.workspace.run_folder("straight") / "last"))
+    assert (run.status, run.from_adapter) == ("finished", str(studio._workspace.run_folder("straight") / "last"))
     assert studio.metrics(run_id)[0][0].step == 0
     assert f"--from-adapter {run.from_adapter}" in studio.command_line("mine", run.lora, short, "straight@last")
     studio.close()

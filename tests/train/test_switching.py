@@ -60,7 +60,7 @@ def exported(studio: Studio) -> None:
 
 
 def other(studio: Studio) -> str:
-    return str(studio.workspace.root / "other")
+    return str(studio._workspace.root / "other")
 
 
 def test_after_a_switch_nothing_of_the_former_base_is_left(studio, monkeypatch):
@@ -94,7 +94,7 @@ def test_after_a_switch_nothing_of_the_former_base_is_left(studio, monkeypatch):
         return load(*values, **wish)
 
     monkeypatch.setattr(loading, "load_base", loaded)
-    studio.shelf.use(other(studio), "none")
+    studio.use_base(other(studio), "none")
     assert studio.resident(wait=True).base.family.name == "llama"
     assert left == []
 
@@ -103,7 +103,7 @@ def test_an_answer_ends_with_its_base_and_says_so(studio):
     answers = studio.compare("Name it.", "Oslo is red.", None, GenerationSettings(max_new_tokens=40))
     first = next(answers)
     model = weakref.ref(studio.resident().base.model)
-    studio.shelf.use(other(studio), "none")
+    studio.use_base(other(studio), "none")
     # The new base waits: two are never there.
     assert studio.base_status().state == "loading"
     assert model() is not None
@@ -128,11 +128,11 @@ def test_what_must_not_be_torn_off_refuses_the_switch_by_name(studio, monkeypatc
     studio.start_evaluation(DATASET, REF.name, ASK)
     assert begun.wait(600)
     with pytest.raises(StudioError) as told:
-        studio.shelf.use(other(studio), "none")
+        studio.use_base(other(studio), "none")
     assert (told.value.code, told.value.params) == ("base-evaluates", {"adapter": REF.name})
     leave.set()
     wait_for_training()
-    studio.shelf.use(other(studio), "none")
+    studio.use_base(other(studio), "none")
     assert studio.resident(wait=True).base.family.name == "llama"
 
 
@@ -143,7 +143,7 @@ def test_of_use_and_start_in_one_moment_one_is_refused(studio, monkeypatch):
 
     def meanwhile(*values: object) -> object:
         with pytest.raises(StudioError) as told:
-            studio.shelf.use(other(studio), "none")
+            studio.use_base(other(studio), "none")
         refused.append(told.value.code)
         return check(*values)
 
@@ -152,7 +152,7 @@ def test_of_use_and_start_in_one_moment_one_is_refused(studio, monkeypatch):
     assert refused == ["run-starting"]
     monkeypatch.setattr(studio, "plan_run", check)
     with studio._base.use():
-        studio.shelf.use(other(studio), "none")
+        studio.use_base(other(studio), "none")
         with pytest.raises(StudioError, match="base-loading"):
             studio.start_run(DATASET, LoraSettings(r=4), SETTINGS)
     assert [run.id for run in studio.runs()] == [REF.run_id]
@@ -167,7 +167,7 @@ def test_a_start_that_waits_for_its_thread_is_not_overtaken(studio, monkeypatch)
     def late(**wish: object) -> object:
         if wish.get("wait"):
             with pytest.raises(StudioError) as told:
-                studio.shelf.use(other(studio), "none")
+                studio.use_base(other(studio), "none")
             refused.append(told.value.code)
         return take(**wish)
 

@@ -8,6 +8,7 @@ from glmstudio.errors import StudioError
 from glmstudio.inference.compare import Answer, Comparison
 from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.settings import GenerationSettings
+from glmstudio.studio.jobs import BackgroundJob
 from glmstudio.ui import compare_answers
 from glmstudio.ui.compare_answers import Answering, Live
 
@@ -25,12 +26,13 @@ class Fake:
 
     def __init__(self, *script: object, run: object = RUN) -> None:
         self._script, self._run = script, run
-        self.active, self.probing = None, False
-        self.scoreboards = SimpleNamespace(now=lambda: SimpleNamespace(state=self.evaluation))
-        self.evaluation = "idle"
+        self.active, self.probing, self.evaluation = None, False, None
 
     def active_run(self) -> object:
         return self.active
+
+    def job(self, kind: str) -> object:
+        return getattr(self, kind)
 
     def adapters(self) -> list[AdapterRef]:
         return [AdapterRef("run-0001", "best")]
@@ -102,7 +104,7 @@ def test_a_checkpoint_that_has_gone_is_told_instead_of_the_base_alone(answered):
     [
         ({}, "waiting…"),
         ({"probing": True}, "waiting for the measurement before a run…"),
-        ({"probing": True, "evaluation": "running"}, "taking turns with an evaluation…"),
+        ({"probing": True, "evaluation": BackgroundJob("1", "evaluation", {})}, "taking turns with an evaluation…"),
         ({"active": SimpleNamespace(number=3, status="running")}, "waiting for the next pause between steps of run 3…"),
         ({"active": SimpleNamespace(number=3, status="paused")}, "waiting…"),
     ],

@@ -29,7 +29,7 @@ DAMAGES = {
 def studio(tmp_path: Path):
     studio = Studio(Workspace(tmp_path))
     for number in (1, 2):
-        create(studio.workspace.run_folder(f"run-{number:04d}"))
+        create(studio._workspace.run_folder(f"run-{number:04d}"))
     yield studio
     studio.close()
 
@@ -43,7 +43,7 @@ def damage(path: Path, how: str | dict) -> None:
 
 @pytest.mark.parametrize("name", [*DAMAGES, "a folder", "not readable"])
 def test_a_damaged_run_is_named_and_the_others_go_on(studio, name, monkeypatch):
-    path = studio.workspace.run_folder("run-0002") / "run.json"
+    path = studio._workspace.run_folder("run-0002") / "run.json"
     if name == "a folder":
         path.unlink()
         path.mkdir()
@@ -66,7 +66,7 @@ def test_what_is_read_can_be_shown(studio):
     """Values that are odd, but of their kind."""
     odd = {"step": -5, "total": 10**30, "best_eval_loss": float("nan"), "started_at": 5, "finished_at": 1.5}
     odd |= {"status": "failed", "error": {"code": "of-another-version", "params": {"x": [1]}}, "dataset": "<b>"}
-    damage(studio.workspace.run_folder("run-0002") / "run.json", odd)
+    damage(studio._workspace.run_folder("run-0002") / "run.json", odd)
     assert studio.damaged() == []
     for lang in ("en", "zh"):
         assert "&lt;b&gt;" in runs_html(studio.runs(), "", (), lang)
@@ -74,7 +74,7 @@ def test_what_is_read_can_be_shown(studio):
 
 
 def test_a_run_that_is_mended_or_goes_is_seen_at_the_next_look(studio):
-    folder = RunFolder(studio.workspace.run_folder("run-0002"))
+    folder = RunFolder(studio._workspace.run_folder("run-0002"))
     whole = (folder.path / "run.json").read_text(encoding="utf-8")
     damage(folder.path / "run.json", "{")
     assert len(studio.damaged()) == 1
@@ -87,13 +87,13 @@ def test_a_run_that_is_mended_or_goes_is_seen_at_the_next_look(studio):
 
 
 def test_a_run_is_called_as_its_folder_is(studio):
-    folder = studio.workspace.run_folder("run-0002")
+    folder = studio._workspace.run_folder("run-0002")
     folder.rename(folder.with_name("a copy"))
     assert {(run.id, run.number) for run in studio.runs()} == {("run-0001", 1), ("a copy", 0)}
 
 
 def test_a_switch_of_older_versions_still_reads(studio):
-    path = studio.workspace.run_folder("run-0002") / "run.json"
+    path = studio._workspace.run_folder("run-0002") / "run.json"
     values = json.loads(path.read_text(encoding="utf-8"))
     del values["checkpointing"]
     values["settings"]["gradient_checkpointing"] = True
@@ -104,6 +104,6 @@ def test_a_switch_of_older_versions_still_reads(studio):
 
 
 def test_an_order_that_cannot_be_read_is_none(studio):
-    studio.workspace.queue.mkdir()
+    studio._workspace.queue.mkdir()
     studio.start(load_base=False)
-    assert studio.queue.waiting() == []
+    assert studio.queue_state().waiting == ()

@@ -55,7 +55,7 @@ def test_a_judged_answer_becomes_a_feedback_row(studio):
     row = studio.save_feedback("i", "x", "better", "mine", wrong)
     assert (row.source, row.tags, row.status, row.annotator) == ("feedback", ("corrected",), "done", "li")
     assert studio.page(Query(source="feedback")).rows == [row]
-    (verdict,) = studio.store.verdicts.of(row.id)
+    (verdict,) = studio._store.verdicts.of(row.id)
     assert (verdict.judgement, verdict.revision, verdict.created_at) == (wrong, 1, row.updated_at)
 
 
@@ -70,7 +70,7 @@ def test_the_command_line_names_what_differs_from_the_usual(studio):
 def test_a_download_stays_in_its_folder_whatever_its_dataset_is_called(studio, tmp_path):
     folder = tmp_path / "out"
     for name in (f"{tmp_path}/elsewhere/run", "../x", ".."):
-        studio.store.save(Example("i", "x", "y", dataset=name))
+        studio._store.save(Example("i", "x", "y", dataset=name))
         assert studio.export_file(Query(dataset=name), "alpaca-json", folder).path.parent == folder
     assert len(list(folder.iterdir())) == 3
     assert not (tmp_path / "elsewhere").exists()
