@@ -13,6 +13,7 @@ from glmstudio.data.store import DatasetSummary, Page, Query, Store
 from glmstudio.data.verdicts import Judgement
 from glmstudio.errors import StudioError
 from glmstudio.file_names import file_name, is_fit, require_fit, shown
+from glmstudio.studio.people import Person
 
 
 @dataclass(frozen=True)
@@ -29,22 +30,26 @@ class RowVerbs:
     already stay usable under any name."""
 
     _store: Store
+    _person: Person
 
     def save_example(
         self, example: Example, expected_revision: int | None = None, judgement: Judgement | None = None
     ) -> Example:
-        """Inserts or updates one row, and keeps the judgement that it was made of.
+        """Inserts or updates one row as the caller's, and keeps the judgement that it was made of as theirs.
 
         Raises StudioError `stale-revision` with the current row, `example-empty`, `name-empty`, `name-unfit`.
         """
         if not example.instruction.strip() and not example.input.strip():
             raise StudioError("example-empty")
         self._require_name(example.dataset)
-        return self._store.save(example, expected_revision=expected_revision, judgement=judgement)
+        mine = replace(example, annotator=self._person.name)
+        if judgement is not None:
+            judgement = replace(judgement, person=self._person.name)
+        return self._store.save(mine, expected_revision=expected_revision, judgement=judgement)
 
     def save_feedback(self, instruction: str, input: str, target: str, dataset: str, judgement: Judgement) -> Example:
         """A judged answer becomes an example: `target` is the right answer, corrected or as it was."""
-        row = Example(instruction, input, target, dataset=dataset, source="feedback", annotator=judgement.person)
+        row = Example(instruction, input, target, dataset=dataset, source="feedback")
         return self.save_example(_tagged(row, judgement), judgement=judgement)
 
     def judge_again(self, row: Example, target: str, judgement: Judgement) -> Example:
@@ -59,7 +64,7 @@ class RowVerbs:
     def judge_dev_row(self, row: Example, target: str, split: str, judgement: Judgement) -> Example:
         """A verdict on a dev row: its target is corrected, and it stays one or, with `split` "train", leaves dev.
         Raises as `save_example` does."""
-        changed = replace(row, target=target, split=split, status="done", annotator=judgement.person)
+        changed = replace(row, target=target, split=split, status="done")
         return self.save_example(changed, row.revision, judgement)
 
     def get_example(self, example_id: int) -> Example:
@@ -112,13 +117,12 @@ class RowVerbs:
         path: Path,
         dataset: str,
         split: str = "train",
-        person: str = "",
         on_progress: Callable[[int], None] = lambda rows: None,
     ) -> ImportPreview:
-        """The good rows come in, the bad lines are reported. Raises as `formats.read` does, `name-empty` and
-        `name-unfit`."""
+        """The good rows come in as an import of the caller's, the bad lines are reported. Raises as `formats.read`
+        does, `name-empty` and `name-unfit`."""
         self._require_name(dataset)
-        return imports.take(self._store, path, dataset, split, person, on_progress)
+        return imports.take(self._store, path, dataset, split, self._person.name, on_progress)
 
     def undo_import(self, import_id: int) -> tuple[ImportRecord, int]:
         """Takes an import back: (the import, how many of its rows stay because somebody changed them).

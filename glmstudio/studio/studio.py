@@ -3,6 +3,7 @@
 Everything that outlives a click is here or on disk: the store, the resident base, the queue of runs.
 """
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from glmstudio.studio.bases import ModelShelf
 from glmstudio.studio.exports import Exports
 from glmstudio.studio.jobs import BackgroundJob, Jobs
 from glmstudio.studio.models import ModelVerbs
+from glmstudio.studio.people import OWNER, Person, asks_the_role
 from glmstudio.studio.probes import Probing
 from glmstudio.studio.run_queue import RunQueue, Waiting
 from glmstudio.studio.scoreboards import Scoreboards
@@ -38,8 +40,10 @@ if TYPE_CHECKING:
 DEMO_DATASET = "demo"
 
 
+@asks_the_role
 class Studio(ModelVerbs):
-    """One workspace, one store, one resident base, one queue of runs. Safe to call from several threads."""
+    """One workspace, one store, one resident base, one queue of runs, as one person may use them: made, the owner at
+    the machine. Safe to call from several threads."""
 
     def __init__(self, workspace: Workspace, *, base: BaseWish | None = None) -> None:
         self._workspace = workspace.ensure()
@@ -55,6 +59,14 @@ class Studio(ModelVerbs):
         self._shelf = ModelShelf(self._workspace.root, self._base, self._jobs, self._refuse_switch)
         self._scoreboards = Scoreboards(self._workspace.checkpoints, self._asking.evaluate, self._jobs)
         self._exports = Exports(self._workspace.checkpoints, self._jobs)
+        self._person = OWNER
+
+    def as_(self, person: Person) -> "Studio":
+        """The same studio, called by that person: what needs another role raises StudioError `not-allowed`, and the
+        name goes into what is written."""
+        same = copy.copy(self)
+        same._person = person
+        return same
 
     def start(self, *, load_base: bool = True) -> None:
         """Demo rows on the first start, broken imports removed, dead runs marked, waiting ones held, and (unless it is

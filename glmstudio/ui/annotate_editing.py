@@ -19,8 +19,9 @@ from glmstudio.ui.annotate_form import RowForm, Update
 from glmstudio.ui.annotate_list import DEFAULT_DATASET, ROWS, query_of
 from glmstudio.ui.annotate_trail import Step, Trail, is_unsaved, with_revision, with_step
 from glmstudio.ui.annotate_words import conflict_html, saved_html
+from glmstudio.ui.caller import caller
 from glmstudio.ui.language import error_text, language_of, t
-from glmstudio.ui.page import annotator_of, signal
+from glmstudio.ui.page import signal
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -78,13 +79,13 @@ class Editing:
 
     def _save(self, shown: Shown, revision: int | None, request: gr.Request) -> Update:
         language = language_of(request)
-        row = replace(shown.row, annotator=annotator_of(request))
+        row = shown.row
         if row.id is None and not row.input.strip() and not row.target.strip():
             return self._problem(StudioError("example-empty"), language)
         # As the list stands now: saving may take the row out of it.
         after = None if row.id is None else self._studio.row_after(shown.query, row.id)
         try:
-            saved = self._studio.save_example(row, revision)
+            saved = caller(self._studio, request).save_example(row, revision)
         except StudioError as error:
             if error.code == "stale-revision":
                 return self._conflict(row, error.params["current"], language)

@@ -13,9 +13,10 @@ import gradio as gr
 from glmstudio.data.example import SPLITS, Example, Reject
 from glmstudio.data.formats import KINDS
 from glmstudio.ui.annotate_list import DEFAULT_DATASET, preview, query_of
+from glmstudio.ui.caller import caller
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import label, language_of, t
-from glmstudio.ui.page import LIVE, QUEUED, QUIET, Page, annotator_of, signal, slot
+from glmstudio.ui.page import LIVE, QUEUED, QUIET, Page, signal, slot
 from glmstudio.ui.row_words import kinds_text, lines_html, undone_text
 
 if TYPE_CHECKING:
@@ -144,8 +145,8 @@ class FilePanels:
         language = language_of(request)
         dataset = dataset.strip() or DEFAULT_DATASET
         try:
-            done = self._studio.import_file(
-                Path(path), dataset, split, annotator_of(request),
+            done = caller(self._studio, request).import_file(
+                Path(path), dataset, split,
                 lambda rows: progress(None, desc=t("annotate.importing", language, count=f"{rows:,}")),
             )  # fmt: skip
         except Exception as error:

@@ -68,6 +68,8 @@ def error_text(error: StudioError, language: str, *, command: bool = False) -> s
     params = error.params
     if isinstance(rows := params.get("rows"), list | tuple):
         params = {**params, "rows": _some(rows, most=MOST_ROWS)}
+    if error.code == "not-allowed":
+        params = {**params, **{name: t(f"role.{params[name]}", language) for name in ("role", "needed")}}
     return _filled((command_words if command else words)(language)[f"error.{error.code}"], params)
 
 

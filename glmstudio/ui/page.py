@@ -24,7 +24,7 @@ class Page:
     `refresh_datasets` says "datasets or their sizes changed" (Train, Compare and Annotate listen). Annotate sends it
     through `unseen_changes`, which waits until a tab is opened: looking at a large dataset after each row is slow.
     `ask` carries a prompt to Compare: JSON with `instruction`, `input`, `dataset`, `adapter` and a `signal()`.
-    The language of a request is `language_of(request)`, who sends it is `annotator_of(request)`."""
+    The language of a request is `language_of(request)`, who sends it says `caller(studio, request)`."""
 
     blocks: gr.Blocks
     tabs: gr.Tabs
@@ -86,8 +86,3 @@ def ended_job(now: "BackgroundJob | None") -> str:
 def signal() -> str:
     """A value that differs from the last one sent."""
     return str(time.monotonic_ns())
-
-
-def annotator_of(request: gr.Request | None) -> str:
-    """The name a colleague logged in with; empty on a page without a password."""
-    return (request.username or "") if request is not None else ""

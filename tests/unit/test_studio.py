@@ -51,9 +51,9 @@ def test_a_run_does_not_start_while_the_base_loads(studio):
 
 
 def test_a_judged_answer_becomes_a_feedback_row(studio):
-    wrong = Judgement("worse", False, Answerer("embedded", "f", "run-0001@best", "d", "chat", {"top_p": 0.7}), "li")
+    wrong = Judgement("worse", False, Answerer("embedded", "f", "run-0001@best", "d", "chat", {"top_p": 0.7}))
     row = studio.save_feedback("i", "x", "better", "mine", wrong)
-    assert (row.source, row.tags, row.status, row.annotator) == ("feedback", ("corrected",), "done", "li")
+    assert (row.source, row.tags, row.status) == ("feedback", ("corrected",), "done")
     assert studio.page(Query(source="feedback")).rows == [row]
     (verdict,) = studio._store.verdicts.of(row.id)
     assert (verdict.judgement, verdict.revision, verdict.created_at) == (wrong, 1, row.updated_at)
