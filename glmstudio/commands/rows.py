@@ -137,7 +137,7 @@ def add_export(commands: Any) -> None:
 
 
 def export_command(args: argparse.Namespace) -> int:
-    from glmstudio.data.store import Query
+    from glmstudio.data.row_reader import Query
 
     kind = formats.kind_for(args.path, args.format)
     with opened(args.root) as studio:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from glmstudio.data import formats
 from glmstudio.data.example import Example
-from glmstudio.data.store import Query, Store
+from glmstudio.data.row_reader import Query
+from glmstudio.data.store import Store
 
 REPEATS = 5
 _RARE = "稀有的唯一一行"

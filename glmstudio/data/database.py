@@ -46,9 +46,9 @@ class Database:
                 self.copy = self._keep_copy(schema)
             migrate(connection)
             tables = sa.MetaData()
-            self.examples, self.revisions, self.imports, self.verdicts = (
+            self.examples, self.revisions, self.imports, self.verdicts, self.changes = (
                 sa.Table(name, tables, autoload_with=connection)
-                for name in ("examples", "revisions", "imports", "verdicts")
+                for name in ("examples", "revisions", "imports", "verdicts", "changes")
             )
 
     def close(self) -> None:

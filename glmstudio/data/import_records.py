@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from glmstudio.data.changes import Changes
 from glmstudio.data.database import Database
 from glmstudio.errors import StudioError
 from glmstudio.processes import is_there, this_process
@@ -41,8 +42,8 @@ class ImportRecord:
 class ImportRecords:
     """The imports of one database. `now` gives the time as the database keeps it."""
 
-    def __init__(self, database: Database, now: Callable[[], str]) -> None:
-        self._database, self._now = database, now
+    def __init__(self, database: Database, changes: Changes, now: Callable[[], str]) -> None:
+        self._database, self._changes, self._now = database, changes, now
         self._table, self._examples = database.imports, database.examples
 
     def hidden(self, connection: sa.Connection) -> list[int]:
@@ -83,6 +84,7 @@ class ImportRecords:
             record = self._require(connection, import_id, "running")
             again = sa.and_(table.c.state == "broken", table.c.dataset == record.dataset, table.c.file == record.file)
             connection.execute(sa.update(table).where(again).values(state="told"))
+            self._note(connection, import_id)
             return self._become(connection, import_id, "done")
 
     def undo(self, import_id: int) -> tuple[ImportRecord, int]:
@@ -94,6 +96,7 @@ class ImportRecords:
             record = self._require(connection, import_id, "done")
             own = sa.select(sa.func.count()).where(self._examples.c.import_id == import_id)
             changed = record.rows - connection.execute(own).scalar_one()
+            self._note(connection, import_id)
             return self._become(connection, import_id, "undone"), changed
 
     def forget(self, import_id: int) -> None:
@@ -139,6 +142,11 @@ class ImportRecords:
                 return
             after = ids[-1]
             self._database.pause()
+
+    def _note(self, connection: sa.Connection, import_id: int) -> None:
+        """Its rows become seen or hidden."""
+        datasets = sa.select(self._examples.c.dataset).where(self._examples.c.import_id == import_id).distinct()
+        self._changes.note(connection, connection.execute(datasets).scalars().all())
 
     def _require(self, connection: sa.Connection, import_id: int, state: str) -> ImportRecord:
         chosen = sa.select(*(self._table.c[name] for name in _COLUMNS)).where(self._table.c.id == import_id)

@@ -68,7 +68,19 @@ def _create_verdicts(connection: Connection) -> None:
     Index("verdicts_by_example", verdicts.c.example_id).create(connection)
 
 
-STEPS = (_create_examples, _create_revisions, _index_for_pages_and_counts, _create_imports, _create_verdicts)
+def _count_changes(connection: Connection) -> None:
+    columns = (Column("dataset", String, primary_key=True), Column("number", Integer, nullable=False))
+    Table("changes", MetaData(), *columns).create(connection)
+
+
+STEPS = (
+    _create_examples,
+    _create_revisions,
+    _index_for_pages_and_counts,
+    _create_imports,
+    _create_verdicts,
+    _count_changes,
+)
 
 
 def schema_of(connection: Connection) -> int:

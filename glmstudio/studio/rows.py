@@ -9,7 +9,8 @@ from glmstudio.data import formats, imports
 from glmstudio.data.example import Example
 from glmstudio.data.import_records import ImportRecord
 from glmstudio.data.imports import ImportPreview
-from glmstudio.data.store import DatasetSummary, Page, Query, Store
+from glmstudio.data.row_reader import DatasetSummary, Page, Query
+from glmstudio.data.store import Store
 from glmstudio.data.verdicts import Judgement
 from glmstudio.errors import StudioError
 from glmstudio.file_names import file_name, is_fit, require_fit, shown

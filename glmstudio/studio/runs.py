@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from glmstudio.data import quality
 from glmstudio.data.example import Example
-from glmstudio.data.store import Query
+from glmstudio.data.row_reader import Query
 from glmstudio.errors import StudioError
 from glmstudio.settings import TrainingSettings, recommended
 from glmstudio.studio.base_slot import BaseSlot

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from glmstudio.data.example import Example
-from glmstudio.data.store import Query
+from glmstudio.data.row_reader import Query
 from glmstudio.errors import StudioError
 from glmstudio.ui import gauges
 from glmstudio.ui.annotate_drafts import read_drafts

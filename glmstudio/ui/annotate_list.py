@@ -10,7 +10,7 @@ import gradio as gr
 
 from glmstudio.data.example import SPLITS, STATUSES, Example
 from glmstudio.data.quality import json_state
-from glmstudio.data.store import Query
+from glmstudio.data.row_reader import Query
 from glmstudio.ui.choice import Choice
 from glmstudio.ui.language import label, t
 from glmstudio.ui.page import signal

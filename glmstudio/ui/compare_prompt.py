@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from glmstudio.data.store import Query
+from glmstudio.data.row_reader import Query
 from glmstudio.ui.choice import follow_datasets
 from glmstudio.ui.kept import keep
 from glmstudio.ui.language import language_of, t

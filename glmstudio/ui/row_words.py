@@ -11,7 +11,7 @@ from glmstudio.ui.language import t
 
 if TYPE_CHECKING:
     from glmstudio.data.import_records import ImportRecord
-    from glmstudio.data.store import DatasetSummary
+    from glmstudio.data.row_reader import DatasetSummary
 
 
 def kinds_text(kinds: Mapping[tuple[str, str], int], language: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from glmstudio.data.store import Query
+from glmstudio.data.row_reader import Query
 from glmstudio.errors import StudioError
 from glmstudio.ui.language import error_text, label, language_of, t
 from glmstudio.ui.page import QUIET, slot, stepper

@@ -13,7 +13,7 @@ from glmstudio.ui.language import error_text, field_text, finding_text, t
 
 if TYPE_CHECKING:
     from glmstudio.data.quality import Finding
-    from glmstudio.data.store import DatasetSummary
+    from glmstudio.data.row_reader import DatasetSummary
     from glmstudio.training.estimate import Estimate
     from glmstudio.training.metrics import MetricRecord
     from glmstudio.training.runs import Run

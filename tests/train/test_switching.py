@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.data.store import Query
+from glmstudio.data.row_reader import Query
 from glmstudio.errors import StudioError
 from glmstudio.evaluation import evaluate as evaluation
 from glmstudio.models import loading

@@ -10,7 +10,8 @@ import pytest
 
 from glmstudio.data import import_records
 from glmstudio.data.example import Example
-from glmstudio.data.store import Query, Store
+from glmstudio.data.row_reader import Query
+from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 
 ROOT = Path(__file__).resolve().parents[2]

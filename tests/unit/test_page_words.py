@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from glmstudio.data.example import Example, Reject
-from glmstudio.data.store import Query
+from glmstudio.data.row_reader import Query
 from glmstudio.errors import StudioError
 from glmstudio.studio.base_slot import BaseStatus
 from glmstudio.ui import gauges

@@ -8,7 +8,8 @@ import pytest
 from glmstudio.cli import main
 from glmstudio.commands.rows import training_rows
 from glmstudio.data.example import Example
-from glmstudio.data.store import Query, Store
+from glmstudio.data.row_reader import Query
+from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.workspace import Workspace
 

@@ -12,7 +12,8 @@ from sqlalchemy.dialects import postgresql
 
 from glmstudio.data import database, migrations
 from glmstudio.data.example import Example
-from glmstudio.data.store import DatasetSummary, Page, Query, Store
+from glmstudio.data.row_reader import DatasetSummary, Page, Query
+from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 
 
@@ -161,6 +162,41 @@ def test_pages_are_newest_first_with_the_total(store: Store) -> None:
     assert store.page(Query(search="x"), offset=40, limit=20) == Page([], 0)
 
 
+def test_every_change_of_a_datasets_rows_is_counted_and_nothing_else(store: Store, url: str) -> None:
+    other = Store(url)
+    row = store.save(Example("i", "x", "one", dataset="a"))
+    calls = {
+        "saved": (lambda: other.save(Example("i", "y", dataset="a")), {"a"}),
+        "changed": (lambda: other.save(replace(row, target="two")), {"a"}),
+        "moved": (lambda: store.save(replace(row, dataset="b")), {"a", "b"}),
+        "the same again": (lambda: store.save(replace(row, dataset="b", annotator="li")), set()),
+        "taken back": (lambda: store.undo_save(1), {"a", "b"}),
+        "deleted": (lambda: store.delete([1, 2]), {"a"}),
+        "deleted again": (lambda: store.delete([1, 2]), set()),
+        "restored": (lambda: store.restore([1]), {"a"}),
+        "added": (lambda: store.add_many([Example("i", "z", dataset="c")]), {"c"}),
+        "imported": (lambda: other.import_rows([Example("i", dataset="d")], dataset="d", file="f"), {"d"}),
+        "import taken back": (lambda: other.imports.undo(1), {"d"}),
+        "a failed import": (lambda: code_of(lambda: store.import_rows(failing(), dataset="d", file="f")), set()),
+        "named anew": (lambda: store.rename_dataset("c", "e"), {"c", "e"}),
+        "read": (lambda: (store.datasets(), store.page(Query()), list(store.iterate(Query()))), set()),
+    }
+    for what, (call, changed) in calls.items():
+        before = store.changes.all()
+        call()
+        after = store.changes.all()
+        assert {name for name in after if after[name] != before.get(name, 0)} == changed, what
+        fresh = Store(url)
+        assert store.datasets() == fresh.datasets(), what
+        fresh.close()
+    other.close()
+
+
+def failing():
+    yield Example("i", dataset="d")
+    raise StudioError("file-unreadable")
+
+
 def test_filters_and_summaries_agree(store: Store) -> None:
     done, dev = Example("i", "1", dataset="b"), Example("i", "2", dataset="b", split="dev", source="import")
     draft, discarded = replace(done, status="draft"), replace(dev, status="discarded")
@@ -230,7 +266,7 @@ def test_an_old_database_runs_only_the_steps_it_has_not_seen(store: Store, url: 
         newer.close()
     monkeypatch.undo()
     error = code_of(lambda: Store(url))
-    assert (error.code, error.params) == ("database-newer", {"found": 6, "known": 5})
+    assert (error.code, error.params) == ("database-newer", {"found": 7, "known": 6})
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from glmstudio.data.example import Example
-from glmstudio.data.store import Query
+from glmstudio.data.row_reader import Query
 from glmstudio.data.verdicts import Answerer, Judgement
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
