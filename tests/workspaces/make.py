@@ -23,12 +23,12 @@ from tempfile import gettempdir
 from typing import Any
 
 import torch
-from glmstudio.base_slot import BaseWish
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from glmstudio import cli
 from glmstudio.data import formats
 from glmstudio.data.example import Example
+from glmstudio.data.store import Store
 from glmstudio.data.verdicts import Judgement
 from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
@@ -36,6 +36,8 @@ from glmstudio.models.families import CHATGLM
 from glmstudio.models.loading import Base
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings
 from glmstudio.studio import Studio
+from glmstudio.studio.base_slot import BaseWish
+from glmstudio.studio.people import Person
 from glmstudio.training.batches import render_rows
 from glmstudio.training.runs import LIVE
 from glmstudio.workspace import Workspace
@@ -136,13 +138,13 @@ def make_files(place: Place) -> None:
 
 def break_import(place: Place) -> None:
     """An import in a process that dies before its first rows are there."""
-    studio = Studio(Workspace(place.root))
 
     def dying():
         yield from rows(2, first=60)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    studio.store.import_rows(dying(), dataset="broken", file="broken.jsonl", person="李")
+    store = Store(Workspace(place.root).database_url)
+    store.import_rows(dying(), dataset="broken", file="broken.jsonl", person="李")
 
 
 def annotate_and_train(place: Place) -> None:
@@ -154,24 +156,25 @@ def annotate_and_train(place: Place) -> None:
 
 def annotate(studio: Studio, place: Place) -> None:
     """Rows of every split and status, with tags, revisions, an undone one and deleted ones; odd names of datasets."""
-    studio.import_file(place.files / "more.csv", CITIES, person="li")
-    taken_back = studio.import_file(place.files / "more.csv", "taken back", person="li")
+    li, wang = studio.as_(Person("li")), studio.as_(Person("王五"))
+    li.import_file(place.files / "more.csv", CITIES)
+    taken_back = li.import_file(place.files / "more.csv", "taken back")
     studio.undo_import(taken_back.import_id)
-    studio.import_file(place.files / "more.csv", "draft name", person="王五")
+    wang.import_file(place.files / "more.csv", "draft name")
     studio.rename_dataset("draft name", "renamed")
-    row = studio.save_example(Example("抽取三元组。", "九玄珠的作者是龙马。", "[]", dataset=ODD, annotator="li"))
+    row = li.save_example(Example("抽取三元组。", "九玄珠的作者是龙马。", "[]", dataset=ODD))
     for target in ('[{"subject": "九玄珠"}]', '[["九玄珠", "作者", "龙马"]]', "not this"):
-        row = studio.save_example(replace(row, target=target, tags=("三元组", "a, b")), row.revision)
+        row = li.save_example(replace(row, target=target, tags=("三元组", "a, b")), row.revision)
     studio.undo_save(row.id, row.revision)
     once = studio.save_example(Example("Said once.", '\t tab, "quotes" & <b>\n次の行 🀄\u200b', "x", dataset=ODD))
     studio.delete_examples([once.id])
-    gone = studio.save_example(Example("Undone.", dataset=ODD, annotator="王五"))
+    gone = wang.save_example(Example("Undone.", dataset=ODD))
     studio.undo_save(gone.id)
     for status in ("draft", "discarded"):
         for split in ("train", "dev"):
-            studio.save_example(Example("Name it.", f"{status} {split}", "", ODD, split, status, annotator="王五"))
+            wang.save_example(Example("Name it.", f"{status} {split}", "", ODD, split, status))
     # Names that no new dataset may have were once free.
-    studio.store.save(Example("Old.", "row", "target", dataset=OLDER))
+    Store(Workspace(place.root).database_url).save(Example("Old.", "row", "target", dataset=OLDER))
 
 
 def train_and_judge(studio: Studio, place: Place) -> None:
@@ -181,17 +184,17 @@ def train_and_judge(studio: Studio, place: Place) -> None:
     ended(studio)
     board = studio.start_evaluation(CITIES, "run-0001@best", GenerationSettings())
     until(lambda: list(place.run(1).glob("scores/*.json")), board)
-    ref = AdapterRef("run-0001", "best")
+    ref, li = AdapterRef("run-0001", "best"), studio.as_(Person("li"))
     for number, input in enumerate(("7 Rome is blue.", "8 Oslo is grey.", rows(1, first=100)[0].input)):
         *_, last = studio.compare("Name it.", input, ref, GenerationSettings(max_new_tokens=12))
         said = last.rows[1].text
         target = said if number == 0 else "corrected by li"
-        judgement = Judgement(said, number == 0, last.answerer, "li")
+        judgement = Judgement(said, number == 0, last.answerer)
         dev = studio.dev_row("Name it.", input, CITIES)
         if dev is None:
-            studio.save_feedback("Name it.", input, target, CITIES, judgement)
+            li.save_feedback("Name it.", input, target, CITIES, judgement)
         else:
-            studio.judge_dev_row(dev, target, "dev", judgement)
+            li.judge_dev_row(dev, target, "dev", judgement)
     studio.start_export("adapter", ref, "给客户 cities", "zh")
     until(lambda: list(place.root.glob("checkpoints/exports/*/README.md")))
     (place.files / "my run.yaml").write_text(studio.run_yaml(CITIES, LORA, SHORT), encoding="utf-8")
@@ -201,7 +204,7 @@ def train_and_judge(studio: Studio, place: Place) -> None:
     early = replace(SHORT, num_train_epochs=3, eval_steps=2, early_stopping_patience=2, warmup_ratio=0.0)
     studio.start_run(CITIES, LORA, early, from_adapter="run-0001@best")
     ended(studio)
-    studio.shelf.use(str(place.base), "none")
+    studio.use_base(str(place.base))
     studio.resident(wait=True)
 
 
@@ -273,7 +276,7 @@ def expect(place: Place) -> None:
     copy = Place(place.top.with_name(f"{place.top.name} moved"))
     shutil.copytree(place.top, copy.top)
     studio = opened(copy)
-    found = seen(studio)
+    found = seen(studio, copy.root)
     # What is found dead gets the time of a file, which changes with each copy, or that of now.
     del found["runs"][max(found["runs"])]["finished_at"], found["imports"][0]["finished_at"]
     for run in found["runs"].values():
@@ -338,7 +341,7 @@ def ended(studio: Studio) -> None:
 
 def idle(studio: Studio) -> None:
     """Behind the last run of the queue."""
-    until(lambda: not {run.status for run in studio.runs()} & {*LIVE})
+    until(lambda: not {run.status for run in studio.runs()} & {*LIVE} and studio.active_run() is None)
 
 
 def step_of(studio: Studio, run_id: str) -> int:

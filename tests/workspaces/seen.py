@@ -1,31 +1,35 @@
 """What a person finds in a workspace that is opened, as plain values: `make` writes them down, the test compares."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
-from glmstudio.data.store import Query
+from glmstudio.data.row_reader import Query
+from glmstudio.data.store import Store
 from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.settings import GenerationSettings
 from glmstudio.studio import Studio
+from glmstudio.workspace import Workspace
 
 ROWS = 1000
 
 
-def seen(studio: Studio) -> dict[str, Any]:
+def seen(studio: Studio, root: Path) -> dict[str, Any]:
     """Everything that is there behind `Studio.start`, before anybody does anything."""
-    runs = [run.id for run in studio.runs()]
+    runs, store = [run.id for run in studio.runs()], Store(Workspace(root).database_url)
+    queue = studio.queue_state()
     return plain(
         {
             "datasets": studio.datasets(),
             "rows": studio.page(Query(), limit=ROWS).rows,
             "deleted": studio.page(Query(deleted=True), limit=ROWS).rows,
-            "imports": studio.store.imports.all(),
-            "verdicts": list(studio.store.verdicts.newest()),
+            "imports": studio.imports(),
+            "verdicts": list(store.verdicts.newest()),
             "runs": {run.id: run for run in studio.runs()},
             "curves": {run_id: curve(studio, run_id) for run_id in runs},
             "adapters": [ref.name for ref in studio.adapters()],
-            "scoreboards": studio.scoreboards.all(),
-            "queue": {"waiting": studio.queue.waiting(), "held": studio.queue.held},
+            "scoreboards": studio.scoreboards()[0],
+            "queue": {"waiting": queue.waiting, "held": queue.held},
             "damaged": [str(error) for error in studio.damaged()],
         }
     )
