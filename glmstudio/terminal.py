@@ -9,7 +9,8 @@ from glmstudio import quantities
 from glmstudio.data.example import Reject
 from glmstudio.errors import StudioError
 from glmstudio.training import metrics
-from glmstudio.ui.language import error_text, finding_text, in_numbers, t
+from glmstudio.ui.language import error_text, finding_text, in_numbers
+from glmstudio.ui.row_words import reject_text
 
 if TYPE_CHECKING:
     from glmstudio.data.quality import Finding
@@ -97,7 +98,13 @@ def print_finding(finding: "Finding") -> None:
 
 
 def print_reject(path: Path, reject: Reject) -> None:
-    print(f"{path}:{reject.line}: {t(f'reject.{reject.code}', 'en', **reject.params)}", file=sys.stderr)
+    """The place as compilers write it, for editors; the number of the row where it is not that of the line."""
+    place = str(path / reject.file)
+    if reject.line > 1 or (reject.line and reject.row <= 1):
+        place += f":{reject.line}"
+    if reject.row not in (0, reject.line):
+        place += f": row {reject.row}"
+    print(f"{place}: {reject_text(reject, 'en')}", file=sys.stderr)
 
 
 def print_count(done: int, total: int) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
 
-from glmstudio.data import formats
 from glmstudio.data.example import Example
+from glmstudio.data.reading.reader import read
 from glmstudio.errors import StudioError
 
 # Real extraction and review rows under a ChatGLM tokenizer: 141 tokens in the mean, 450 at most, log-normal in between;
@@ -56,7 +56,7 @@ def file_rows(path: Path, count: int, vocabulary: int) -> list[Example]:
         ids = tokenizer.encode(text, add_special_tokens=False)
         return " ".join(str(FIRST_WORD + number % (vocabulary - FIRST_WORD)) for number in ids)
 
-    good = [row for row in formats.read(path, dataset="bench") if isinstance(row, Example)]
+    good = [row for row in read(path, dataset="bench") if isinstance(row, Example)]
     if len(good) < count:
         raise StudioError("bench-rows", file=str(path), rows=len(good), needed=count)
     return [Example(folded(row.instruction), folded(row.input), folded(row.target)) for row in good[:count]]

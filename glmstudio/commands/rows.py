@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from glmstudio import terminal
 from glmstudio.commands.flags import root_flag
 from glmstudio.data import formats
+from glmstudio.data.columns import FIELDS
 from glmstudio.data.example import SPLITS, Example, Reject
+from glmstudio.data.reading.reader import ReadOptions, Told, read
 from glmstudio.errors import StudioError
 from glmstudio.file_names import shown
 from glmstudio.ui.language import t
-from glmstudio.ui.row_words import kinds_text, opening_lines, undone_text
+from glmstudio.ui.row_words import kinds_text, opening_lines, told_lines, undone_text
 from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -40,37 +42,65 @@ def training_rows(args: argparse.Namespace) -> tuple[list[Example], list[Example
 
 
 def read_rows(path: Path, split: str) -> list[Example]:
-    """The good rows of a file; each bad line is told on stderr with its number and reason."""
-    good = []
-    for row in formats.read(path, dataset=path.stem, split=split):
+    """The rows of a file that have an answer. Each bad row is told on stderr with its place and reason, and how many
+    were left out for want of an answer."""
+    good, unanswered = [], 0
+    reading = read(path, dataset=path.stem, split=split)
+    for row in reading:
         if isinstance(row, Reject):
             terminal.print_reject(path, row)
-        else:
+        elif row.status == "done":
             good.append(row)
+        else:
+            unanswered += 1
+    _print_told(reading.told)
+    if unanswered:
+        print(t("told.drafts", "en", count=f"{unanswered:,}"), file=sys.stderr)
     return good
 
 
+def _print_told(told: Told) -> None:
+    for line in told_lines(told, "en"):
+        print(line, file=sys.stderr)
+
+
 def add_import(commands: Any) -> None:
-    parser = commands.add_parser("import", help="bring a file's rows into a dataset")
+    parser = commands.add_parser("import", help="bring the rows of a file, an archive or a folder into a dataset")
     root_flag(parser)
     parser.add_argument("path", type=Path)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--split", choices=SPLITS, default="train", help="of rows that do not say theirs [train]")
+    words = f"what a column is: one of {', '.join(FIELDS)}, or nothing to leave it out; may be given several times"
+    parser.add_argument("--map", action="append", default=[], metavar="COLUMN=FIELD", help=words)
+    parser.add_argument("--instruction", default="", help="of rows that have none")
+    parser.add_argument("--encoding", default="", help="of lines that are no UTF-8 [found out]")
+    words = "of a workbook; may be given several times [the first with known columns]"
+    parser.add_argument("--sheet", action="append", default=[], metavar="NAME", help=words)
     parser.set_defaults(command=import_command)
 
 
 def import_command(args: argparse.Namespace) -> int:
+    options = ReadOptions(args.encoding, columns_of(args.map), args.instruction, tuple(args.sheet))
     with opened(args.root) as studio:
-        result = studio.import_file(args.path, args.dataset, args.split)
+        result = studio.import_file(args.path, args.dataset, args.split, options=options)
     for reject in result.rejects:
         terminal.print_reject(args.path, reject)
-    if result.ignored:
-        columns = ", ".join(f"{name} ({count:,})" for name, count in result.ignored.items())
-        print(t("annotate.ignored", "en", columns=columns), file=sys.stderr)
+    _print_told(result.told)
     print(f"{result.good} rows came in, {len(result.rejects)} were rejected ({result.kind})")
     if result.good:
         print(f"import {result.import_id}: {kinds_text(result.kinds, 'en')}")
     return 0 if result.good else 2
+
+
+def columns_of(texts: list[str]) -> dict[str, str]:
+    """The field of each column that "column=field" names. Raises StudioError `map-unfit`."""
+    columns = {}
+    for text in texts:
+        column, parted, field = text.rpartition("=")
+        if not column or not parted or field.strip() not in ("", *FIELDS):
+            raise StudioError("map-unfit", text=text, fields=", ".join(FIELDS))
+        columns[column.strip()] = field.strip()
+    return columns
 
 
 def add_imports(commands: Any) -> None:

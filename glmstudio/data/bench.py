@@ -11,6 +11,7 @@ from pathlib import Path
 
 from glmstudio.data import formats
 from glmstudio.data.example import Example
+from glmstudio.data.reading.reader import read
 from glmstudio.data.row_reader import Query
 from glmstudio.data.store import Store
 
@@ -44,7 +45,7 @@ def bench_store(rows: int) -> dict[str, object]:
         formats.write(source, _made_up(rows), "context-target")
         store = Store(f"sqlite:///{Path(folder) / 'rows.sqlite'}")
         try:
-            good = (row for row in formats.read(source, dataset="bench") if isinstance(row, Example))
+            good = (row for row in read(source, dataset="bench") if isinstance(row, Example))
             added: list[int] = []
             imported = _spent(lambda: added.append(store.import_rows(good, dataset="bench", file=source.name).rows))
             calls = _timed_calls(store, rows)

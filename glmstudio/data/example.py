@@ -6,6 +6,14 @@ SPLITS = ("train", "dev")
 STATUSES = ("draft", "done", "discarded")
 SOURCES = ("manual", "import", "feedback", "demo")
 
+_SPLIT_NAMES = {
+    "train": ("train", "training", "训练集", "训练"),
+    "dev": (
+        "dev", "val", "valid", "validation", "test", "testing", "eval", "evaluation",
+        "验证集", "验证", "测试集", "测试", "开发集", "评测集", "评估集",
+    ),
+}  # fmt: skip
+_SPLIT_OF = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
 _INSTRUCTION, _INPUT, _ANSWER = "Instruction: ", "\nInput: ", "\nAnswer: "
 
 
@@ -30,11 +38,19 @@ class Example:
 
 @dataclass(frozen=True)
 class Reject:
-    """A line of a file that could not become an example: `code` names the reason, `params` its details."""
+    """A row of a file that could not become an example: `code` names the reason, `params` its details. `line` and `row`
+    are 1-based, 0 where there is none; `file` is that of several read at once."""
 
     line: int
     code: str
     params: dict[str, object] = field(default_factory=dict)
+    row: int = 0
+    file: str = ""
+
+
+def split_of_name(name: str) -> str:
+    """`train` or `dev` for a word that people call one of them by, else nothing."""
+    return _SPLIT_OF.get(name.strip().lower(), "")
 
 
 def join_context(instruction: str, input: str) -> str:

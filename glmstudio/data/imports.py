@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glmstudio.data import formats
 from glmstudio.data.example import SPLITS, Example, Reject
+from glmstudio.data.reading.reader import ReadOptions, Told, read
 from glmstudio.workspace import repository_root
 
 if TYPE_CHECKING:
@@ -21,23 +21,22 @@ SAMPLE_ROWS = 5
 class ImportPreview:
     """What a file holds: its kind, how many rows came through, the rejected lines, the first good rows.
 
-    `kinds` counts the rows that came through by (split, status). `ignored` counts, by column, the values that an
-    example has no place for. `import_id` is that of `ImportRecord`
-    once the rows have come in.
+    `kinds` counts the rows that came through by (split, status); `told` is what the reading has to say beside them.
+    `import_id` is that of `ImportRecord` once the rows have come in.
     """
 
     kind: str
     good: int
     rejects: list[Reject]
     sample: list[Example]
-    ignored: dict[str, int]
+    told: Told
     kinds: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
     import_id: int | None = None
 
 
-def preview(path: Path, dataset: str, split: str) -> ImportPreview:
+def preview(path: Path, dataset: str, split: str, options: ReadOptions | None = None) -> ImportPreview:
     """Reads the whole file and keeps nothing."""
-    reading = formats.read(path, dataset=dataset, split=split)
+    reading = read(path, dataset=dataset, split=split, options=options)
     rejects, sample, kinds = [], [], Counter()
     for row in reading:
         if isinstance(row, Reject):
@@ -46,7 +45,7 @@ def preview(path: Path, dataset: str, split: str) -> ImportPreview:
         kinds[row.split, row.status] += 1
         if len(sample) < SAMPLE_ROWS:
             sample.append(row)
-    return ImportPreview(reading.kind, kinds.total(), rejects, sample, dict(reading.ignored), kinds)
+    return ImportPreview(reading.kind, kinds.total(), rejects, sample, reading.told, kinds)
 
 
 def take(
@@ -56,9 +55,10 @@ def take(
     split: str,
     person: str = "",
     on_progress: Callable[[int], None] = lambda rows: None,
+    options: ReadOptions | None = None,
 ) -> ImportPreview:
     """The good rows come in as one import, the bad lines are reported. `on_progress` hears of every thousandth row."""
-    reading = formats.read(path, dataset=dataset, split=split)
+    reading = read(path, dataset=dataset, split=split, options=options)
     rejects: list[Reject] = []
     kinds: Counter[tuple[str, str]] = Counter()
 
@@ -73,7 +73,7 @@ def take(
                     on_progress(rows)
 
     done = store.import_rows(good_rows(), dataset=dataset, file=path.name, person=person)
-    return ImportPreview(reading.kind, done.rows, rejects, [], dict(reading.ignored), kinds, done.id)
+    return ImportPreview(reading.kind, done.rows, rejects, [], reading.told, kinds, done.id)
 
 
 def take_demo(store: "Store", dataset: str) -> None:
@@ -81,6 +81,6 @@ def take_demo(store: "Store", dataset: str) -> None:
     rows = (
         row
         for split in SPLITS
-        for row in formats.read(repository_root() / "data" / "demo" / f"{split}.jsonl", dataset=dataset, split=split)
+        for row in read(repository_root() / "data" / "demo" / f"{split}.jsonl", dataset=dataset, split=split)
     )
     store.add_many(dataclasses.replace(row, source="demo") for row in rows if isinstance(row, Example))

@@ -9,6 +9,7 @@ from glmstudio.data import formats, imports
 from glmstudio.data.example import Example
 from glmstudio.data.import_records import ImportRecord
 from glmstudio.data.imports import ImportPreview
+from glmstudio.data.reading.reader import ReadOptions
 from glmstudio.data.row_reader import DatasetSummary, Page, Query
 from glmstudio.data.store import Store
 from glmstudio.data.verdicts import Judgement
@@ -109,9 +110,11 @@ class RowVerbs:
 
     # Files
 
-    def preview_import(self, path: Path, dataset: str, split: str = "train") -> ImportPreview:
+    def preview_import(
+        self, path: Path, dataset: str, split: str = "train", options: ReadOptions | None = None
+    ) -> ImportPreview:
         """Reads the whole file and keeps nothing."""
-        return imports.preview(path, dataset, split)
+        return imports.preview(path, dataset, split, options)
 
     def import_file(
         self,
@@ -119,11 +122,12 @@ class RowVerbs:
         dataset: str,
         split: str = "train",
         on_progress: Callable[[int], None] = lambda rows: None,
+        options: ReadOptions | None = None,
     ) -> ImportPreview:
-        """The good rows come in as an import of the caller's, the bad lines are reported. Raises as `formats.read`
-        does, `name-empty` and `name-unfit`."""
+        """The good rows come in as an import of the caller's, the bad lines are reported. Raises as `read` does,
+        `name-empty` and `name-unfit`."""
         self._require_name(dataset)
-        return imports.take(self._store, path, dataset, split, self._person.name, on_progress)
+        return imports.take(self._store, path, dataset, split, self._person.name, on_progress, options)
 
     def undo_import(self, import_id: int) -> tuple[ImportRecord, int]:
         """Takes an import back: (the import, how many of its rows stay because somebody changed them).

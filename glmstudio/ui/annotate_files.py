@@ -3,7 +3,7 @@ Knows no form."""
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from glmstudio.ui.caller import caller
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.page import LIVE, QUEUED, QUIET, Page, signal, slot
-from glmstudio.ui.row_words import kinds_text, lines_html, undone_text
+from glmstudio.ui.row_words import kinds_text, lines_html, place_text, reject_text, told_lines, undone_text
 
 if TYPE_CHECKING:
     from glmstudio.data.imports import ImportPreview
@@ -216,7 +216,7 @@ def found_html(found: "ImportPreview", name: str, language: str) -> str:
     return (
         f"<p>{escape(title)}</p><p><b>{counts}</b></p>"
         + (f'<table class="glm-rows"><tbody>{rows}</tbody></table>' if rows else "")
-        + ignored_html(found.ignored, language)
+        + told_html(found, language)
         + rejects_html(found.rejects, language)
     )
 
@@ -225,12 +225,9 @@ def _sample_row(row: Example) -> str:
     return f'<tr><td>{preview(row.input or row.instruction, "")}</td><td class="t">{preview(row.target, "")}</td></tr>'
 
 
-def ignored_html(ignored: Mapping[str, int], language: str) -> str:
-    """The columns that an example has no place for, with how many values they hold."""
-    if not ignored:
-        return ""
-    columns = ", ".join(f"{name} ({count:,})" for name, count in ignored.items())
-    return f'<p class="glm-warn">⚠ {escape(t("annotate.ignored", language, columns=columns))}</p>'
+def told_html(found: "ImportPreview", language: str) -> str:
+    """What became of values that did not come in as they were."""
+    return lines_html([f"⚠ {line}" for line in told_lines(found.told, language)], "glm-warn")
 
 
 def rejects_html(rejects: Sequence[Reject], language: str) -> str:
@@ -239,8 +236,7 @@ def rejects_html(rejects: Sequence[Reject], language: str) -> str:
         return ""
     title = t("annotate.rejects", language, count=f"{len(rejects):,}")
     lines = "".join(
-        f"<li>{t('annotate.reject-line', language, line=reject.line)} "
-        f"{escape(t(f'reject.{reject.code}', language, **reject.params))}</li>"
+        f"<li>{escape(place_text(reject, language))} {escape(reject_text(reject, language))}</li>"
         for reject in rejects[:_SHOWN_REJECTS]
     )
     rest = len(rejects) - _SHOWN_REJECTS

@@ -70,6 +70,8 @@ def error_text(error: StudioError, language: str, *, command: bool = False) -> s
         params = {**params, "rows": _some(rows, most=MOST_ROWS)}
     if error.code == "not-allowed":
         params = {**params, **{name: t(f"role.{params[name]}", language) for name in ("role", "needed")}}
+    if (reject := params.get("reject")) is not None:
+        params = {**params, "reason": t(f"reject.{reject.code}", language, **reject.params)}
     return _filled((command_words if command else words)(language)[f"error.{error.code}"], params)
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmstudio.file_names import is_fit, shown
-from glmstudio.ui.language import t
+from glmstudio.ui.language import error_text, t
 
 if TYPE_CHECKING:
+    from glmstudio.data.example import Reject
     from glmstudio.data.import_records import ImportRecord
+    from glmstudio.data.reading.reader import Told
     from glmstudio.data.row_reader import DatasetSummary
 
 
@@ -25,6 +27,35 @@ def kinds_text(kinds: Mapping[tuple[str, str], int], language: str) -> str:
         if counts[name]
     ]
     return t("counted.and", language).join(parts) or t("counted.none", language)
+
+
+def reject_text(reject: "Reject", language: str) -> str:
+    """Why a row of a file did not come in."""
+    params = dict(reject.params)
+    if "error" in params:
+        params["reason"] = error_text(params.pop("error"), language)
+    return t(f"reject.{reject.code}", language, **params)
+
+
+def place_text(reject: "Reject", language: str) -> str:
+    """Where it is: a row by its line, in a file of one line by its number."""
+    line, row = reject.line, reject.row
+    code = "row" if line <= 1 < row or not line else "line" if row in (0, line) else "line-row"
+    file = f"{shown(reject.file)} " if reject.file else ""
+    return file + (t(f"reject.place-{code}", language, line=line, row=row) if line or row else "")
+
+
+def told_lines(told: "Told", language: str) -> list[str]:
+    """What became of values that did not come in as they were, and how a file was read that is no UTF-8."""
+    told_of = {"annotate.ignored": told.ignored, "told.made-text": told.made_text, "told.left": told.left}
+    lines = [
+        t(key, language, columns=", ".join(f"{shown(name)} ({count:,})" for name, count in counts.items()))
+        for key, counts in told_of.items()
+        if counts
+    ]
+    if others := [name for name in told.encodings if name != "UTF-8"]:
+        lines.append(t("told.encoding", language, encodings=", ".join(others)))
+    return lines
 
 
 def undone_text(record: "ImportRecord", stay: int, language: str) -> str:

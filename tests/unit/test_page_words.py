@@ -72,7 +72,7 @@ def test_nothing_that_a_person_wrote_becomes_html():
         table_html([row], Query(), None, len, "zh"),
         heading_html(row, "zh"),
         conflict_html(Example(""), row, "zh"),
-        rejects_html([Reject(3, "field-not-text", {"field": EVIL, "type": "list"})], "zh"),
+        rejects_html([Reject(3, "field-broken", {"field": EVIL, "encoding": "UTF-8"}, file=EVIL)], "zh"),
     ):
         assert "<img" not in html
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from glmstudio.cli import main
-from glmstudio.commands.rows import training_rows
+from glmstudio.commands.rows import read_rows, training_rows
 from glmstudio.data.example import Example
 from glmstudio.data.row_reader import Query
 from glmstudio.data.store import Store
@@ -105,6 +105,39 @@ def test_a_file_that_says_the_split_of_each_row_trains_on_what_is_train(root, tm
     assert ([row.input for row in train], [row.input for row in dev]) == (["一"], ["二"])
     with pytest.raises(StudioError, match="dataset-missing"):
         training_rows(Namespace(dataset="nine", root=root))
+
+
+def test_what_is_left_out_is_told_wherever_a_file_is_read(root, tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"instruction": "i", "input": "1", "output": ["a"], "system": "s"}\n{"instruction": "i", "input": "2"}\n'
+        '{"output": "b"}\n{"instruction": "i", "input": "3", "output": "c", "status": "discarded"}\n'
+    )
+    assert [(row.input, row.target) for row in read_rows(path, "dev")] == [("1", '["a"]')]
+    said = capsys.readouterr().err
+    assert f"{path}:3: No field of the row is known as its prompt; its fields are: output." in said
+    assert "left out: system (1)" in said
+    assert "became text: output (1)" in said
+    assert "2 rows are left out: they have no answer" in said
+    assert run(root, "import", path, "--dataset", "new") == 0
+    said = capsys.readouterr()
+    assert "left out: system (1)" in said.err
+    assert "1 train, 1 draft, 1 discarded" in said.out
+
+
+def test_columns_and_encoding_can_be_said(root, tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_bytes("id,frage,antwort\n1,不,好\n".encode("gb18030"))
+    assert run(root, "import", path, "--dataset", "new") == 2
+    assert "GB18030: 不,好" in capsys.readouterr().err.replace("1,不", "不")
+    words = ["--dataset", "new", "--encoding", "gbk"]
+    assert run(root, "import", path, *words) == 2
+    assert "its fields are: id, frage, antwort" in capsys.readouterr().err
+    assert run(root, "import", path, *words, "--map", "frage=question") == 2
+    assert "“frage=question” says no column and field" in capsys.readouterr().err
+    words += ["--map", "frage=input", "--map", "antwort=target", "--map", "id=", "--instruction", "做"]
+    assert run(root, "import", path, *words) == 0
+    assert content(root, "new") == [("不", "好", "train", "done")]
 
 
 def test_an_import_is_listed_and_taken_back(root, tmp_path, capsys):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.data import formats, snapshot
+from glmstudio.data import snapshot
 from glmstudio.data.example import Example
+from glmstudio.data.reading.reader import read
 from glmstudio.errors import StudioError
 
 TRAIN = [
@@ -57,9 +58,9 @@ def test_a_loaded_snapshot_holds_the_frozen_rows(tmp_path: Path) -> None:
 
 
 def test_the_frozen_files_can_be_imported(tmp_path: Path) -> None:
-    reading = formats.read(snapshot.freeze(TRAIN, DEV, tmp_path).folder / "train.jsonl", dataset="d")
+    reading = read(snapshot.freeze(TRAIN, DEV, tmp_path).folder / "train.jsonl", dataset="d")
     assert texts(list(reading)) == texts(TRAIN)
-    assert not reading.ignored
+    assert not reading.told.ignored
 
 
 def test_a_changed_or_missing_file_is_noticed(tmp_path: Path) -> None:

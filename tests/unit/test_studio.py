@@ -36,7 +36,7 @@ def test_an_import_tells_rows_rejects_and_columns_left_out(studio, tmp_path):
     path.write_text(json.dumps(good) + "\nbroken\n", encoding="utf-8")
     for result in (studio.preview_import(path, "mine"), studio.import_file(path, "mine")):
         assert (result.good, [reject.line for reject in result.rejects]) == (1, [2])
-        assert result.ignored == {"note": 1}
+        assert result.told.ignored == {"note": 1}
     assert studio.page(Query(dataset="mine")).total == 1
 
 

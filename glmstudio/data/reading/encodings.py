@@ -1,0 +1,278 @@
+"""Bytes to text by evidence: what is valid UTF-8 stays UTF-8 line by line, other lines are decoded as what they are,
+and where that is not sure a person is asked. Knows no rows.
+"""
+
+import codecs
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from glmstudio.errors import StudioError
+
+# Bytes that cannot be decoded become a lone surrogate, by which their row is known and rejected.
+BROKEN = "\udcff"
+_MARK = "glmstudio-mark"
+codecs.register_error(_MARK, lambda error: (BROKEN, error.end))
+
+# Files are read in pieces of so many bytes, at most twice.
+BLOCK = 1 << 20
+_SAMPLE = 64 * 1024
+# What part of a text is usual characters of its script: enough to be sure, and enough to be asked about.
+_SURE, _POSSIBLE = 0.9, 0.5
+# All usual characters of Korean are usual ones of Chinese, too; half of those of Chinese are none of Korean.
+_FEW_KOREAN = 8
+# Of those that make about as much sense, the first.
+_SINGLE_BYTE = ["cp1252", "cp1250", "cp1251"]
+_SAME_CHAOS = 0.05
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_SHOWN = {"cp949": "EUC-KR", "cp932": "SHIFT-JIS", "cp1252": "Windows-1252", "cp1250": "Windows-1250"}
+_LINE_MARKS = re.compile("^\ufeff+", re.MULTILINE)
+_ASCII = re.compile(r"[\x00-\x7f]+")
+_SHOWN_TEXT = 40
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """`wide` is the codec of a file in UTF-16 or UTF-32; else lines that are no UTF-8 are decoded as `other`, where
+    that is known. `mixed` says that some lines are UTF-8 beyond doubt."""
+
+    wide: str = ""
+    other: str = ""
+    mixed: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The name for people."""
+        name = shown(self.wide or self.other or "utf-8")
+        return f"{name}/UTF-8" if self.mixed and self.other not in _SINGLE_BYTE else name
+
+
+@dataclass
+class _Found:
+    """What a look at a file has found: some of its lines that are no UTF-8, and whether others are it for certain."""
+
+    sample: list[bytes] = field(default_factory=list)
+    sampled: int = 0
+    certain: bool = False
+
+    def look(self, block: bytes) -> None:
+        if block.isascii():
+            return
+        try:
+            self.certain = self.certain or _is_certain(block.decode())
+        except UnicodeDecodeError:
+            for line in block.splitlines():
+                self._look_at_line(line)
+
+    def _look_at_line(self, line: bytes) -> None:
+        try:
+            self.certain = self.certain or _is_certain(line.decode())
+        except UnicodeDecodeError:
+            if _damaged(line):
+                self.certain = True
+            elif self.sampled < _SAMPLE:
+                self.sample.append(line[: _SAMPLE - self.sampled])
+                self.sampled += len(self.sample[-1])
+
+
+def shown(codec: str) -> str:
+    return _SHOWN.get(codec, codec.upper())
+
+
+def encoding_of(open_file: Callable[[], BinaryIO], name: str, wish: str = "") -> Encoding:
+    """The encoding of a file that `open_file` opens; the file is read whole. `wish` is what a person says it is.
+
+    Raises StudioError `encoding-unknown` for a wish that Python does not know, `encoding-unsure` with a sample in each
+    encoding that the file may have.
+    """
+    wish = _codec(wish) if wish else ""
+    with open_file() as file:
+        start = file.read(_SAMPLE)
+        if wide := wish if wish.startswith(("utf-16", "utf-32")) else _wide(start):
+            return Encoding(wide=wide)
+        found = _Found()
+        for block in _blocks(file, start):
+            found.look(block)
+    if wish and wish != "utf-8":
+        return Encoding(other=wish, mixed=found.certain)
+    if wish or not found.sample:
+        return Encoding()
+    sure, texts = _guess(found.sample)
+    if sure:
+        # Two bytes that are UTF-8 by chance are no word of a language that has one byte a letter.
+        return Encoding(other=sure, mixed=found.certain or sure in _SINGLE_BYTE)
+    if found.certain:
+        # The file is UTF-8, and lines of it are damaged.
+        return Encoding()
+    samples = "; ".join(f"{shown(codec)}: {text[:_SHOWN_TEXT].strip()}" for codec, text in texts.items())
+    raise StudioError("encoding-unsure", name=name, samples=samples or repr(found.sample[0][:_SHOWN_TEXT])[2:-1])
+
+
+def text_blocks(file: BinaryIO, encoding: Encoding) -> Iterator[str]:
+    """The text in pieces that end with a line where one ends within `BLOCK` bytes. Byte order marks are left out
+    wherever a line begins with one; what cannot be decoded is `BROKEN`."""
+    if encoding.wide:
+        pieces = _wide_pieces(file, encoding.wide)
+    else:
+        pieces = (_decoded(block, encoding) for block in _blocks(file))
+    for text in pieces:
+        yield _LINE_MARKS.sub("", text) if "\ufeff" in text else text
+
+
+def _codec(wish: str) -> str:
+    try:
+        codec = codecs.lookup(wish)
+    except LookupError:
+        raise StudioError("encoding-unknown", encoding=wish) from None
+    if not codec._is_text_encoding:
+        raise StudioError("encoding-unknown", encoding=wish)
+    return {"utf-8-sig": "utf-8", "gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949"}.get(codec.name, codec.name)
+
+
+def _wide(start: bytes) -> str:
+    for mark, codec in _MARKS:
+        if start.startswith(mark):
+            return codec
+    pairs = len(start) // 2
+    sample = start[: pairs * 2]
+    # Braces, commas and line breaks are there in every file of rows: every second byte of theirs is NUL.
+    low, high = sample[0::2].count(0), sample[1::2].count(0)
+    if pairs and max(low, high) >= max(2, pairs // 50) and min(low, high) * 50 <= max(low, high):
+        return "utf-16-le" if high > low else "utf-16-be"
+    return ""
+
+
+def _blocks(file: BinaryIO, start: bytes = b"") -> Iterator[bytes]:
+    """Pieces that end behind a line, or behind a byte that is a whole character in every encoding."""
+    rest = start
+    while True:
+        block = file.read(BLOCK)
+        whole, ended = rest + block, len(block) < BLOCK
+        end = len(whole) if ended else whole.rfind(b"\n") + 1 or _safe_end(whole)
+        rest = whole[end:]
+        if end:
+            yield whole[:end]
+        if ended:
+            return
+
+
+def _safe_end(block: bytes) -> int:
+    """Behind the last byte below 0x30: no encoding has one inside a character."""
+    return max(block.rfind(char) for char in (b" ", b",", b'"', b"\t", b"\r")) + 1
+
+
+def _wide_pieces(file: BinaryIO, codec: str) -> Iterator[str]:
+    decoder, rest = codecs.getincrementaldecoder(codec)(errors=_MARK), ""
+    while True:
+        block = file.read(BLOCK)
+        ended = len(block) < BLOCK
+        text = rest + decoder.decode(block, final=ended)
+        end = len(text) if ended else text.rfind("\n") + 1 or len(text)
+        rest = text[end:]
+        yield text[:end]
+        if ended:
+            return
+
+
+def _decoded(block: bytes, encoding: Encoding) -> str:
+    if not encoding.other or encoding.mixed:
+        try:
+            return block.decode()
+        except UnicodeDecodeError:
+            pass
+    return "".join(_line(line, encoding) for line in block.splitlines(keepends=True))
+
+
+def _line(line: bytes, encoding: Encoding) -> str:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        if not encoding.other or _damaged(line):
+            return line.decode(errors=_MARK)
+        return line.decode(encoding.other, _MARK)
+    if encoding.other and not encoding.mixed and not text.isascii() and not _is_certain(text):
+        return line.decode(encoding.other, _MARK)
+    return text
+
+
+def _is_certain(text: str) -> bool:
+    """Whether valid UTF-8 is UTF-8 beyond doubt: pairs of other encodings pass for two-byte characters only."""
+    return max(text, default="") >= "\u0800"
+
+
+def _damaged(line: bytes) -> bool:
+    """Whether a line that is no UTF-8 was UTF-8 once."""
+    text = line.decode(errors=_MARK)
+    broken = text.count(BROKEN)
+    long = sum(char >= "\u0800" for char in text) - broken
+    short = sum("\x80" <= char < "\u0800" for char in text)
+    return long >= broken or short >= 4 * broken
+
+
+def _guess(sample: list[bytes]) -> tuple[str, dict[str, str]]:
+    """(the codec, or nothing where it is not sure; the text in each that it may be)."""
+    texts = {codec: text for codec in _USUAL if (text := _text(sample, codec))}
+    shares = {codec: _usual_share(text, codec) for codec, text in texts.items()}
+    if likely := [codec for codec, share in shares.items() if share >= _SURE]:
+        korean = _ASCII.sub("", texts.get("cp949", ""))
+        if "cp949" in likely and len(korean) >= _FEW_KOREAN:
+            likely = ["cp949"]
+        return likely[0] if len(likely) == 1 else "", {codec: texts[codec] for codec in likely}
+    if likely := [codec for codec, share in shares.items() if share >= _POSSIBLE]:
+        return likely[0] if len(likely) == 1 else "", {codec: texts[codec] for codec in likely}
+    return _western(b"\n".join(sample))
+
+
+def _text(sample: list[bytes], codec: str) -> str:
+    """The lines that can be decoded so; nothing where half of them cannot."""
+    texts = []
+    for line in sample:
+        with contextlib.suppress(UnicodeDecodeError):
+            texts.append(line.decode(codec))
+    return "\n".join(texts) if len(texts) * 2 > len(sample) else ""
+
+
+# For each codec, the ranges of the first byte of a pair that hold punctuation and what nearly every text is made of, in
+# the national standard that it goes beyond.
+_USUAL = {
+    "gb18030": ("gb2312", ((0xA1, 0xA1), (0xA3, 0xA3), (0xB0, 0xD7))),
+    "big5": ("big5", ((0xA1, 0xA1), (0xA4, 0xC6))),
+    "cp949": ("euc_kr", ((0xA1, 0xA1), (0xA3, 0xA3), (0xB0, 0xC8))),
+    "cp932": ("shift_jis", ((0x81, 0x83), (0x88, 0x97))),
+}
+
+
+def _usual_share(text: str, codec: str) -> float:
+    """How much of what is not ASCII is usual in a text of that encoding."""
+    standard, ranges = _USUAL[codec]
+    characters = Counter(_ASCII.sub("", text))
+    usual = sum(count for char, count in characters.items() if _is_usual(char, standard, ranges))
+    share = usual / max(characters.total(), 1)
+    # Nearly no Japanese sentence is without kana.
+    kana = sum(count for char, count in characters.items() if "\u3040" <= char <= "\u30ff")
+    return share if codec != "cp932" or kana * 10 > characters.total() else share / 2
+
+
+def _is_usual(char: str, standard: str, ranges: tuple[tuple[int, int], ...]) -> bool:
+    pair = char.encode(standard, "ignore")
+    return len(pair) == 2 and any(low <= pair[0] <= high for low, high in ranges)
+
+
+def _western(sample: bytes) -> tuple[str, dict[str, str]]:
+    """Letters one by one, of Europe."""
+    from charset_normalizer import from_bytes
+
+    matches = list(from_bytes(sample, cp_isolation=_SINGLE_BYTE))
+    # One match may stand for several codecs that give the same text.
+    texts = {min(match.could_be_from_charset, key=_SINGLE_BYTE.index): str(match) for match in matches}
+    least = min((match.chaos for match in matches), default=0)
+    likely = [codec for codec, match in zip(texts, matches, strict=True) if match.chaos <= least + _SAME_CHAOS]
+    return min(likely, key=_SINGLE_BYTE.index, default=""), texts
