@@ -1,7 +1,7 @@
 """Studio's verbs for bases and adapters: list, look at, use, ask, score, give away. Knows no page and no words."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from glmstudio.errors import StudioError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from glmstudio.models.inspection.library import LocalBase
     from glmstudio.models.prompts.preview import Preview
     from glmstudio.models.resident import Resident
+    from glmstudio.training.runs import Run
 
 
 class ModelVerbs(RunVerbs):
@@ -79,7 +80,10 @@ class ModelVerbs(RunVerbs):
 
     def adapters(self) -> list[AdapterRef]:
         """Every finished checkpoint, the newest run first, `best` before `last` before the numbered ones."""
-        return [AdapterRef(run.id, name) for run in self.runs() for name in self.checkpoints(run.id)]
+        return self._adapters_of(self._runs.look()[0])
+
+    def _adapters_of(self, found: "Iterable[Run]") -> list[AdapterRef]:
+        return [AdapterRef(run.id, name) for run in found for name in self.checkpoints(run.id)]
 
     def compare(
         self,

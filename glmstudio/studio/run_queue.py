@@ -40,6 +40,20 @@ class Waiting:
     go_on: bool = False
 
 
+@dataclass(frozen=True)
+class QueueState:
+    """`active` is the id of the run that trains, `waiting` are those behind it, the next one first; `held` of them wait
+    for a person to start the queue. The active run was asked to pause or to stop. `elsewhere` says why no run can start
+    here."""
+
+    active: str = ""
+    waiting: tuple[str, ...] = ()
+    held: int = 0
+    pausing: bool = False
+    stopping: bool = False
+    elsewhere: StudioError | None = None
+
+
 class RunQueue:
     """`trained_on` waits for the base and holds it for the run with that id, or raises why there is none. Safe to call
     from several threads."""
@@ -191,9 +205,19 @@ class RunQueue:
             self._refuse_other(run_id)
             self._pause.take_back()
 
+    def state(self) -> QueueState:
+        """The queue as it is now."""
+        return QueueState(
+            self.active_id, tuple(self.waiting()), self.held, self.pausing, self.stopping, self.elsewhere()
+        )
+
+    def latest_progress(self) -> "tuple[str, Progress | None]":
+        """The run that this process trains or trained last, and where it stands."""
+        return self._progress or ("", None)
+
     def progress(self, run_id: str) -> "Progress | None":
-        latest = self._progress
-        return latest[1] if latest is not None and latest[0] == run_id else None
+        latest, progress = self.latest_progress()
+        return progress if latest == run_id else None
 
     def _start_next(self) -> None:
         with self._lock:

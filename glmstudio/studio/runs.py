@@ -1,6 +1,5 @@
 """Studio's verbs for runs and their queue: look, stop, pause, order. Knows no page and no words."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from glmstudio.data import quality
@@ -10,26 +9,12 @@ from glmstudio.errors import StudioError
 from glmstudio.settings import TrainingSettings, recommended
 from glmstudio.studio.base_slot import BaseSlot
 from glmstudio.studio.rows import RowVerbs
-from glmstudio.studio.run_queue import RunQueue
+from glmstudio.studio.run_queue import QueueState, RunQueue
 from glmstudio.training import metrics, resume, runs
 from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
     from glmstudio.training.train import Progress
-
-
-@dataclass(frozen=True)
-class QueueState:
-    """`active` is the id of the run that trains, `waiting` are those behind it, the next one first; `held` of them wait
-    for a person to start the queue. The active run was asked to pause or to stop. `elsewhere` says why no run can start
-    here."""
-
-    active: str
-    waiting: tuple[str, ...]
-    held: int
-    pausing: bool
-    stopping: bool
-    elsewhere: StudioError | None
 
 
 class RunVerbs(RowVerbs):
@@ -42,10 +27,7 @@ class RunVerbs(RowVerbs):
 
     def queue_state(self) -> QueueState:
         """The queue as it is now."""
-        queue = self._queue
-        return QueueState(
-            queue.active_id, tuple(queue.waiting()), queue.held, queue.pausing, queue.stopping, queue.elsewhere()
-        )
+        return self._queue.state()
 
     def start_queue(self) -> None:
         """Lets the runs go on that wait since a restart. Raises StudioError `base-loading` as `resident` does."""

@@ -20,6 +20,7 @@ from glmstudio.studio.base_slot import BaseSlot, BaseWish
 from glmstudio.studio.bases import ModelShelf
 from glmstudio.studio.exports import Exports
 from glmstudio.studio.jobs import BackgroundJob, Jobs
+from glmstudio.studio.look import Look, Looks
 from glmstudio.studio.models import ModelVerbs
 from glmstudio.studio.people import OWNER, Person, asks_the_role
 from glmstudio.studio.probes import Probing
@@ -59,6 +60,7 @@ class Studio(ModelVerbs):
         self._shelf = ModelShelf(self._workspace.root, self._base, self._jobs, self._refuse_switch)
         self._scoreboards = Scoreboards(self._workspace.checkpoints, self._asking.evaluate, self._jobs)
         self._exports = Exports(self._workspace.checkpoints, self._jobs)
+        self._looks = Looks(self._looked)
         self._person = OWNER
 
     def as_(self, person: Person) -> "Studio":
@@ -95,10 +97,6 @@ class Studio(ModelVerbs):
 
     # Jobs
 
-    def jobs(self) -> list[BackgroundJob]:
-        """Of each kind the one under way, or the last one; the newest last."""
-        return self._jobs.all()
-
     def job(self, kind: str) -> BackgroundJob | None:
         """The one of this kind under way, or the last one."""
         return self._jobs.now(kind)
@@ -107,6 +105,23 @@ class Studio(ModelVerbs):
         """Asks that job to end, where it is under way; returns at once. What a download has got and the rows that an
         evaluation has answered are kept; of an export nothing is left."""
         self._jobs.stop(job_id)
+
+    # Looks
+
+    def look(self, *, fresh: bool = False) -> Look:
+        """Everything that pages show: the last second's picture, with `fresh` one of now."""
+        return self._looks.look(fresh=fresh)
+
+    def _looked(self) -> Look:
+        # The active one first: a run that ends meanwhile is still shown as active, and not as gone.
+        active, queue = self.active_run(), self._queue
+        found, damaged = self._runs.look()
+        boards, damaged_boards = self._scoreboards.look()
+        return Look(
+            self._base.status(), tuple(found), tuple(self._adapters_of(found)), tuple(boards), tuple(damaged),
+            tuple(damaged_boards), active, *queue.latest_progress(), queue.state(), tuple(self._jobs.all()),
+            self._probing.active, self._probing.count,
+        )  # fmt: skip
 
     def _refuse_switch(self) -> None:
         if run_id := self._queue.active_id:

@@ -15,6 +15,7 @@ from glmstudio.ui.train_status import run_name
 if TYPE_CHECKING:
     from glmstudio.models.adapters.adapter_ref import AdapterRef
     from glmstudio.studio import Studio
+    from glmstudio.studio.look import Look
     from glmstudio.training.runs import Run
     from glmstudio.ui.page import Page
 
@@ -24,47 +25,49 @@ DIGEST_SHOWN = 6
 
 
 class AdapterChoice:
-    """`choice` is placed where the layout stands; `look` takes `asked` and fills `shown`, on every tick of its tab."""
+    """`choice` is placed where the layout stands and follows the look once `wire` was called."""
 
     def __init__(self, studio: "Studio", elem_id: str, *, of_any_base: bool = False, **more: Any) -> None:
-        self._studio, self._of_any_base = studio, of_any_base
+        self._studio, self._elem_id, self._of_any_base = studio, elem_id, of_any_base
         self.choice = Choice([], label=label("compare.run"), elem_id=elem_id, interactive=True, **more)
-        self._choices, self._picked = gr.State(()), gr.State(False)
-        self.shown = [self.choice, self._choices]
-        self.asked = [*self.shown, self._picked]
+        self._picked = gr.State(False)
         # What another tab fills to point at a checkpoint: its name, and True.
         self.pointed = [self.choice, self._picked]
 
-    def wire(self, page: "Page") -> None:
-        page.on_load(self.look, self.shown, inputs=self.asked)
+    def wire(self, page: "Page", tab: str) -> None:
+        page.on_wake(
+            tab, lambda look, asked: _offered(look, asked.language), self.on_look, self.pointed, [self.choice],
+            name=self._elem_id,
+        )  # fmt: skip
         self.choice.input(lambda: True, None, self._picked, **QUIET)
 
-    def look(self, request: gr.Request, value: str | None, last: tuple[Any, ...], picked: bool) -> list[Any]:
-        """Every checkpoint there is; sent only when the list has changed."""
-        lang = language_of(request)
-        runs = {run.id: run for run in self._studio.runs()}
-        status = self._studio.base_status()
-        resident = status.source, status.fingerprint
-        fitting, others = [], []
-        for ref in self._studio.adapters():
-            run = runs.get(ref.run_id)
-            # One that came between the two looks is there at the next.
-            if run is None:
-                continue
-            words = adapter_label(run, ref, lang)
-            if same_base((run.base.source, run.base.fingerprint), resident):
-                fitting.append((words, ref.name))
-            else:
-                others.append(
-                    (t("compare.other-base", lang, run=words, base=base_name(run.base.source, lang)), ref.name)
-                )
-        choices = (*fitting, *others)
-        if choices == last:
-            return [gr.skip(), gr.skip()]
+    def on_look(self, request: gr.Request, value: str | None, picked: bool) -> Any:
+        """Every checkpoint there is."""
+        fitting, others = _offered(self._studio.look(), language_of(request))
+        choices = [*fitting, *others]
         names = [name for _, name in choices]
         first = next((name for _, name in (choices if self._of_any_base else fitting)), None)
-        kept = value if picked and value in names else first
-        return [gr.update(choices=list(choices), value=kept), choices]
+        return gr.update(choices=choices, value=value if picked and value in names else first)
+
+
+def fitting(look: "Look") -> "list[tuple[Run, AdapterRef, bool]]":
+    """Every checkpoint with its run, and whether it is one of the base that is there."""
+    runs = {run.id: run for run in look.runs}
+    resident = look.base.source, look.base.fingerprint
+    own = ((runs[ref.run_id], ref) for ref in look.adapters)
+    return [(run, ref, same_base((run.base.source, run.base.fingerprint), resident)) for run, ref in own]
+
+
+def _offered(look: "Look", lang: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """(words, name) of the checkpoints of the base that is there, and of the others."""
+    own, others = [], []
+    for run, ref, fits in fitting(look):
+        words = adapter_label(run, ref, lang)
+        if fits:
+            own.append((words, ref.name))
+        else:
+            others.append((t("compare.other-base", lang, run=words, base=base_name(run.base.source, lang)), ref.name))
+    return own, others
 
 
 def adapter_label(run: "Run", ref: "AdapterRef", lang: str) -> str:

@@ -4,9 +4,10 @@ Colours are mid tones that read on white and on black; text, grid and background
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -76,6 +77,41 @@ def smooth(ys: Sequence[float], weight: float) -> list[float]:
 def smoothing_weight(count: int) -> float:
     """Remembers about a fortieth of the curve: a short run is left as it is, a long one reads as a line."""
     return max(0.0, 1 - 40 / count) if count > 40 else 0.0
+
+
+# Until a train curve has so many points it is drawn anew as a whole.
+_SMALL = 60
+
+
+def drawn_counts(curves: Sequence[tuple[str, Curve]]) -> str:
+    """How many train and dev losses of each curve are drawn, as a page tells it: "120.4 80.2"."""
+    return " ".join(f"{len(curve.train_steps)}.{len(curve.dev_steps)}" for _, curve in curves)
+
+
+def growth(curves: Sequence[tuple[str, Curve]], at_first: str, now: str) -> list[list[Any]] | None:
+    """What came since a page has drawn `now` (see `drawn_counts`): of each curve the steps and losses of train, then of
+    dev. None where the figure is to be made anew, because it was made of a much smaller curve, `at_first`, or of
+    another one: the smoothing and what is left out follow the length."""
+    first, have = (_counts(text) for text in (at_first, now))
+    if not len(first) == len(have) == len(curves):
+        return None
+    grown = []
+    for (_, curve), (train_first, _), (train, dev) in zip(curves, first, have, strict=True):
+        count = len(curve.train_steps)
+        if train > count or dev > len(curve.dev_steps) or (count > train and count > max(_SMALL, 1.5 * train_first)):
+            return None
+        if count > train and train_first < _SMALL:
+            return None
+        grown.append(
+            [curve.train_steps[train:], curve.train_losses[train:], curve.dev_steps[dev:], curve.dev_losses[dev:]]
+        )
+    return grown
+
+
+def _counts(text: str) -> list[tuple[int, int]]:
+    """Empty for what is none."""
+    found = re.fullmatch(r"(\d+\.\d+ )*\d+\.\d+", text)
+    return [tuple(map(int, pair.split("."))) for pair in text.split()] if found else []
 
 
 def figure(curves: Sequence[tuple[str, Curve]], words: Mapping[str, str]) -> "Figure":

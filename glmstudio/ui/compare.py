@@ -1,6 +1,6 @@
 """The Compare tab: a prompt, the base's and a run's answers side by side, a verdict. Layout and wiring only."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -109,14 +109,6 @@ class Compare:
         prompting.wire(page)
         answered = answering.wire(page, prompting)
         judging.wire(page, answering.asked, answered)
-
-        # One request a second for the whole tab.
-        def on_tick(request: gr.Request, run: str | None, last: tuple[Any, ...], picked: bool, *prompt: str) -> Any:
-            return [*self.adapters.look(request, run, last, picked), *answering.on_tick(request, *prompt)]
-
-        seen = gr.State("")
-        asked = [*self.adapters.asked, seen, self.instruction, self.input, self.message]
-        page.on_tick(on_tick, asked, [*self.adapters.shown, seen, *answering.buttons])
 
 
 def _text(name: str, lines: int) -> gr.Textbox:

@@ -108,6 +108,8 @@ class Answering:
         page.blocks.load(self.on_open, self._remembered, opened, js=brought, **QUIET)
         tab.run.change(self.on_checkpoint, self.asked, tab.tuned, **QUIET)
         prompting.opened.then(self.on_look, looking, buttons, **QUIET)
+        # The base has come or failed.
+        page.on_wake("compare", lambda look, _: look.base.state, self.on_look, looking, buttons, name="asking")
         begun = tab.generate.click(
             self.on_begin, [tab.view, *tab.form.inputs], [*buttons, *shown, *verdict, self.asked], **QUIET
         )
@@ -164,11 +166,6 @@ class Answering:
         missing = self._missing(instruction, input, lang)
         message = f'<span class="empty-hint">{escape(missing)}</span>' if missing else "" if shown else gr.skip()
         return [gr.update(interactive=not missing), gr.update(interactive=False), message]
-
-    def on_tick(self, request: gr.Request, seen: str, *prompt: str) -> list[Any]:
-        """Looks again when the base has come or failed."""
-        state = self._studio.base_status().state
-        return [gr.skip()] * 4 if state == seen else [state, *self.on_look(request, *prompt)]
 
     def on_text(
         self, request: gr.Request, instruction: str, input: str, shown: str, taken: Example | None

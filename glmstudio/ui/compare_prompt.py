@@ -28,7 +28,7 @@ class Prompting:
 
     def wire(self, page: "Page") -> None:
         tab = self._tab
-        tab.adapters.wire(page)
+        tab.adapters.wire(page, "compare")
         asked = [tab.instruction, tab.input, self.taken, tab.expected, *tab.adapters.pointed, tab.dataset]
         page.ask.change(self.on_ask, page.ask, asked, **QUIET)
         row = [tab.instruction, tab.input, self.taken, tab.expected, self._place]

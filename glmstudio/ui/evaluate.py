@@ -13,28 +13,32 @@ from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.evaluate_words import FILTERS, boards_html, progress_html, row_html, rows_html, scores_html
 from glmstudio.ui.forms import Form
 from glmstudio.ui.language import label, language_of
-from glmstudio.ui.page import LIVE, QUEUED, QUIET, picks, signal, slot
+from glmstudio.ui.page import LIVE, LOOK, QUEUED, QUIET, picks, signal, slot
 from glmstudio.ui.train_status import run_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from glmstudio.evaluation.scoreboard import Scoreboard
     from glmstudio.studio import Studio
+    from glmstudio.studio.look import Look
+    from glmstudio.ui.live import Asked, Live
     from glmstudio.ui.page import Page
 
 
 def build(studio: "Studio", page: "Page") -> None:
     """Called inside the tab."""
-    Evaluating(studio).wire(page)
+    Evaluating(studio, page.live).wire(page)
 
 
 class Evaluating:
     """Shows the newest scoreboard until another one is picked."""
 
-    def __init__(self, studio: "Studio") -> None:
+    def __init__(self, studio: "Studio", live: "Live") -> None:
         self._studio = studio
         with gr.Row(elem_id="evaluate-columns", equal_height=True):
             with gr.Column(scale=38, min_width=320, elem_id="evaluate-left"):
-                self._place_question()
+                self._place_question(live)
                 self.scores = slot("evaluate-scores")
                 self.boards = slot("evaluate-boards", picks("tr[data-board]", "board"))
             with gr.Column(scale=62, min_width=320, elem_id="evaluate-right"):
@@ -46,11 +50,12 @@ class Evaluating:
                     self.ask = gr.Button(label("evaluate.ask"), size="sm", interactive=False, elem_id="evaluate-ask")
                 self.rows = slot("evaluate-rows", picks("tr[data-place]", "place"))
                 self.row = slot("evaluate-row")
-        self.chosen, self.place, self.seen = gr.State(""), gr.State(-1), gr.State("")
+        self.chosen, self.place = gr.State(""), gr.State(-1)
         # The evaluation that Stop is about.
         self.job = gr.State("")
+        self.buttons = [self.job, self.start, self.stop]
 
-    def _place_question(self) -> None:
+    def _place_question(self, live: "Live") -> None:
         with gr.Row(elem_classes="glm-line"):
             self.dataset = Choice(
                 [], label=label("evaluate.dataset"), elem_id="evaluate-dataset", interactive=True, min_width=110
@@ -64,14 +69,17 @@ class Evaluating:
                 label("evaluate.start"), variant="primary", size="sm", interactive=False, elem_id="evaluate-start"
             )
             self.stop = gr.Button(label("evaluate.stop"), size="sm", interactive=False, elem_id="evaluate-stop")
-        self.progress = slot("evaluate-status", LIVE)
+        live.slot(
+            "evaluate-status", "evaluate", lambda look, asked: progress_html(look.job("evaluation"), asked.language),
+            js_on_load=LIVE,
+        )  # fmt: skip
 
     def wire(self, page: "Page") -> None:
         asked = [self.chosen, self.place, self.filter]
         shown = [self.scores, self.boards, self.rows, self.row, self.ask]
         opened = page.on_load(self.on_show, shown, inputs=asked)
         follow_datasets(self.dataset, self._studio, page, opened)
-        self.adapters.wire(page)
+        self.adapters.wire(page, "evaluate")
         picked = self.boards.pick(self.on_board, None, [self.chosen, self.place], **QUIET)
         picked.then(self.on_show, asked, shown, **QUIET)
         pointed = self.rows.pick(self.on_row, None, self.place, **QUIET).then(self.on_show, asked, shown, **QUIET)
@@ -79,48 +87,43 @@ class Evaluating:
         pointed.then(None, None, None, js="() => glm.keepRowFocus('evaluate-rows')", **QUIET)
         self.filter.input(self.on_show, asked, shown, **QUIET)
         question = [self.dataset, self.adapters.choice, *self.form.inputs]
-        begun = self.start.click(self.on_start, question, [self.seen, self.start, self.chosen, self.place], **QUEUED)
+        begun = self.start.click(self.on_start, question, [self.start, self.chosen, self.place], **QUEUED)
         begun.success(self.on_show, asked, shown, **QUIET)
+        begun.then(None, js=LOOK, **QUIET)
         self.stop.click(self.on_stop, self.job, self.stop, **QUIET)
         self.ask.click(self.on_ask, [self.chosen, self.place], [page.ask, page.tabs], **QUIET)
+        page.on_wake("evaluate", self._standing, self.on_look, [self.adapters.choice, *asked], [*self.buttons, *shown])
+        self.adapters.choice.change(self.on_buttons, self.adapters.choice, self.buttons, **QUIET)
 
-        # One request a second for the whole tab.
-        def on_tick(request: gr.Request, run: str | None, last: Any, picked: bool, *rest: Any) -> list[Any]:
-            return [*self.adapters.look(request, run, last, picked), *self.on_tick(request, run, *rest)]
-
-        ticked = [*self.adapters.shown, self.seen, self.job, self.progress, self.start, self.stop, *shown]
-        page.on_tick(on_tick, [*self.adapters.asked, self.seen, *asked], ticked)
+    def _standing(self, look: "Look", asked: "Asked") -> tuple[Any, ...]:
+        """What the buttons and the scores depend on beside what a person has picked."""
+        now = look.job("evaluation")
+        boards = [(board.name, board.partial) for board in look.boards], len(look.damaged_boards)
+        return now and (now.id, now.state), look.base.state, boards, bool(look.adapters)
 
     # Handlers
 
-    def on_tick(self, request: gr.Request, run: str | None, seen: str, *asked: Any) -> list[Any]:
-        """Progress and buttons; the scores when an evaluation has ended or another page has made one."""
-        lang = language_of(request)
-        now = self._studio.job("evaluation")
-        ready = self._studio.base_status().state == "ready"
-        state = f"{now and (now.id, now.state, now.done)} {ready} {run} {lang}"
-        if state == seen:
-            return [gr.skip()] * 10
+    def on_look(self, request: gr.Request, run: str | None, *asked: Any) -> list[Any]:
+        """Buttons, and the scores, where an evaluation has ended or another page has made one."""
+        return [*self.on_buttons(run), *self.on_show(request, *asked)]
+
+    def on_buttons(self, run: str | None) -> list[Any]:
+        look = self._studio.look()
+        now = look.job("evaluation")
         running = now is not None and now.running
-        return [
-            state,
-            now.id if now is not None else "",
-            progress_html(now, lang),
-            gr.update(interactive=ready and bool(run) and not running),
-            gr.update(interactive=running),
-            # A short evaluation may begin and end between two looks.
-            *([gr.skip()] * 5 if running else self.on_show(request, *asked)),
-        ]
+        can_start = look.base.state == "ready" and bool(run) and not running
+        return [now.id if now is not None else "", gr.update(interactive=can_start), gr.update(interactive=running)]
 
     def on_show(self, request: gr.Request, chosen: str, place: int, wanted: str) -> list[Any]:
         lang = language_of(request)
-        boards, damaged = self._studio.scoreboards()
-        board = _chosen(boards, chosen)
-        names = {run.id: run_name(run, lang) for run in self._studio.runs()}
-        now = self._studio.job("evaluation")
+        look = self._studio.look()
+        board = _chosen(look.boards, chosen)
+        names = {run.id: run_name(run, lang) for run in look.runs}
+        now = look.job("evaluation")
         return [
-            scores_html(board, lang, has_runs=bool(self._studio.adapters()), running=bool(now and now.running)),
-            boards_html(boards, board, names, lang) + "".join(problem_html(error, lang) for error in damaged),
+            scores_html(board, lang, has_runs=bool(look.adapters), running=bool(now and now.running)),
+            boards_html(look.boards, board, names, lang)
+            + "".join(problem_html(error, lang) for error in look.damaged_boards),
             rows_html(board, wanted, place, lang),
             row_html(board, place, lang),
             gr.update(interactive=board is not None and place >= 0),
@@ -137,8 +140,7 @@ class Evaluating:
         for problem in [*problems, *out_of_bounds(settings)]:
             raise problem
         name = self._studio.start_evaluation(dataset or "", run or "", settings)
-        # A tick may have shown the end of this before it is answered: the next one shows it again.
-        return ["", gr.update(interactive=False), name, -1]
+        return [gr.update(interactive=False), name, -1]
 
     def on_stop(self, job: str) -> Any:
         self._studio.stop_job(job)
@@ -146,7 +148,7 @@ class Evaluating:
 
     def on_ask(self, chosen: str, place: int) -> list[Any]:
         """Takes the row to Compare, with its run and its dataset."""
-        board = _chosen(self._studio.scoreboards()[0], chosen)
+        board = _chosen(self._studio.look().boards, chosen)
         if board is None or place < 0:
             return [gr.skip(), gr.skip()]
         row = board.scores["rows"][place]
@@ -155,7 +157,7 @@ class Evaluating:
         return [json.dumps(sent | {"signal": signal()}), gr.Tabs(selected="compare")]
 
 
-def _chosen(boards: "list[Scoreboard]", name: str) -> "Scoreboard | None":
+def _chosen(boards: "Sequence[Scoreboard]", name: str) -> "Scoreboard | None":
     """The one that was picked, else the newest whole one."""
     whole = sorted(boards, key=lambda board: board.partial)
     return next((board for board in boards if board.name == name), whole[0] if whole else None)

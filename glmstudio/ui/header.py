@@ -1,5 +1,5 @@
-"""The line above the tabs: which base is resident and its state, the run that trains, language and colours.
-Sent only when something in it changed. Knows no tab."""
+"""The line above the tabs: which base is resident and its state, the run that trains, jobs under way, language and
+colours. Knows no tab."""
 
 from dataclasses import dataclass
 from html import escape
@@ -9,38 +9,51 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from glmstudio import quantities
-from glmstudio.ui.language import error_text, in_numbers, language_of, t
-from glmstudio.ui.page import Page
+from glmstudio.ui.language import error_text, in_numbers, t
+from glmstudio.ui.page import LOOK, QUEUED, QUIET
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from glmstudio.studio import Studio
     from glmstudio.studio.base_slot import BaseStatus
+    from glmstudio.studio.jobs import BackgroundJob
+    from glmstudio.studio.look import Look
     from glmstudio.training.runs import Run
     from glmstudio.training.train import Progress
+    from glmstudio.ui.live import Asked, Live
+    from glmstudio.ui.page import Page
 
 _MARKS = {"downloading": "◌", "loading": "◌", "ready": "●", "failed": "✕"}
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
-def place() -> gr.HTML:
-    """The empty header, where the layout wants it."""
-    return gr.HTML("", elem_id="header", apply_default_css=False, js_on_load=None)
+def place(live: "Live") -> gr.HTML:
+    """The header, where the layout wants it."""
+    return live.slot("header", "", draw)
 
 
-def wire(slot: gr.HTML, studio: "Studio", page: Page) -> None:
-    """Fills the header when the page opens and again whenever its text changes."""
-    shown = gr.State("")
+def wire(studio: "Studio", page: "Page") -> None:
+    """Tells the tabs when another base has come, and lets the header stop a job."""
+    page.on_wake("", lambda look, _: base_mark(look), lambda: base_mark(studio.look()), [], [page.base_state])
 
-    def look(last: str, base_state: str, request: gr.Request) -> tuple[object, object, object]:
-        language = language_of(request)
-        status = studio.base_status()
-        text = header_html(status, _training(studio), language)
-        now = f"{status.state} {status.source}"
-        state = gr.skip() if now == base_state else now
-        return (gr.skip(), gr.skip(), state) if text == last else (text, text, state)
+    def on_stop(event: gr.EventData) -> None:
+        studio.stop_job(event.job)
 
-    page.on_tick(look, [shown, page.base_state], [slot, shown, page.base_state])
-    page.on_load(look, [slot, shown, page.base_state], inputs=[shown, page.base_state])
+    stopper = gr.HTML("", visible="hidden", js_on_load="glm.onStop((job) => trigger('end', { job }));")
+    stopper.end(on_stop, None, None, **QUEUED).then(None, js=LOOK, **QUIET)
+
+
+def base_mark(look: "Look") -> str:
+    """The state of the base and which one it is."""
+    return f"{look.base.state} {look.base.source}"
+
+
+def draw(look: "Look", asked: "Asked") -> str:
+    active = look.active
+    training = Training(active, look.progress_of(active), len(look.queue.waiting)) if active is not None else None
+    jobs = [job for job in look.jobs if job.running]
+    return header_html(look.base, training, asked.language, jobs)
 
 
 @dataclass(frozen=True)
@@ -52,16 +65,17 @@ class Training:
     waiting: int = 0
 
 
-def _training(studio: "Studio") -> Training | None:
-    run = studio.active_run()
-    return Training(run, studio.progress(run.id), len(studio.queue_state().waiting)) if run is not None else None
-
-
-def header_html(status: "BaseStatus", training: Training | None, language: str) -> str:
+def header_html(
+    status: "BaseStatus",
+    training: Training | None,
+    language: str,
+    jobs: "Sequence[BackgroundJob]" = (),
+) -> str:
     """The header's inside. `page.js` gives its buttons their meaning by their data attributes."""
     return (
         f'<span class="glm-brand">GLM Studio</span>{_base(status, language)}'
-        f"{_run(training, language) if training else ''}{_switches(language)}"
+        f"{_run(training, language) if training else ''}{''.join(_job(job, language) for job in jobs)}"
+        f"{_switches(language)}"
     )
 
 
@@ -103,6 +117,18 @@ def _run(training: Training, language: str) -> str:
         f'<button class="glm-run" data-open-tab="train" title="{escape(t("header.open-train", language))}">'
         f"{t('header.run', language, number=run.number, step=step, total=total)}"
         f'<span class="glm-bar"><span style="width:{share:.1f}%"></span></span>{left}{waiting}</button>'
+    )
+
+
+def _job(job: "BackgroundJob", language: str) -> str:
+    """Work beside the page: how far it is, and the cross that stops it."""
+    share = 100 * job.done / job.total if job.total else 0
+    left = f" {t('header.left', language, time=clock(job.seconds_left))}" if job.seconds_left is not None else ""
+    hint, subject = escape(t("header.stop-job", language)), escape(" · ".join(filter(None, job.subject.values())))
+    return (
+        f'<span class="glm-job" title="{subject}">{t(f"header.job.{job.kind}", language)}'
+        f'<span class="glm-bar"><span style="width:{share:.1f}%"></span></span>{left}'
+        f'<button data-stop-job="{escape(job.id)}" aria-label="{hint}" title="{hint}">×</button></span>'
     )
 
 

@@ -1,4 +1,6 @@
-// Runs once in the browser when the chart's place is there; `element`, `props` and `watch` come from gr.HTML.
+// Runs once in the browser when the chart's place is there; `element` comes from gr.HTML. What it shows comes with the
+// looks: {key, counts, figure, words, weights}, a figure and which one it is; {key, counts, more}, the steps and losses
+// that its curves grow by; or {key, hint}. `counts` are the losses that are drawn.
 const plot = element.querySelector(".live-figure-plot");
 const hint = element.querySelector(".live-figure-hint");
 
@@ -10,6 +12,8 @@ function themed(layout) {
   const axis = { gridcolor: colour("--glm-line"), linecolor: colour("--glm-line"), zeroline: false };
   return {
     ...layout,
+    // The arrays grow in place.
+    datarevision: shown.counts,
     autosize: true,
     font: { color: colour("--glm-muted"), family: style.fontFamily, size: 12 },
     hoverlabel: { bgcolor: colour("--glm-surface"), bordercolor: colour("--glm-line"), font: { color: colour("--glm-text") } },
@@ -54,16 +58,60 @@ window.addEventListener("pointerup", () => {
   setTimeout(draw, 50);
 }, true);
 
+let shown = { key: "", counts: "", first: "" };
+let resting = 0;
+let pending = 0;
+
 function draw() {
+  pending = 0;
   if (held) return;
-  const value = props.value ? JSON.parse(props.value) : {};
-  plot.style.display = value.figure ? "" : "none";
-  hint.textContent = value.hint ?? "";
-  if (!value.figure) return;
-  Plotly.react(plot, value.figure.data, themed(value.figure.layout), configured(value.words));
+  plot.style.display = shown.figure ? "" : "none";
+  hint.textContent = shown.hint ?? "";
+  if (!shown.figure) return;
+  const began = performance.now();
+  Plotly.react(plot, shown.figure.data, themed(shown.figure.layout), configured(shown.words));
+  // On a slow machine a long curve is drawn less often: drawing takes at most a twentieth of the time.
+  resting = performance.now() + 19 * (performance.now() - began);
 }
 
-watch("value", draw);
+function drawSoon() {
+  pending ||= setTimeout(draw, Math.max(0, resting - performance.now()));
+}
+
+const trace = (run, part) => shown.figure.data.find(({ uid }) => uid === `${run} ${part}`);
+
+// The exponential mean goes on from its last value, which was corrected for its start.
+function grow(run, weight, seen, [steps, losses, devSteps, devLosses]) {
+  const smoothed = trace(run, "smoothed");
+  let mean = smoothed?.y.length ? smoothed.y.at(-1) * (1 - weight ** seen) : 0;
+  steps.forEach((step, at) => {
+    trace(run, "train")?.x.push(step);
+    trace(run, "train")?.y.push(losses[at]);
+    mean = weight * mean + (1 - weight) * losses[at];
+    smoothed?.x.push(step);
+    smoothed?.y.push(mean / (1 - weight ** (seen + at + 1)));
+  });
+  trace(run, "dev").x.push(...devSteps);
+  trace(run, "dev").y.push(...devLosses);
+}
+
+glm.onFeed(
+  "train-chart",
+  () => ({ chart: shown.key, counts: shown.counts, first: shown.first }),
+  ({ more, ...value }) => {
+    if (!more) {
+      shown = { ...value, first: value.counts ?? "" };
+      clearTimeout(pending);
+      draw();
+      return;
+    }
+    const seen = shown.counts.split(" ").map(parseFloat).map(Math.floor);
+    Object.entries(shown.weights).forEach(([run, weight], at) => grow(run, weight, seen[at], more[at]));
+    shown.counts = value.counts;
+    drawSoon();
+  },
+);
+
 const recolour = new MutationObserver(draw);
 for (const node of [document.documentElement, document.body]) {
   recolour.observe(node, { attributes: true, attributeFilter: ["class"] });
@@ -72,4 +120,3 @@ for (const node of [document.documentElement, document.body]) {
 new ResizeObserver(() => {
   if (plot.offsetWidth && plot.data) Plotly.Plots.resize(plot);
 }).observe(element);
-draw();

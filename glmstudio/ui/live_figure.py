@@ -1,4 +1,4 @@
-"""A plotly chart that is redrawn in place: zoom, hover and legend choices stay while points arrive. Knows no metrics.
+"""A plotly chart that grows in place: zoom, hover and legend choices stay while points arrive. Knows no metrics.
 
 Gradio's own plot component builds the chart anew at each value. Here `Plotly.react` runs in the browser, with the
 plotly.min.js of the installed plotly package, so that it works offline; `layout.uirevision` keeps a zoom.
@@ -16,27 +16,20 @@ import gradio as gr
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-
-class LiveFigure(gr.HTML):
-    """Its value is what `drawn` or `hint` gives; text, grid and background follow the page's colours.
-
-    Gradio makes the component anew from its own arguments at each update: so all of them pass through.
-    """
-
-    def __init__(self, value: str = "", **more: Any) -> None:
-        given = {
-            "html_template": '<div class="live-figure-plot"></div><p class="live-figure-hint empty-hint"></p>',
-            "js_on_load": Path(__file__).with_name("live_figure.js").read_text(encoding="utf-8"),
-            "head": f'<script src="gradio_api/file={quote(plotly_script().as_posix())}"></script>',
-            "apply_default_css": False,
-        }
-        super().__init__(value, **{**given, **more})
+    from glmstudio.ui.live import Feed, Live
 
 
-def place(elem_id: str) -> LiveFigure:
-    """A chart where the layout stands; plotly's script is served from now on."""
+def place(live: "Live", elem_id: str, tab: str, feed: "Feed") -> gr.HTML:
+    """A chart where the layout stands, of what `feed` gives: `drawn`, what it grows by (`live_figure.js`) or `hint`,
+    and None where the page has all of it. plotly's script is served from now on."""
     gr.set_static_paths([plotly_script()])
-    return LiveFigure(elem_id=elem_id)
+    live.feeds[elem_id] = tab, feed
+    script = Path(__file__).with_name("live_figure.js").read_text(encoding="utf-8")
+    return gr.HTML(
+        "", elem_id=elem_id, apply_default_css=False, js_on_load=script,
+        html_template='<div class="live-figure-plot"></div><p class="live-figure-hint empty-hint"></p>',
+        head=f'<script src="gradio_api/file={quote(plotly_script().as_posix())}"></script>',
+    )  # fmt: skip
 
 
 def plotly_script() -> Path:
@@ -47,11 +40,11 @@ def plotly_script() -> Path:
     return Path(found.origin).parent / "package_data" / "plotly.min.js"
 
 
-def drawn(figure: "Figure", words: Mapping[str, str]) -> str:
+def drawn(figure: "Figure", words: Mapping[str, str]) -> dict[str, Any]:
     """The value that shows `figure`. `words`: plotly's own English texts → the page's, and `scale` (linear or log)."""
-    return json.dumps({"figure": json.loads(figure.to_json()), "words": dict(words)}, ensure_ascii=False)
+    return {"figure": json.loads(figure.to_json(remove_uids=False)), "words": dict(words)}
 
 
-def hint(text: str) -> str:
+def hint(text: str) -> dict[str, Any]:
     """The value that shows a sentence instead of a chart."""
-    return json.dumps({"hint": text}, ensure_ascii=False)
+    return {"hint": text}

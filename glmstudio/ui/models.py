@@ -11,10 +11,12 @@ from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.models_export import Exporting
 from glmstudio.ui.models_words import bases_html, diagnosis_html, state_html
-from glmstudio.ui.page import LIVE, QUEUED, QUIET, ended_job, picks, slot
+from glmstudio.ui.page import LIVE, QUEUED, QUIET, picks, slot
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
+    from glmstudio.studio.look import Look
+    from glmstudio.ui.live import Asked, Live
     from glmstudio.ui.page import Page
 
 _HUBS = ("huggingface", "modelscope")
@@ -22,24 +24,24 @@ _HUBS = ("huggingface", "modelscope")
 
 def build(studio: "Studio", page: "Page") -> None:
     """Called inside the tab."""
-    Models(studio).wire(page)
+    Models(studio, page.live).wire(page)
 
 
 class Models:
     """The list is made when the tab is opened and when another base has come: it reads many small files."""
 
-    def __init__(self, studio: "Studio") -> None:
+    def __init__(self, studio: "Studio", live: "Live") -> None:
         self._studio = studio
         with gr.Row(elem_id="models-columns", equal_height=True):
             with gr.Column(scale=58, min_width=320, elem_id="models-left"):
                 self._place_source()
-                self.state = slot("models-state", LIVE)
+                live.slot("models-state", "models", _state, js_on_load=LIVE)
                 self.bases = slot("models-bases", picks("tr[data-source]", "source"))
             with gr.Column(scale=42, min_width=320, elem_id="models-right"):
                 self.found = slot("models-found")
-                self.exporting = Exporting(studio)
-        # `job` is the download that Stop is about, `old` one that had ended before the page was opened.
-        self.seen, self.job, self.old = gr.State(""), gr.State(""), gr.State("")
+                self.exporting = Exporting(studio, live)
+        # The download that Stop is about.
+        self.job = gr.State("")
 
     def _place_source(self) -> None:
         with gr.Row(elem_classes="glm-line"):
@@ -66,19 +68,21 @@ class Models:
         picked = self.bases.pick(self.on_pick, None, self.source, **QUIET)
         picked.then(self.on_look, asked, looked, **QUIET)
         gr.on([self.look.click, self.source.submit], self.on_look, asked, looked, **QUIET)
-        self.use.click(self.on_use, [*asked, self.quantization], [self.seen, self.state, self.stop, self.use], **QUEUED)
+        self.use.click(self.on_use, [*asked, self.quantization], self.use, **QUEUED).then(
+            # Also where the base that comes is the one that was there.
+            None,
+            js="() => { glm.woke('models', ''); glm.look(); }",
+            **QUIET,
+        )
         self.stop.click(self.on_stop, self.job, self.stop, **QUIET)
         page.tabs.select(self.on_open, self.source, looked, **QUIET)
         self.exporting.wire(page)
-        shown = [self.seen, self.job, self.state, self.stop, self.use, self.bases]
+        buttons = [self.job, self.stop, self.use, self.bases]
+        page.on_wake("models", self._standing, self.on_standing, [self.source], buttons)
 
-        # One request a second for the whole tab.
-        def on_tick(request: gr.Request, seen: str, source: str, old: str, *export: Any) -> list[Any]:
-            return [*self.on_tick(request, seen, source, old), *self.exporting.on_tick(request, *export)]
-
-        page.on_load(lambda: ended_job(self._studio.job("download")), [self.old])
-        asking = [self.seen, self.source, self.old, *self.exporting.asked]
-        page.on_tick(on_tick, asking, [*shown, *self.exporting.shown])
+    def _standing(self, look: "Look", asked: "Asked") -> tuple[Any, ...]:
+        download = look.job("download")
+        return look.base.state, look.base.source, look.base.quantization, download and (download.id, download.state)
 
     # Handlers
 
@@ -89,21 +93,15 @@ class Models:
             return [gr.skip(), gr.skip()]
         return [gr.skip() if source.strip() else _nothing_found(lang), self._list(request, source)]
 
-    def on_tick(self, request: gr.Request, seen: str, source: str, old: str) -> list[Any]:
-        """State and buttons; the list when another base has come."""
-        lang = language_of(request)
-        status, download = self._studio.base_status(), self._studio.job("download")
-        if download is not None and download.id == old:
-            download = None
-        html = state_html(status, download, lang)
-        busy, job = download is not None and download.running, download.id if download is not None else ""
-        state = f"{job} {html}"
-        if state == seen:
-            return [gr.skip()] * 6
+    def on_standing(self, request: gr.Request, source: str) -> list[Any]:
+        """Buttons, and the list when another base has come."""
+        look = self._studio.look()
+        status, download = look.base, look.job("download")
+        busy = download is not None and download.running
         settled = status.state in ("ready", "failed") and not busy
         return [
-            state, job, html,
-            gr.update(interactive=busy), gr.update(interactive=not busy and status.state != "loading"),
+            download.id if download is not None else "", gr.update(interactive=busy),
+            gr.update(interactive=not busy and status.state != "loading"),
             self._list(request, source) if settled else gr.skip(),
         ]  # fmt: skip
 
@@ -121,13 +119,12 @@ class Models:
             found = problem_html(error, lang)
         return [found, self._list(request, source)]
 
-    def on_use(self, request: gr.Request, source: str, hub: str, quantization: str) -> list[Any]:
+    def on_use(self, request: gr.Request, source: str, hub: str, quantization: str) -> Any:
         """Loads the base in the place of the one that is there; a hub's is downloaded first."""
         if not source.strip():
             raise StudioError("models-no-source")
         self._studio.use_base(source.strip(), quantization, hub)
-        # A tick may have shown the end of this before it is answered: the next one shows it again.
-        return ["", "", gr.skip(), gr.update(interactive=False)]
+        return gr.update(interactive=False)
 
     def on_stop(self, job: str) -> Any:
         self._studio.stop_job(job)
@@ -136,6 +133,10 @@ class Models:
     def _list(self, request: gr.Request, source: str) -> str:
         lang = language_of(request)
         return bases_html(self._studio.bases(), self._studio.base_status().source, source.strip(), lang)
+
+
+def _state(look: "Look", asked: "Asked") -> str:
+    return state_html(look.base, asked.told(look.job("download")), asked.language)
 
 
 def _nothing_found(lang: str) -> str:

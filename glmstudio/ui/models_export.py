@@ -9,17 +9,19 @@ from glmstudio.settings import EXPORT_KINDS
 from glmstudio.ui.adapter_choice import AdapterChoice
 from glmstudio.ui.language import label, language_of
 from glmstudio.ui.models_words import export_html
-from glmstudio.ui.page import LIVE, QUEUED, QUIET, ended_job, slot
+from glmstudio.ui.page import LIVE, LOOK, QUEUED, QUIET
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
+    from glmstudio.studio.look import Look
+    from glmstudio.ui.live import Asked, Live
     from glmstudio.ui.page import Page
 
 
 class Exporting:
-    """`on_tick` takes `asked` and fills `shown`."""
+    """The choice, the buttons and the state of the export."""
 
-    def __init__(self, studio: "Studio") -> None:
+    def __init__(self, studio: "Studio", live: "Live") -> None:
         self._studio = studio
         with gr.Column(elem_id="models-export", elem_classes="glm-panel"):
             with gr.Row(elem_classes="glm-line"):
@@ -41,42 +43,41 @@ class Exporting:
                     elem_id="models-export-go",
                 )
                 self.stop = gr.Button(label("models.stop"), size="sm", interactive=False, elem_id="models-export-stop")
-            self.state = slot("models-export-state", LIVE)
-        # `job` is the export that Stop is about, `old` one that had ended before the page was opened.
-        self._seen, self._job, self._old = gr.State(""), gr.State(""), gr.State("")
-        self.asked = [*self.adapters.asked, self._seen, self._old]
-        self.shown = [*self.adapters.shown, self._seen, self._job, self.state, self.start, self.stop]
+            live.slot("models-export-state", "models", _state, js_on_load=LIVE)
+        # The export that Stop is about.
+        self._job = gr.State("")
+        self._buttons = [self._job, self.start, self.stop]
 
     def wire(self, page: "Page") -> None:
-        self.adapters.wire(page)
-        page.on_load(lambda: ended_job(self._studio.job("export")), [self._old])
+        self.adapters.wire(page, "models")
         asked = [self.adapters.choice, self.kind, self.destination]
-        self.start.click(self.on_start, asked, [self._seen, self.start, self.state], **QUEUED)
+        self.start.click(self.on_start, asked, self.start, **QUEUED).then(None, js=LOOK, **QUIET)
         self.stop.click(self.on_stop, self._job, self.stop, **QUIET)
+        page.on_wake("models", _standing, self.on_look, [self.adapters.choice], self._buttons, name="exporting")
+        self.adapters.choice.change(self.on_look, self.adapters.choice, self._buttons, **QUIET)
 
-    def on_tick(self, request: gr.Request, run: str | None, last: Any, picked: bool, seen: str, old: str) -> list[Any]:
-        adapters = self.adapters.look(request, run, last, picked)
-        now = self._studio.job("export")
-        if now is not None and now.id == old:
-            now = None
-        html = export_html(now, language_of(request))
-        state = f"{bool(run)} {now and (now.id, now.state)} {html}"
-        if state == seen:
-            return [*adapters, *[gr.skip()] * 5]
+    def on_look(self, run: str | None) -> list[Any]:
+        now = self._studio.look().job("export")
         running = now is not None and now.running
-        return [
-            *adapters, state, now.id if now is not None else "", html,
-            gr.update(interactive=bool(run) and not running), gr.update(interactive=running)
-        ]  # fmt: skip
+        can_start = bool(run) and not running
+        return [now.id if now is not None else "", gr.update(interactive=can_start), gr.update(interactive=running)]
 
-    def on_start(self, request: gr.Request, run: str | None, kind: str, destination: str) -> list[Any]:
+    def on_start(self, request: gr.Request, run: str | None, kind: str, destination: str) -> Any:
         ref = next((ref for ref in self._studio.adapters() if ref.name == run), None)
         if ref is None:
             raise StudioError("adapter-missing", folder=run or "")
         self._studio.start_export(kind, ref, destination.strip(), language_of(request))
-        # A tick may have shown the end of this before it is answered: the next one shows it again.
-        return ["", gr.update(interactive=False), ""]
+        return gr.update(interactive=False)
 
     def on_stop(self, job: str) -> Any:
         self._studio.stop_job(job)
         return gr.update(interactive=False)
+
+
+def _standing(look: "Look", asked: "Asked") -> object:
+    now = look.job("export")
+    return now and (now.id, now.state)
+
+
+def _state(look: "Look", asked: "Asked") -> str:
+    return export_html(asked.told(look.job("export")), asked.language)

@@ -1,24 +1,22 @@
-"""What the tabs of one page share: the status timer, the page's load event and the signals from tab to tab.
+"""What the tabs of one page share: what follows the look, the page's load event and the signals from tab to tab.
 Knows no tab and no Studio."""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from glmstudio.ui.language import label
-
-if TYPE_CHECKING:
-    from glmstudio.studio.jobs import BackgroundJob
+from glmstudio.ui.live import Live, Mark
 
 
 @dataclass(frozen=True)
 class Page:
     """Handed to each tab's `build(studio, page)`, which is called inside its `gr.Tab`.
 
-    `tabs` holds the ids of `build.TABS`. `timer` ticks once a second at top level (a timer inside a tab starts late).
+    `tabs` holds the ids of `build.TABS`. `live` holds what follows the look.
     Hidden fields are signals, heard with `.change`: `base_state` is the state and the base ("ready embedded");
     `refresh_examples` says "rows changed" (Annotate and Compare send `signal()`, Annotate's list listens);
     `refresh_datasets` says "datasets or their sizes changed" (Train, Compare and Annotate listen). Annotate sends it
@@ -28,7 +26,7 @@ class Page:
 
     blocks: gr.Blocks
     tabs: gr.Tabs
-    timer: gr.Timer
+    live: Live
     base_state: gr.Textbox
     refresh_examples: gr.Textbox
     refresh_datasets: gr.Textbox
@@ -39,9 +37,22 @@ class Page:
         """Run `handler` (it may take a `gr.Request`) when a browser opens the page. Past the queue, as all below."""
         return self.blocks.load(handler, list(inputs), list(outputs), **QUIET)
 
-    def on_tick(self, handler: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
-        """Run `handler` every second. It answers `gr.skip()` where nothing changed."""
-        return self.timer.tick(handler, list(inputs), list(outputs), **QUIET)
+    def on_wake(
+        self,
+        tab: str,
+        mark: Mark,
+        handler: Callable[..., Any],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        *,
+        name: str = "",
+        js: str | None = None,
+    ) -> Any:
+        """Run `handler` when the tab is opened first, and whenever `mark` has changed while it is open. A tab with
+        several of them gives each a `name`; `js` may fill inputs."""
+        waker = self.live.wake(name or tab or "page", tab, mark)
+        # One that comes while another is under way runs behind it: it knows more.
+        return waker.wake(handler, list(inputs), list(outputs), js=js, trigger_mode="always_last", **QUIET)
 
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -54,6 +65,8 @@ def signal_field(value: str = "") -> gr.Textbox:
     return gr.Textbox(value, visible="hidden", show_label=False)
 
 
+# Shows at once what an event has changed, for what follows the look.
+LOOK = "() => { glm.look(); }"
 # The script of a slot that a screen reader reads aloud when it changes.
 LIVE = "element.setAttribute('aria-live', 'polite');"
 
@@ -76,11 +89,6 @@ def picks(selector: str, name: str) -> str:
         f"element.addEventListener('click', event => {{ const found = event.target.closest('{selector}');"
         f" if (found) trigger('pick', {{ {name}: found.dataset.{name} }}); }});"
     )
-
-
-def ended_job(now: "BackgroundJob | None") -> str:
-    """The id of a job that is over: a page that opens later does not tell of it."""
-    return "" if now is None or now.running else now.id
 
 
 def signal() -> str:

@@ -6,14 +6,19 @@ import signal
 import sys
 import webbrowser
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from starlette.middleware import Middleware
 
 from glmstudio.ui.address import LOOPBACK, Address, own_address
 from glmstudio.ui.language import LANGUAGES, i18n, t
+from glmstudio.ui.live import LookRoute
 from glmstudio.ui.preferences import Preferences
 from glmstudio.ui.theme import ICON, build_theme, head
+
+if TYPE_CHECKING:
+    from glmstudio.ui.build import App
 
 
 def login(password: str) -> Callable[[str, str], bool]:
@@ -30,7 +35,7 @@ def login_message() -> str:
     return "".join(f'<span lang="{language}">{t("serve.login", language)}</span>' for language in LANGUAGES)
 
 
-def launch(blocks: gr.Blocks, address: Address) -> str:
+def launch(blocks: "App", address: Address) -> str:
     """Starts the server on threads of its own and returns its local URL."""
     _, url, _ = blocks.launch(
         server_name=address.host,
@@ -47,7 +52,12 @@ def launch(blocks: gr.Blocks, address: Address) -> str:
         ssr_mode=False,
         i18n=i18n(),
         theme=build_theme(),
-        app_kwargs={"middleware": [Middleware(Preferences, language=address.language, head=head())]},
+        app_kwargs={
+            "middleware": [
+                Middleware(Preferences, language=address.language, head=head()),
+                Middleware(LookRoute, live=blocks.live),
+            ]
+        },
     )
     # Gradio's page for shared links takes its scripts from another host; this one brings them through the tunnel.
     blocks.share = False

@@ -1,6 +1,6 @@
 """The Train tab: at the left what a run starts from, at the right how runs go. Layout and wiring only."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -18,18 +18,6 @@ def build(studio: "Studio", page: "Page") -> None:
         with gr.Column(scale=34, min_width=320, elem_id="train-setup"):
             setup = Setup(studio)
         with gr.Column(scale=66, min_width=320, elem_id="train-view"):
-            view = View(studio)
-    setup.wire(page, view)
+            view = View(studio, page.live)
+    setup.wire(page)
     view.wire(page)
-
-    # One request a second for the whole tab.
-    def on_tick(request: gr.Request, sent: dict[str, int], chosen: str, overlaid: tuple[str, ...], *rest: Any) -> Any:
-        begun, form = rest[: len(setup.begin.asked)], rest[len(setup.begin.asked) :]
-        return [
-            *view.on_look(request, sent, chosen, overlaid),
-            *setup.begin.look(request, *begun),
-            *setup.on_tick(request, *form),
-        ]
-
-    asked = [*view.asked, *setup.begin.asked, *setup.ticking]
-    page.on_tick(on_tick, asked, [*view.shown, *setup.begin.shown, *setup.looked])

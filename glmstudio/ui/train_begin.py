@@ -6,22 +6,23 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from glmstudio.errors import StudioError
-from glmstudio.models.base_names import same_base
-from glmstudio.ui.adapter_choice import adapter_label
+from glmstudio.ui.adapter_choice import adapter_label, fitting
 from glmstudio.ui.choice import Choice
 from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.page import QUIET
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
+    from glmstudio.studio.look import Look
     from glmstudio.ui.forms import Form
+    from glmstudio.ui.page import Page
 
 # The settings that such a checkpoint has.
 _OWN = ("method", "prompt_style", "r", "lora_alpha", "target_modules", "pre_seq_len", "prefix_projection")
 
 
 class Beginning:
-    """`choice` is "" for a fresh adapter, else the name of a checkpoint; `look` takes `asked` and fills `shown`."""
+    """`choice` is "" for a fresh adapter, else the name of a checkpoint."""
 
     def __init__(self, studio: "Studio") -> None:
         self._studio = studio
@@ -29,30 +30,21 @@ class Beginning:
             [(label("train.begin-fresh"), "")], value="", label=label("train.begin"), elem_id="train-begin",
             interactive=True, min_width=140, scale=2,
         )  # fmt: skip
-        self._choices = gr.State(())
-        self.asked = self.shown = [self.choice, self._choices]
 
-    def wire(self, form: "Form") -> None:
+    def wire(self, page: "Page", form: "Form") -> None:
         fields = [form.component(name) for name in _OWN]
         self.choice.change(lambda chosen: self.on_choice(form, chosen), self.choice, fields, **QUIET)
+        page.on_wake(
+            "train", lambda look, asked: _offered(look, asked.language), self.on_look, [self.choice], [self.choice],
+            name="begin",
+        )  # fmt: skip
 
-    def look(self, request: gr.Request, value: str, last: tuple[Any, ...]) -> list[Any]:
-        """The checkpoints of the base that is there; sent only when they have changed."""
-        lang, status = language_of(request), self._studio.base_status()
-        runs = {run.id: run for run in self._studio.runs()}
-        own = [(runs[ref.run_id], ref) for ref in self._studio.adapters()]
-        choices = (
-            (t("train.begin-fresh", lang), ""),
-            *(
-                (adapter_label(run, ref, lang), ref.name)
-                for run, ref in own
-                if same_base((run.base.source, run.base.fingerprint), (status.source, status.fingerprint))
-            ),
-        )
-        if choices == last:
-            return [gr.skip(), gr.skip()]
-        kept = value if value in [name for _, name in choices] else ""
-        return [gr.update(choices=list(choices), value=kept), choices]
+    # Handlers
+
+    def on_look(self, request: gr.Request, value: str) -> Any:
+        """The checkpoints of the base that is there."""
+        choices = _offered(self._studio.look(), language_of(request))
+        return gr.update(choices=choices, value=value if value in [name for _, name in choices] else "")
 
     def on_choice(self, form: "Form", chosen: str) -> list[Any]:
         """The fields that come from the checkpoint show its values and cannot be changed."""
@@ -67,3 +59,8 @@ class Beginning:
             else gr.update(interactive=True)
             for name in _OWN
         ]
+
+
+def _offered(look: "Look", lang: str) -> list[tuple[str, str]]:
+    own = [(adapter_label(run, ref, lang), ref.name) for run, ref, fits in fitting(look) if fits]
+    return [(t("train.begin-fresh", lang), ""), *own]

@@ -13,18 +13,20 @@ from glmstudio.ui.choice import Choice, follow_datasets
 from glmstudio.ui.forms import Form
 from glmstudio.ui.kept import keep
 from glmstudio.ui.language import in_numbers, label, language_of
-from glmstudio.ui.page import QUEUED, QUIET, slot
+from glmstudio.ui.live import marked
+from glmstudio.ui.page import QUEUED, QUIET, signal_field, slot
 from glmstudio.ui.train_begin import Beginning
 from glmstudio.ui.train_preview import Previewing
 from glmstudio.ui.train_status import check_html, facts_html, needs_html
+from glmstudio.ui.train_view import SHOW_NEWEST, look_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from glmstudio.studio import Studio
-    from glmstudio.training.runs import Run
+    from glmstudio.studio.look import Look
+    from glmstudio.ui.live import Asked
     from glmstudio.ui.page import Page
-    from glmstudio.ui.train_view import View
 
 _GRID = (
     "prompt_style", "method", "num_train_epochs", "learning_rate",
@@ -75,10 +77,10 @@ class Setup:
             )
             self.stop = gr.Button(label("train.stop"), size="sm", interactive=False, elem_id="train-stop")
         # `active` is the run that the buttons beside Start are about.
-        self.situation, self.active = gr.State(""), gr.State("")
+        # `situation` is what the check that is shown was made of.
+        self.situation, self.active = signal_field(), gr.State("")
         self.recommended = gr.State(self._usual("standard", "lora"))
         self.asked = [self.dataset, self.begin.choice, *self.form.inputs]
-        self.ticking = [self.situation, *self.asked]
         self.running = [self.situation, self.active, self.pause, self.go_on, self.stop]
         self.looked = [*self.running, self.facts, self.check, self.needs, self.start, self.queue, *self.commands]
 
@@ -117,9 +119,9 @@ class Setup:
             for name in _WRITTEN
         ]  # fmt: skip
 
-    def wire(self, page: "Page", view: "View") -> None:
+    def wire(self, page: "Page") -> None:
         asked, looked = self.asked, self.looked
-        self.begin.wire(self.form)
+        self.begin.wire(page, self.form)
         gr.on([component.change for component in asked], self.on_look, asked, looked, **_DEBOUNCED)
         opened = keep(page, "run", [self.preset, self.dataset, *self.form.inputs])
         follow_datasets(self.dataset, self._studio, page, opened).then(self.on_look, asked, looked, **QUIET)
@@ -137,24 +139,23 @@ class Setup:
             [method.input, page.base_state.change], self.on_recommend, [self.preset, method, *recommending],
             recommending, **QUIET,
         )  # fmt: skip
-        started = self.start.click(self.on_start, asked, [self.start, *self.running, *view.following], **QUEUED)
-        view.refresh_after(started)
-        view.refresh_after(self.queue.click(self.on_queue, asked, None, **QUEUED))
+        started = self.start.click(self.on_start, asked, [self.start, *self.running], **QUEUED)
+        started.success(None, js=SHOW_NEWEST, **QUIET)
+        look_after(started)
+        look_after(self.queue.click(self.on_queue, asked, None, **QUEUED))
         for button, handler in ((self.pause, self.on_pause), (self.go_on, self.on_continue), (self.stop, self.on_stop)):
-            view.refresh_after(button.click(handler, self.active, self.running, **QUEUED))
+            look_after(button.click(handler, self.active, self.running, **QUEUED))
+        page.on_wake("train", self._situation, self.on_look, asked, looked, name="setup")
+        # A look that arrives behind a later one shows what was: then it is time for another one.
+        self.situation.change(None, self.situation, None, js="(mark) => glm.woke('setup', mark)", **QUIET)
 
     # Handlers
 
-    def on_tick(self, request: gr.Request, last: str, dataset: str | None, begun: str, *typed: Any) -> list[Any]:
-        """Looks again when data, base or active run have changed."""
-        same = last == self._situation(dataset)
-        return [gr.skip()] * len(self.looked) if same else self.on_look(request, dataset, begun, *typed)
-
-    def _situation(self, dataset: str | None) -> str:
-        active, queue = self._studio.active_run(), self._studio.queue_state()
-        run = f"{active.id} {active.status} {queue.pausing} {queue.stopping}" if active else queue.elsewhere is None
-        probes = f"{self._studio.probed} {self._studio.probing}"
-        return f"{dataset} {self._studio.base_status().state} {probes} {run} {queue.held}"
+    def _situation(self, look: "Look", asked: "Asked | None" = None) -> tuple[Any, ...]:
+        """What the check, the needs and the buttons depend on beside the form: base, probes, queue and active run."""
+        run, queue = (look.active.id, look.active.status) if look.active else (), look.queue
+        asked_for = queue.pausing, queue.stopping, queue.held, queue.elsewhere is None
+        return *run, look.base.state, look.base.source, *asked_for, look.probed, look.probing
 
     def on_method(self, method: str) -> list[Any]:
         """Shows the fields of the method, hides those of the other."""
@@ -184,14 +185,12 @@ class Setup:
 
     def on_look(self, request: gr.Request, dataset: str | None, begun: str, *typed: Any) -> list[Any]:
         """Checks the form as it stands: facts, everything wrong at once, needs, buttons, command line."""
-        # As of now: where this look arrives behind a later one, the next tick finds that it is of old.
-        lang, situation = language_of(request), self._situation(dataset)
+        lang, look = language_of(request), self._studio.look(fresh=True)
         (lora, settings), problems = self.form.read(typed)
         findings, estimate = self._studio.plan_run(dataset, lora, settings, begun) if dataset else ([], None)
-        status, active = self._studio.base_status(), self._studio.active_run()
-        queue = self._studio.queue_state()
-        if queue.elsewhere is not None:
-            problems.append(queue.elsewhere)
+        status, active = look.base, look.active
+        if look.queue.elsewhere is not None:
+            problems.append(look.queue.elsewhere)
         if status.error is not None:
             findings = [found for found in findings if found.code != "base-not-ready"]
             problems.append(status.error)
@@ -200,10 +199,10 @@ class Setup:
         plan = next((found.params for found in findings if found.code == "plan"), {})
         measuring = clear and self._studio.probing
         return [
-            situation,
-            *self._running(active),
+            marked(self._situation(look)),
+            *_running(look),
             facts_html(summary, plan, lang),
-            check_html(bool(dataset), problems, findings, active, lang, queue.held),
+            check_html(bool(dataset), problems, findings, active, lang, look.queue.held),
             needs_html(
                 status.memory_bytes,
                 *self._time(plan, settings),
@@ -235,7 +234,7 @@ class Setup:
         """Starts the run; the view follows it."""
         (lora, settings), _ = self.form.read(typed)
         self._studio.start_run(dataset, lora, settings, from_adapter=begun)
-        return [gr.update(interactive=False), "", *self._running(self._studio.active_run()), "", ()]
+        return [gr.update(interactive=False), "", *_running(self._studio.look(fresh=True))]
 
     def on_queue(self, request: gr.Request, dataset: str, begun: str, *typed: Any) -> None:
         """Puts the run behind the others; the view stays with what it shows."""
@@ -257,20 +256,21 @@ class Setup:
     def _told(self, verb: "Callable[[str], None]", run_id: str) -> list[Any]:
         """The run that this browser saw, whatever trains by now."""
         verb(run_id)
-        # The next tick looks again.
-        return ["", *self._running(self._studio.active_run())]
+        # The next look checks again.
+        return ["", *_running(self._studio.look(fresh=True))]
 
-    def _running(self, active: "Run | None") -> list[Any]:
-        """The active run and its buttons: pause or continue, stop."""
-        queue = self._studio.queue_state()
-        pausing, may = queue.pausing, active is not None and not queue.stopping
-        can_pause = active is not None and active.settings.num_processes == 1
-        return [
-            active.id if active else "",
-            gr.update(visible=can_pause and not pausing, interactive=may),
-            gr.update(visible=can_pause and pausing, interactive=may),
-            gr.update(interactive=may),
-        ]
+
+def _running(look: "Look") -> list[Any]:
+    """The active run and its buttons: pause or continue, stop."""
+    active, pausing = look.active, look.queue.pausing
+    may = active is not None and not look.queue.stopping
+    can_pause = active is not None and active.settings.num_processes == 1
+    return [
+        active.id if active else "",
+        gr.update(visible=can_pause and not pausing, interactive=may),
+        gr.update(visible=can_pause and pausing, interactive=may),
+        gr.update(interactive=may),
+    ]
 
 
 def _rows_a_step(settings: TrainingSettings) -> int:

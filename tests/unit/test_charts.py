@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from glmstudio.ui.charts import MOST_POINTS, Curve, figure, smooth, smoothing_weight, thin
+from glmstudio.ui.charts import MOST_POINTS, Curve, drawn_counts, figure, growth, smooth, smoothing_weight, thin
+from glmstudio.ui.live_figure import drawn
 
 WORDS = {"train": "训练损失", "smoothed": "训练损失（平滑）", "dev": "验证损失", "step": "步", "loss": "损失"}
 
@@ -94,3 +95,44 @@ def test_several_runs_have_one_colour_each_and_their_names():
     ]  # fmt: skip
     colours = [trace.line.color for trace in shown.data]
     assert colours[0] == colours[1] != colours[2] == colours[3]
+
+
+def test_a_page_gets_the_points_that_came_since():
+    one, two = filled("a", steps=200), filled("b", steps=100)
+    curves = [("run a", one), ("run b", two)]
+    drawn = drawn_counts(curves)
+    one.extend([record("train", 201, loss=0.5), record("eval", 201, loss=0.7)])
+    assert growth(curves, drawn, drawn) == [[[201], [0.5], [201], [0.7]], [[], [], [], []]]
+    assert growth(curves, drawn, drawn_counts(curves)) == [[[], [], [], []], [[], [], [], []]]
+
+
+def test_a_page_finds_each_line_again_by_its_run():
+    shown = drawn(figure([("run 1", filled("run-0001", steps=200))], WORDS), {})
+    assert [trace["uid"] for trace in shown["figure"]["data"]] == [
+        "run-0001 train",
+        "run-0001 smoothed",
+        "run-0001 dev",
+    ]
+
+
+@pytest.mark.parametrize("steps", [10, 59])
+def test_a_short_curve_is_drawn_anew(steps):
+    curve = filled(steps=steps)
+    drawn = drawn_counts([("run", curve)])
+    curve.extend([record("train", steps + 1, loss=1.0)])
+    assert growth([("run", curve)], drawn, drawn) is None
+
+
+def test_a_curve_that_has_grown_by_half_is_drawn_anew():
+    curve = filled(steps=200)
+    first = drawn_counts([("run", curve)])
+    curve.extend(record("train", step, loss=1.0) for step in range(201, 301))
+    assert growth([("run", curve)], first, "250.40") is not None
+    curve.extend([record("train", 301, loss=1.0)])
+    assert growth([("run", curve)], first, "250.40") is None
+
+
+@pytest.mark.parametrize("now", ["", "300.40", "200.50", "200.40 3.4", "x", "1"])
+def test_what_a_page_cannot_have_is_drawn_anew(now):
+    curve = filled(steps=200)
+    assert growth([("run", curve)], "200.40", now) is None
