@@ -140,9 +140,12 @@ class RowMaker:
                     values[place] = value
             elif place == "turns" and (turns := turns_of(value)) is not None:
                 try:
-                    self._add_turns(conversation_of(turns), values)
+                    said = conversation_of(turns)
                 except NoConversation as error:
                     return Reject(row.line, error.code, error.params, row.row)
+                if problem := _problem(said.instruction) or _problem(said.target):
+                    return Reject(row.line, problem, {"field": name, "encoding": self.encoding}, row.row)
+                self._add_turns(said, values)
             elif place in KEPT and place not in kept and (word := KEPT[place](str(value).strip().lower())):
                 kept[place] = word
             else:

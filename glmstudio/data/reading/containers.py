@@ -18,6 +18,8 @@ MOST_UNPACKED = 8 << 30
 MOST_FILES = 10_000
 # Of what has to be in memory whole.
 MOST_IN_MEMORY = 1 << 30
+# NotImplementedError is a RuntimeError: a way of packing that Python does not know.
+_UNPACKING = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, ValueError)
 _ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".ndjson", ".gz", ".zip")
 _OTHER_KINDS = {
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an old Office file (.xls, .doc)",
@@ -55,7 +57,7 @@ class _Bounded(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:
         try:
             block = self._file.read(len(buffer))
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
+        except _UNPACKING as error:
             raise StudioError("unpacking-failed", name=self._name, reason=str(error)) from error
         self._left -= len(block)
         if self._left < 0:
@@ -123,8 +125,8 @@ def _source(name: str, open_file: Callable[[], BinaryIO], member: str, *, packed
 def _of_zip(path: Path, member: str) -> list[Source]:
     try:
         with zipfile.ZipFile(path) as archive:
-            infos = [info for info in archive.infolist() if not info.is_dir()]
-    except (OSError, zipfile.BadZipFile) as error:
+            infos = [info for info in archive.infolist() if info.filename and not info.is_dir()]
+    except _UNPACKING as error:
         raise StudioError("unpacking-failed", name=path.name, reason=str(error)) from error
     if sum(info.file_size for info in infos) > MOST_UNPACKED:
         raise StudioError("unpacked-too-large", name=path.name, most=MOST_UNPACKED >> 30)
@@ -145,9 +147,11 @@ def _of_zip(path: Path, member: str) -> list[Source]:
 
 def _member(path: Path, info: zipfile.ZipInfo, member: str) -> Source:
     def open_file() -> BinaryIO:
-        archive = zipfile.ZipFile(path)
-        file = _unpacked(archive.open(info), path.name)
-        archive.close()  # The open member keeps the file.
+        try:
+            with zipfile.ZipFile(path) as archive:  # Its open member keeps the file.
+                file = _unpacked(archive.open(info), path.name)
+        except _UNPACKING as error:
+            raise StudioError("unpacking-failed", name=path.name, reason=str(error)) from error
         return _unpacked(gzip.GzipFile(fileobj=file), path.name) if info.filename.endswith(".gz") else file
 
     name = f"{path.name}/{_shown(info)}"

@@ -160,7 +160,7 @@ class JsonText:
             return re.compile(rf'\{{(?=\s*"{re.escape(first_name)}"\s*:)')
         line_start = self.text.rfind("\n", 0, self.position) + 1
         indent = self.text[line_start : self.position]
-        if self.text[self.position] in "{[" and not indent.strip("\ufeff \t"):
+        if self.text.startswith(("{", "["), self.position) and not indent.strip("\ufeff \t"):
             return re.compile(rf"\n{indent.strip(_MARK)}[{{\[]")
         return re.compile(r"[\n}],?\s*[{\[]")
 
@@ -171,7 +171,7 @@ class JsonText:
 
     def _end_of_value(self) -> int | None:
         """Behind the bracket that closes the value at `position`; None where brackets do not pair."""
-        if self.text[self.position] not in "{[":
+        if not self.text.startswith(("{", "["), self.position):
             return None
         while True:
             opened: list[str] = []
