@@ -16,11 +16,12 @@ from glmstudio.commands.flags import root_flag
 from glmstudio.data import formats
 from glmstudio.data.columns import FIELDS
 from glmstudio.data.example import SPLITS, Example, Reject
+from glmstudio.data.file_places import place_of
 from glmstudio.data.reading.reader import ReadOptions, Told, read
 from glmstudio.errors import StudioError
 from glmstudio.file_names import shown
 from glmstudio.ui.language import t
-from glmstudio.ui.row_words import kinds_text, opening_lines, told_lines, undone_text
+from glmstudio.ui.row_words import kinds_text, known_lines, opening_lines, told_lines, undone_text
 from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -65,31 +66,51 @@ def _print_told(told: Told) -> None:
 
 
 def add_import(commands: Any) -> None:
-    parser = commands.add_parser("import", help="bring the rows of a file, an archive or a folder into a dataset")
+    parser = commands.add_parser("import", help="bring the rows of files, archives or folders into a dataset")
     root_flag(parser)
-    parser.add_argument("path", type=Path)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--split", choices=SPLITS, default="train", help="of rows that do not say theirs [train]")
+    parser.add_argument("paths", type=Path, nargs="+", metavar="path")
+    parser.add_argument("--dataset", help="[what the name of the file proposes, with its split]")
+    parser.add_argument("--split", choices=SPLITS, help="of rows that do not say theirs [train]")
     words = f"what a column is: one of {', '.join(FIELDS)}, or nothing to leave it out; may be given several times"
     parser.add_argument("--map", action="append", default=[], metavar="COLUMN=FIELD", help=words)
     parser.add_argument("--instruction", default="", help="of rows that have none")
     parser.add_argument("--encoding", default="", help="of lines that are no UTF-8 [found out]")
     words = "of a workbook; may be given several times [the first with known columns]"
     parser.add_argument("--sheet", action="append", default=[], metavar="NAME", help=words)
+    parser.add_argument("--again", action="store_true", help="import rows, too, that the dataset has already")
     parser.set_defaults(command=import_command)
 
 
 def import_command(args: argparse.Namespace) -> int:
+    """0 where rows of every path came in."""
     options = ReadOptions(args.encoding, columns_of(args.map), args.instruction, tuple(args.sheet))
+    good = []
     with opened(args.root) as studio:
-        result = studio.import_file(args.path, args.dataset, args.split, options=options)
+        for path in args.paths:
+            try:
+                good.append(_import(studio, path, args, options))
+            except StudioError as error:
+                if len(args.paths) == 1:
+                    raise
+                terminal.print_error(error)
+                good.append(0)
+    return 0 if all(good) else 2
+
+
+def _import(studio: "Studio", path: Path, args: argparse.Namespace, options: ReadOptions) -> int:
+    """How many rows came in."""
+    dataset, split = place_of(path.name) if args.dataset is None else (args.dataset, SPLITS[0])
+    result = studio.import_file(path, dataset, args.split or split, options=options, again=args.again)
     for reject in result.rejects:
-        terminal.print_reject(args.path, reject)
+        terminal.print_reject(path, reject)
+    for line in known_lines(result.known, "en", command=True):
+        print(line, file=sys.stderr)
     _print_told(result.told)
     print(f"{result.good} rows came in, {len(result.rejects)} were rejected ({result.kind})")
     if result.good:
-        print(f"import {result.import_id}: {kinds_text(result.kinds, 'en')}")
-    return 0 if result.good else 2
+        into = "" if args.dataset else f" -> {dataset}"
+        print(f"import {result.import_id}: {kinds_text(result.kinds, 'en')}{into}")
+    return result.good
 
 
 def columns_of(texts: list[str]) -> dict[str, str]:

@@ -2,18 +2,20 @@
 
 from dataclasses import dataclass, field
 
+DEFAULT_DATASET = "default"
 SPLITS = ("train", "dev")
 STATUSES = ("draft", "done", "discarded")
 SOURCES = ("manual", "import", "feedback", "demo")
 
-_SPLIT_NAMES = {
+# The words that people call a split by.
+SPLIT_NAMES = {
     "train": ("train", "training", "训练集", "训练"),
     "dev": (
         "dev", "val", "valid", "validation", "test", "testing", "eval", "evaluation",
         "验证集", "验证", "测试集", "测试", "开发集", "评测集", "评估集",
     ),
 }  # fmt: skip
-_SPLIT_OF = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
+_SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 _INSTRUCTION, _INPUT, _ANSWER = "Instruction: ", "\nInput: ", "\nAnswer: "
 
 
@@ -24,7 +26,7 @@ class Example:
     instruction: str
     input: str = ""
     target: str = ""
-    dataset: str = "default"
+    dataset: str = DEFAULT_DATASET
     split: str = "train"
     status: str = "done"
     source: str = "manual"

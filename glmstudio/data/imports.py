@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmstudio.data.example import SPLITS, Example, Reject
+from glmstudio.data.known_rows import KnownRows
 from glmstudio.data.reading.reader import ReadOptions, Told, read
 from glmstudio.workspace import repository_root
 
@@ -18,11 +19,23 @@ SAMPLE_ROWS = 5
 
 
 @dataclass(frozen=True)
+class ImportOptions:
+    """Where the rows go, and what a person says about the file. `split` is that of rows that do not say theirs; with
+    `again` rows come in that the dataset has already."""
+
+    dataset: str
+    split: str = "train"
+    reading: ReadOptions = dataclasses.field(default_factory=ReadOptions)
+    again: bool = False
+
+
+@dataclass(frozen=True)
 class ImportPreview:
     """What a file holds: its kind, how many rows came through, the rejected lines, the first good rows.
 
-    `kinds` counts the rows that came through by (split, status); `told` is what the reading has to say beside them.
-    `import_id` is that of `ImportRecord` once the rows have come in.
+    `kinds` counts the rows that came through by (split, status), `known` those that were left out because the dataset
+    has them; `told` is what the reading has to say beside them. `import_id` is that of `ImportRecord` once the rows
+    have come in.
     """
 
     kind: str
@@ -30,50 +43,65 @@ class ImportPreview:
     rejects: list[Reject]
     sample: list[Example]
     told: Told
-    kinds: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
+    kinds: Counter[tuple[str, str]]
+    known: int = 0
     import_id: int | None = None
 
 
-def preview(path: Path, dataset: str, split: str, options: ReadOptions | None = None) -> ImportPreview:
+class _Intake:
+    """The rows of a file on their way: counted, and parted from those that do not come in."""
+
+    def __init__(self, store: "Store", path: Path, options: ImportOptions) -> None:
+        self._reading = read(path, dataset=options.dataset, split=options.split, options=options.reading)
+        self._known = KnownRows() if options.again else store.known(options.dataset)
+        self._left = 0
+        self._rejects: list[Reject] = []
+        self.kinds: Counter[tuple[str, str]] = Counter()
+
+    def good_rows(self) -> Iterator[Example]:
+        for row in self._reading:
+            if isinstance(row, Reject):
+                self._rejects.append(row)
+            elif self._known.has(row):
+                self._left += 1
+            else:
+                self.kinds[row.split, row.status] += 1
+                yield row
+
+    def found(self, sample: list[Example], import_id: int | None = None) -> ImportPreview:
+        reading, kinds = self._reading, self.kinds
+        return ImportPreview(
+            reading.kind, kinds.total(), self._rejects, sample, reading.told, kinds, self._left, import_id
+        )
+
+
+def preview(store: "Store", path: Path, options: ImportOptions) -> ImportPreview:
     """Reads the whole file and keeps nothing."""
-    reading = read(path, dataset=dataset, split=split, options=options)
-    rejects, sample, kinds = [], [], Counter()
-    for row in reading:
-        if isinstance(row, Reject):
-            rejects.append(row)
-            continue
-        kinds[row.split, row.status] += 1
+    intake, sample = _Intake(store, path, options), []
+    for row in intake.good_rows():
         if len(sample) < SAMPLE_ROWS:
             sample.append(row)
-    return ImportPreview(reading.kind, kinds.total(), rejects, sample, reading.told, kinds)
+    return intake.found(sample)
 
 
 def take(
     store: "Store",
     path: Path,
-    dataset: str,
-    split: str,
+    options: ImportOptions,
     person: str = "",
     on_progress: Callable[[int], None] = lambda rows: None,
-    options: ReadOptions | None = None,
 ) -> ImportPreview:
-    """The good rows come in as one import, the bad lines are reported. `on_progress` hears of every thousandth row."""
-    reading = read(path, dataset=dataset, split=split, options=options)
-    rejects: list[Reject] = []
-    kinds: Counter[tuple[str, str]] = Counter()
+    """The good rows that the dataset does not have come in as one import. `on_progress` hears of every thousandth."""
+    intake = _Intake(store, path, options)
 
-    def good_rows() -> Iterator[Example]:
-        for row in reading:
-            if isinstance(row, Reject):
-                rejects.append(row)
-            else:
-                kinds[row.split, row.status] += 1
-                yield row
-                if (rows := kinds.total()) % 1000 == 0:
-                    on_progress(rows)
+    def counted() -> Iterator[Example]:
+        for rows, row in enumerate(intake.good_rows(), start=1):
+            yield row
+            if rows % 1000 == 0:
+                on_progress(rows)
 
-    done = store.import_rows(good_rows(), dataset=dataset, file=path.name, person=person)
-    return ImportPreview(reading.kind, done.rows, rejects, [], reading.told, kinds, done.id)
+    done = store.import_rows(counted(), dataset=options.dataset, file=path.name, person=person)
+    return intake.found([], done.id if done else None)
 
 
 def take_demo(store: "Store", dataset: str) -> None:

@@ -15,6 +15,7 @@ from glmstudio.data.changes import Changes
 from glmstudio.data.database import Database
 from glmstudio.data.example import Example
 from glmstudio.data.import_records import ImportRecords
+from glmstudio.data.known_rows import KnownRows
 from glmstudio.errors import StudioError
 
 SEARCH_LIMIT = 1000
@@ -122,6 +123,14 @@ class RowReader:
                 alive = sa.select(*self._columns).where(table.c.id.in_(batch), *self._alive(connection, query))
                 found = connection.execute(alive.order_by(table.c.id)).all()
             yield from map(example_of_row, found)
+
+    def known(self, dataset: str) -> KnownRows:
+        """The texts of all its rows, discarded ones, too."""
+        columns = self._examples.c
+        with self._database.read() as connection:
+            texts = sa.select(columns.split, columns.instruction, columns.input, columns.target)
+            found = texts.where(columns.dataset == dataset, *self._alive(connection))
+            return KnownRows(map(tuple, connection.execute(found.execution_options(yield_per=_BATCH))))
 
     def revisions(self, dataset: str, split: str) -> tuple[int, list[tuple[int, int]]]:
         """(the dataset's number of `changes`, the id and the revision of each row of a split that is done, by id), of

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
@@ -151,13 +152,18 @@ class Store(RowReader):
                 added += len(batch)
         return added
 
-    def import_rows(self, examples: Iterable[Example], *, dataset: str, file: str, person: str = "") -> ImportRecord:
+    def import_rows(
+        self, examples: Iterable[Example], *, dataset: str, file: str, person: str = ""
+    ) -> ImportRecord | None:
         """Inserts them in portions, between which others save, and shows them all at the end. Where the iterable or
-        the database fails, nothing stays. Raises StudioError `import-gone` where somebody removed the import
-        meanwhile."""
+        the database fails, nothing stays; where there are no rows there is no import. Raises StudioError `import-gone`
+        where somebody removed the import meanwhile."""
+        coming = portions(_content(example) | _born() for example in examples)
+        if (first := next(coming, None)) is None:
+            return None
         import_id = self.imports.begin(dataset, file, person)
         try:
-            for rows in portions(_content(example) | _born() for example in examples):
+            for rows in chain([first], coming):
                 self.imports.add(import_id, rows)
                 self._database.pause()
             return self.imports.complete(import_id)

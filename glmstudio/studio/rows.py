@@ -8,7 +8,7 @@ from pathlib import Path
 from glmstudio.data import formats, imports
 from glmstudio.data.example import Example
 from glmstudio.data.import_records import ImportRecord
-from glmstudio.data.imports import ImportPreview
+from glmstudio.data.imports import ImportOptions, ImportPreview
 from glmstudio.data.reading.reader import ReadOptions
 from glmstudio.data.row_reader import DatasetSummary, Page, Query
 from glmstudio.data.store import Store
@@ -111,10 +111,11 @@ class RowVerbs:
     # Files
 
     def preview_import(
-        self, path: Path, dataset: str, split: str = "train", options: ReadOptions | None = None
+        self, path: Path, dataset: str, split: str = "train", options: ReadOptions | None = None, *, again: bool = False
     ) -> ImportPreview:
         """Reads the whole file and keeps nothing."""
-        return imports.preview(path, dataset, split, options)
+        where = ImportOptions(dataset, split, options or ReadOptions(), again)
+        return imports.preview(self._store, path, where)
 
     def import_file(
         self,
@@ -123,11 +124,14 @@ class RowVerbs:
         split: str = "train",
         on_progress: Callable[[int], None] = lambda rows: None,
         options: ReadOptions | None = None,
+        *,
+        again: bool = False,
     ) -> ImportPreview:
-        """The good rows come in as an import of the caller's, the bad lines are reported. Raises as `read` does,
-        `name-empty` and `name-unfit`."""
+        """The good rows come in as an import of the caller's, the bad lines are reported; rows that the dataset has
+        already come in only with `again`. Raises as `read` does, `name-empty` and `name-unfit`."""
         self._require_name(dataset)
-        return imports.take(self._store, path, dataset, split, self._person.name, on_progress, options)
+        where = ImportOptions(dataset, split, options or ReadOptions(), again)
+        return imports.take(self._store, path, where, self._person.name, on_progress)
 
     def undo_import(self, import_id: int) -> tuple[ImportRecord, int]:
         """Takes an import back: (the import, how many of its rows stay because somebody changed them).

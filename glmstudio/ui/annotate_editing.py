@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from glmstudio.data.example import Example
+from glmstudio.data.example import DEFAULT_DATASET, Example
 from glmstudio.data.row_reader import Query
 from glmstudio.errors import StudioError
 from glmstudio.ui import gauges
 from glmstudio.ui.annotate_drafts import read_drafts
 from glmstudio.ui.annotate_form import RowForm, Update
-from glmstudio.ui.annotate_list import DEFAULT_DATASET, ROWS, query_of
+from glmstudio.ui.annotate_list import ROWS, query_of
 from glmstudio.ui.annotate_trail import Step, Trail, is_unsaved, with_revision, with_step
 from glmstudio.ui.annotate_words import conflict_html, saved_html
 from glmstudio.ui.caller import caller

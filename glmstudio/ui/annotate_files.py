@@ -1,7 +1,6 @@
 """Import and export in Annotate: a file is read and shown before any row comes in; the rows shown go out as a file.
 Knows no form."""
 
-import re
 import tempfile
 from collections.abc import Sequence
 from html import escape
@@ -10,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from glmstudio.data.example import SPLITS, Example, Reject
+from glmstudio.data.example import DEFAULT_DATASET, SPLITS, Example, Reject
+from glmstudio.data.file_places import place_of
 from glmstudio.data.formats import KINDS
-from glmstudio.ui.annotate_list import DEFAULT_DATASET, preview, query_of
+from glmstudio.ui.annotate_list import preview, query_of
 from glmstudio.ui.caller import caller
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.page import LIVE, QUEUED, QUIET, Page, signal, slot
-from glmstudio.ui.row_words import kinds_text, lines_html, place_text, reject_text, told_lines, undone_text
+from glmstudio.ui.row_words import kinds_text, known_lines, lines_html, place_text, reject_text, told_lines, undone_text
 
 if TYPE_CHECKING:
     from glmstudio.data.imports import ImportPreview
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _SHOWN_REJECTS = 100
 # Gradio finds it by the default value of a parameter.
 _PROGRESS = gr.Progress()
-_PART = re.compile(r"[-_. ]?(train|dev|valid|validation|test|eval)(?=[-_. ]|$)", re.IGNORECASE)
 Update = dict[Any, Any]
 
 
@@ -118,7 +117,7 @@ class FilePanels:
         """Reads the file and shows what would come in; the name of the file says where to. What cannot be read is said
         beside the button, and the form stays."""
         language = language_of(request)
-        dataset, split = place_of(Path(path).stem)
+        dataset, split = place_of(Path(path).name)
         try:
             found = self._studio.preview_import(Path(path), dataset, split)
         except Exception as error:
@@ -133,7 +132,7 @@ class FilePanels:
             self.split: split,
             self.found: found_html(found, Path(path).name, language),
             self.refused: "",
-            self.confirm: gr.update(interactive=found.good > 0),
+            self.confirm: gr.update(interactive=found.good + found.known > 0),
             self.undo_import: gr.update(visible=False),
             self.unread: "",
         }
@@ -156,7 +155,7 @@ class FilePanels:
             self.refused: "",
             self.confirm: gr.update(interactive=False),
             self.imported: done.import_id,
-            self.undo_import: gr.update(visible=True),
+            self.undo_import: gr.update(visible=done.import_id is not None),
             self.changed[0]: signal(),
             self.changed[1]: signal(),
         }
@@ -199,13 +198,6 @@ class FilePanels:
         return path, lines_html([said], "glm-ok")
 
 
-def place_of(stem: str) -> tuple[str, str]:
-    """(dataset, split) that a file's name suggests: "mixed_dev_dataset" is the dev part of "mixed_dataset"."""
-    part = _PART.search(stem)
-    split = "train" if part is None or part[1].lower() == "train" else "dev"
-    return _PART.sub("", stem).strip("-_. ") or DEFAULT_DATASET, split
-
-
 def found_html(found: "ImportPreview", name: str, language: str) -> str:
     """What a file holds: counts, its format, the first rows and the lines that stay out."""
     title = t("annotate.found", language, name=name, format=t(f"format.{found.kind}", language))
@@ -227,7 +219,8 @@ def _sample_row(row: Example) -> str:
 
 def told_html(found: "ImportPreview", language: str) -> str:
     """What became of values that did not come in as they were."""
-    return lines_html([f"⚠ {line}" for line in told_lines(found.told, language)], "glm-warn")
+    lines = [*known_lines(found.known, language), *told_lines(found.told, language)]
+    return lines_html([f"⚠ {line}" for line in lines], "glm-warn")
 
 
 def rejects_html(rejects: Sequence[Reject], language: str) -> str:
@@ -246,4 +239,5 @@ def rejects_html(rejects: Sequence[Reject], language: str) -> str:
 
 def imported_html(done: "ImportPreview", dataset: str, language: str) -> str:
     text = t("annotate.imported", language, count=f"{done.good:,}", dataset=dataset)
-    return f'<p><span class="glm-ok">✓</span> <b>{escape(text)}</b></p>' + rejects_html(done.rejects, language)
+    said = f'<p><span class="glm-ok">✓</span> <b>{escape(text)}</b></p>'
+    return said + told_html(done, language) + rejects_html(done.rejects, language)

@@ -5,9 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from glmstudio.data.example import SPLITS, STATUSES, Example
+from glmstudio.data.example import DEFAULT_DATASET, SPLITS, STATUSES, Example
 from glmstudio.ui.annotate_drafts import form_state, new_key
-from glmstudio.ui.annotate_list import DEFAULT_DATASET
 from glmstudio.ui.annotate_trail import Trail
 from glmstudio.ui.annotate_words import heading_html
 from glmstudio.ui.language import label

@@ -18,7 +18,6 @@ from glmstudio.ui.page import signal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DEFAULT_DATASET = "default"
 # The filter by status that asks for deleted rows.
 BIN = "bin"
 ROWS = 20

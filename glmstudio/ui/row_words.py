@@ -58,6 +58,12 @@ def told_lines(told: "Told", language: str) -> list[str]:
     return lines
 
 
+def known_lines(known: int, language: str, *, command: bool = False) -> list[str]:
+    """How many rows stay out because the dataset has them."""
+    key = "told.known.command" if command else "told.known"
+    return [t(key, language, count=f"{known:,}")] if known else []
+
+
 def undone_text(record: "ImportRecord", stay: int, language: str) -> str:
     """What an import that was taken back has left."""
     words = {"id": record.id, "file": shown(record.file), "dataset": shown(record.dataset)}

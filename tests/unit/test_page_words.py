@@ -13,7 +13,7 @@ from glmstudio.errors import StudioError
 from glmstudio.studio.base_slot import BaseStatus
 from glmstudio.ui import gauges
 from glmstudio.ui.annotate_drafts import Draft, read_drafts
-from glmstudio.ui.annotate_files import place_of, rejects_html
+from glmstudio.ui.annotate_files import rejects_html
 from glmstudio.ui.annotate_list import pager_html, preview, table_html
 from glmstudio.ui.annotate_trail import Step, is_unsaved, with_revision, with_step
 from glmstudio.ui.annotate_words import conflict_html, heading_html
@@ -134,20 +134,6 @@ def test_the_gauges_count_against_the_lengths_of_training():
 )
 def test_the_target_says_whether_it_is_json(target, text):
     assert seen(gauges.target_gauge(target, lambda _: None, "en")).removesuffix("… / 300 tokens").strip() == text
-
-
-@pytest.mark.parametrize(
-    ("stem", "place"),
-    [
-        ("mixed_train_dataset", ("mixed_dataset", "train")),
-        ("mixed_dev_dataset", ("mixed_dataset", "dev")),
-        ("poems-test", ("poems", "dev")),
-        ("trainspotting", ("trainspotting", "train")),
-        ("dev", ("default", "dev")),
-    ],
-)
-def test_a_file_name_suggests_where_its_rows_go(stem, place):
-    assert place_of(stem) == place
 
 
 def test_many_rejects_are_cut_with_their_number():

@@ -140,6 +140,46 @@ def test_columns_and_encoding_can_be_said(root, tmp_path, capsys):
     assert content(root, "new") == [("不", "好", "train", "done")]
 
 
+def test_rows_that_are_there_already_stay_out_and_are_told(root, tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text("instruction,input,output\n指令,一,答\n指令,新,答\n指令,三,\n指令,五,不要\n")
+    assert run(root, "import", path, "--dataset", "mine") == 0
+    said = capsys.readouterr()
+    assert "3 rows stay out: the dataset has them already" in said.err
+    assert "1 rows came in" in said.out
+    assert run(root, "import", path, "--dataset", "mine") == 2
+    assert "4 rows stay out" in capsys.readouterr().err
+    assert run(root, "imports") == 0
+    assert "import 2" not in capsys.readouterr().out
+    assert run(root, "import", path, "--dataset", "mine", "--split", "dev") == 0
+    assert run(root, "import", path, "--dataset", "mine", "--again") == 0
+    assert len(content(root, "mine")) == 4 + 1 + 4 + 4
+
+
+def test_an_unlabelled_row_that_was_answered_since_is_there_already(root, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("instruction,input\n指令,一\n指令,六\n")
+    assert run(root, "import", path, "--dataset", "mine") == 0
+    assert content(root, "mine")[-1] == ("六", "", "train", "draft")
+    assert len(content(root, "mine")) == 5
+
+
+def test_the_name_of_a_file_says_where_its_rows_go(root, tmp_path, capsys):
+    files = {"poems_dev.csv": ("a", "b"), "验证集.jsonl": ("c", "d"), "poems.csv": ("e", "f")}
+    for name, (prompt, answer) in files.items():
+        text = f"instruction,output\n{prompt},{answer}\n"
+        if name.endswith("jsonl"):
+            text = f'{{"input": "{prompt}", "output": "{answer}"}}'
+        (tmp_path / name).write_text(text)
+    gone = tmp_path / "gone.csv"
+    assert run(root, "import", *(tmp_path / name for name in files), gone) == 2
+    said = capsys.readouterr()
+    assert "gone.csv cannot be read" in said.err
+    assert "import 1: 1 dev -> poems" in said.out
+    assert content(root, "poems") == [("", "b", "dev", "done"), ("", "f", "train", "done")]
+    assert content(root, "default") == [("c", "d", "dev", "done")]
+
+
 def test_an_import_is_listed_and_taken_back(root, tmp_path, capsys):
     path = tmp_path / "rows.csv"
     path.write_text("instruction,output\na,b\nc,d\n")
