@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmstudio import terminal
-from glmstudio.commands.together import Begun, base_of
+from glmstudio.commands.together import Begun, base_of, measuring
 from glmstudio.data import snapshot
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
@@ -28,6 +28,9 @@ def reopened(
     Raises StudioError `resume-contradicts`, `launch-processes`, `run-base-missing` and those of `reopen`,
     `load_base` and `snapshot`.
     """
+    from glmstudio.models.resident import Resident
+    from glmstudio.training.prepare import choose
+
     folder = RunFolder(args.output_dir)
     run = last_sitting(folder)
     if flags := contradictions(args, run, rows):
@@ -40,7 +43,9 @@ def reopened(
     reopen(folder, base)
     if anew is not None:
         terminal.print_finding(anew)
-    return Begun(base, folder, frozen, go_on=True)
+    resident = Resident(base)
+    choose(folder, frozen, resident, measuring(resident, here))
+    return Begun(resident, folder, frozen, go_on=True)
 
 
 def _where_now(run: Run, source: str | None) -> BaseFacts:

@@ -10,10 +10,12 @@ from glmstudio import terminal
 from glmstudio.commands.flags import stop_on_interrupt
 from glmstudio.data import snapshot
 from glmstudio.errors import StudioError
-from glmstudio.settings import TrainingSettings
+from glmstudio.settings import LoraSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
+    from glmstudio.models.resident import Resident
+    from glmstudio.training.probe import Probe
     from glmstudio.training.ranks import Ranks
     from glmstudio.training.runs import BaseFacts, RunFolder
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 class Begun:
     """A run that is ready to train: its folder is written. `go_on` for one that has trained before."""
 
-    base: "Base"
+    resident: "Resident"
     folder: "RunFolder"
     frozen: snapshot.Snapshot
     go_on: bool
@@ -87,6 +89,7 @@ def _train(here: "Ranks", plan: Plan) -> None:
 
 def adopted(args: argparse.Namespace) -> Begun:
     """The run that waits in `--output-dir`, for the page that has begun it. Raises StudioError as `load_base` does."""
+    from glmstudio.models.resident import Resident
     from glmstudio.processes import this_process
     from glmstudio.training.runs import RunFolder
     from glmstudio.workspace import Workspace
@@ -94,7 +97,7 @@ def adopted(args: argparse.Namespace) -> Begun:
     folder = RunFolder(args.output_dir)
     run = folder.update(process=this_process())
     frozen = folder.rows(Workspace(args.root).snapshots)
-    return Begun(base_of(run.base), folder, frozen, go_on=True)
+    return Begun(Resident(base_of(run.base)), folder, frozen, go_on=True)
 
 
 def base_of(facts: "BaseFacts", device: str = "", on_download: Callable[[int, int, str], None] | None = None) -> "Base":
@@ -126,6 +129,19 @@ def own_base(
     if sharded and base.quantization != "none":
         raise StudioError("shard-quantized", quantization=base.quantization)
     return base
+
+
+def measuring(resident: "Resident", here: "Ranks") -> "Callable[[LoraSettings, TrainingSettings, int], Probe | None]":
+    """What a run costs on this base, as `prepare.Measure`; nobody measures what a part of a base needs."""
+
+    def measure(lora: LoraSettings, settings: TrainingSettings, most: int) -> "Probe | None":
+        from glmstudio.training.probe import probe
+
+        if here.sharded:
+            raise StudioError("probe-parts", processes=here.count)
+        return probe(resident, lora, settings, most=most)
+
+    return measure
 
 
 def all_processes(settings: TrainingSettings, here: "Ranks") -> int:

@@ -9,19 +9,13 @@ from glmstudio import terminal
 from glmstudio.commands.config import with_config
 from glmstudio.commands.flags import add_settings, base_flags, chosen, root_flag, stop_on_interrupt
 from glmstudio.commands.rows import training_rows
-from glmstudio.commands.together import Begun, adopted, all_processes, follow, own_base, tell
-from glmstudio.data import snapshot
-from glmstudio.data.example import Example
+from glmstudio.commands.together import Begun, adopted, all_processes, follow, measuring, own_base, tell
 from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
 from glmstudio.settings import METHODS, LoraSettings, TrainingSettings, recommended
-from glmstudio.training.disk_space import full_disk_told
-from glmstudio.training.row_ids import keep_row_ids
-from glmstudio.training.run_config import USUAL_BASE, write_yaml
+from glmstudio.training.run_config import USUAL_BASE
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
-    from glmstudio.training.estimate import Estimate
     from glmstudio.training.from_adapter import Start
     from glmstudio.training.ranks import Ranks
 
@@ -66,7 +60,6 @@ def train_command(args: argparse.Namespace) -> int:
 
 
 def _trained(args: argparse.Namespace, begun: Begun) -> int:
-    from glmstudio.models.resident import Resident
     from glmstudio.training.picture import write_picture
     from glmstudio.training.train import train
 
@@ -75,7 +68,7 @@ def _trained(args: argparse.Namespace, begun: Begun) -> int:
     try:
         with stop_on_interrupt() as should_stop:
             run = train(
-                Resident(begun.base), folder, frozen.train, frozen.dev, run.lora, run.settings,
+                begun.resident, folder, frozen.train, frozen.dev, run.lora, run.settings,
                 should_stop=should_stop, on_progress=printer, resume=begun.go_on, tokens=frozen.folder,
             )  # fmt: skip
     except StudioError as error:
@@ -100,63 +93,53 @@ def _begun(args: argparse.Namespace, here: "Ranks") -> Begun | None:
 
 def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
     from glmstudio.models.devices import dtype_reason
-    from glmstudio.training.check import check
-    from glmstudio.training.from_adapter import find_adapter, given, keep_start, read_start
+    from glmstudio.models.resident import Resident
+    from glmstudio.training.from_adapter import find_adapter, read_start
+    from glmstudio.training.prepare import RunWish, prepared_run
     from glmstudio.training.runs import RunFolder
     from glmstudio.workspace import Workspace
 
     asked = {name: getattr(args, name) or usual for name, usual in USUAL_BASE.items()}
-    source = asked["base"]
+    source, folder = asked["base"], RunFolder(args.output_dir)
     train_rows, dev_rows = training_rows(args)
     base = own_base(
         source, device=asked["device"], dtype=asked["dtype"], quantization=asked["quantization"],
         on_download=terminal.DownloadPrinter(),
     )  # fmt: skip
+    folder.refuse_taken(overwrite=args.overwrite_output_dir)
     # From another working folder, too.
-    asked["base"] = base.source
+    asked |= {"base": base.source} | _data(args)
     start = None
     if args.from_adapter:
         start = read_start(find_adapter(args.from_adapter, Workspace(args.root).checkpoints), base)
+        asked["from_adapter"] = str(start.path)
+        if folder.path.resolve() in start.path.parents:
+            raise StudioError("from-adapter-inside", folder=str(folder.path), adapter=str(start.path))
     lora, settings = _wanted(args, source, start)
     settings = dataclasses.replace(settings, num_processes=all_processes(settings, here))
-    findings, needed = [], None
-    if start is not None:
-        findings = start.findings(base, given(lora, settings, names=vars(args)))
-        lora, settings = start.applied(lora, settings)
-        asked["from_adapter"] = str(start.path)
-    findings += check(base, train_rows, dev_rows, lora, settings)
-    # Nobody has measured what a part of a base needs; who cuts it is short of memory.
-    if not here.sharded and all(finding.severity != "error" for finding in findings):
-        more, needed = _estimated(base, train_rows, dev_rows, lora, settings)
-        findings += more
-    for finding in findings:
-        terminal.print_finding(finding)
-    if any(finding.severity == "error" for finding in findings):
+    wish = RunWish(
+        args.dataset or args.train_path.stem, train_rows, dev_rows, lora, settings, asked, start, said=vars(args)
+    )
+    resident = Resident(base)
+    try:
+        with prepared_run(
+            wish,
+            resident,
+            args.output_dir / "snapshots",
+            measure=measuring(resident, here),
+            tell=terminal.print_finding,
+        ) as ready:
+            ready.write(folder, overwrite=args.overwrite_output_dir)
+    except StudioError as error:
+        if error.code != "run-refused":
+            raise
         return None
-
-    folder = RunFolder(args.output_dir)
-    if start is not None and folder.path.resolve() in start.path.parents:
-        raise StudioError("from-adapter-inside", folder=str(folder.path), adapter=str(start.path))
-    with full_disk_told(folder.path, "disk-full-start"):
-        frozen = snapshot.freeze(train_rows, dev_rows, args.output_dir / "snapshots")
-        if args.snapshot_id not in ("", frozen.id):
-            terminal.print_finding(Finding("rows-changed", "warning", params={"file": str(args.config)}))
-        folder.create(
-            snapshot_id=frozen.id, dataset=args.dataset or args.train_path.stem, base=base, lora=lora,
-            settings=settings, overwrite=args.overwrite_output_dir,
-        )  # fmt: skip
-        if start is not None:
-            keep_start(start.path, folder)
-        if needed is None:
-            folder.update(checkpointing=settings.gradient_checkpointing != "off")
-        else:
-            folder.update(token_budget=needed.token_budget, checkpointing=needed.gradient_checkpointing)
-        keep_row_ids(folder.path, frozen.train)
-        write_yaml(folder.path, asked | _data(args) | {"snapshot_id": frozen.id}, lora, settings)
-    if needed is not None:
+    if args.snapshot_id not in ("", ready.frozen.id):
+        terminal.print_finding(Finding("rows-changed", "warning", params={"file": str(args.config)}))
+    if ready.plan.estimate is not None:
         numbers = str(base.dtype).removeprefix("torch.")
-        terminal.print_estimate(needed, numbers, dtype_reason(base.dtype, base.device))
-    return Begun(base, folder, frozen, go_on=False)
+        terminal.print_estimate(ready.plan.estimate, numbers, dtype_reason(base.dtype, base.device))
+    return Begun(resident, folder, ready.frozen, go_on=False)
 
 
 def _wanted(args: argparse.Namespace, source: str, start: "Start | None") -> tuple[LoraSettings, TrainingSettings]:
@@ -164,22 +147,6 @@ def _wanted(args: argparse.Namespace, source: str, start: "Start | None") -> tup
     method = getattr(args, "method", start.values["method"] if start else METHODS[0])
     lora = chosen(args, LoraSettings(lora_dropout=start.dropout) if start else LoraSettings())
     return lora, chosen(args, recommended(demonstration=source == "embedded", method=method))
-
-
-def _estimated(
-    base: "Base", train: list[Example], dev: list[Example], lora: LoraSettings, settings: TrainingSettings
-) -> "tuple[list[Finding], Estimate | None]":
-    """What is wrong with the memory, and what the run takes."""
-    from glmstudio.models.resident import Resident
-    from glmstudio.training.estimate import most_tokens, planned, unmeasured
-    from glmstudio.training.probe import probe
-
-    resident = Resident(base)
-    try:
-        measured = probe(resident, lora, settings, most=most_tokens(base, train, settings))
-    except StudioError as error:
-        return [unmeasured(error)], None
-    return planned(resident, measured, train, dev, settings)
 
 
 def _data(args: argparse.Namespace) -> dict[str, str]:

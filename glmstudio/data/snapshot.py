@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,12 +20,14 @@ _ABOUT = "snapshot.json"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """`id` is the first 16 hex digits of the SHA-256 of `train.jsonl`, a NUL and `dev.jsonl` in `folder`."""
+    """`id` is the first 16 hex digits of the SHA-256 of `train.jsonl`, a NUL and `dev.jsonl` in `folder`. With `new`
+    the folder was not there before the rows were frozen."""
 
     id: str
     folder: Path
     train: list[Example]
     dev: list[Example]
+    new: bool = field(default=False, compare=False)
 
 
 def freeze(train: Iterable[Example], dev: Iterable[Example], snapshots: Path) -> Snapshot:
@@ -37,16 +39,20 @@ def freeze(train: Iterable[Example], dev: Iterable[Example], snapshots: Path) ->
     files = _files(rows)
     snapshot_id = _identity(files)
     folder = snapshots / snapshot_id
-    if not folder.exists():
-        aside = snapshots / f".{snapshot_id}.{uuid.uuid4().hex}"
-        aside.mkdir(parents=True)
-        for split, content in files.items():
-            (aside / f"{split}.jsonl").write_bytes(content)
+    new = not folder.exists()
+    if new:
         counts = {split: len(rows[split]) for split in SPLITS}
         about = {"id": snapshot_id, **counts, "created_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        (aside / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        _move(aside, folder)
-    return Snapshot(snapshot_id, folder, **rows)
+        aside = snapshots / f".{snapshot_id}.{uuid.uuid4().hex}"
+        try:
+            aside.mkdir(parents=True)
+            for split, content in files.items():
+                (aside / f"{split}.jsonl").write_bytes(content)
+            (aside / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+            new = _moved(aside, folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return Snapshot(snapshot_id, folder, **rows, new=new)
 
 
 def load(folder: Path) -> Snapshot:
@@ -81,14 +87,16 @@ def _identity(files: dict[str, bytes]) -> str:
     return hashlib.sha256(b"\0".join(files[split] for split in SPLITS)).hexdigest()[:16]
 
 
-def _move(aside: Path, folder: Path) -> None:
+def _moved(aside: Path, folder: Path) -> bool:
+    """Whether it came to its place: a folder that is there now was frozen from the same rows in the meantime, and one
+    copy is enough."""
     try:
         os.rename(aside, folder)
     except OSError:
-        shutil.rmtree(aside)
-        # A folder that is there now was frozen from the same rows in the meantime: one copy is enough.
         if not folder.exists():
             raise
+        return False
+    return True
 
 
 def _line(example: Example) -> str:

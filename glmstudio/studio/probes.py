@@ -50,8 +50,7 @@ class Probing:
         """The probe of this kind of adapter for runs of at most so many tokens at a time, or why it has none; None
         until that is known, which is then being seen to."""
         with self._lock:
-            if resident is not self._resident():
-                self._known, self._resident = {}, weakref.ref(resident)
+            self._change(resident)
             key = _kind(resident, lora, settings, most)
             if key in self._known or self._busy() or self._closed.is_set():
                 return self._known.get(key)
@@ -61,6 +60,21 @@ class Probing:
                 self._thread.start()
             return None
 
+    def measured(
+        self, resident: "Resident", lora: LoraSettings, settings: TrainingSettings, most: int
+    ) -> "Probe | StudioError | None":
+        """As `ask`, but what is not known is measured on this thread, whoever is busy; None where a run has begun on
+        this base meanwhile."""
+        with self._lock:
+            self._change(resident)
+            if (known := self._known.get(key := _kind(resident, lora, settings, most))) is not None:
+                return known
+        found = _probed(resident, (lora, settings, most), self._closed.is_set)
+        with self._lock:
+            if found is not None and resident is self._resident():
+                self._known[key] = found
+        return found
+
     def close(self, seconds: float) -> None:
         """Lets go after the pass that is under way."""
         self._closed.set()
@@ -68,23 +82,15 @@ class Probing:
         if thread is not None:
             thread.join(seconds)
 
-    def _measure(self) -> None:
-        from glmstudio.training.probe import probe
+    def _change(self, resident: "Resident") -> None:
+        if resident is not self._resident():
+            self._known, self._resident = {}, weakref.ref(resident)
 
+    def _measure(self) -> None:
         while wish := self._next():
             try:
                 with self._use() as use:
-                    found: Probe | StudioError | None = None
-                    lora, settings, most = wish
-                    left = partial(self._left, use, wish)
-                    try:
-                        found = probe(use.resident, lora, settings, most=most, should_stop=left)
-                    except StudioError as error:
-                        found = error.bare()
-                    except Exception as error:
-                        # A probe is a help and stands in nobody's way.
-                        faults.record(error)
-                    self._keep(use, wish, found)
+                    self._keep(use, wish, _probed(use.resident, wish, partial(self._left, use, wish)))
             except StudioError:
                 # The base is on its way: it is asked for again once it is there.
                 self._drop(wish)
@@ -108,6 +114,20 @@ class Probing:
         with self._lock:
             if wish is self._wish:
                 self._wish = None
+
+
+def _probed(resident: "Resident", wish: _Wish, should_stop: Callable[[], bool]) -> "Probe | StudioError | None":
+    from glmstudio.training.probe import probe
+
+    lora, settings, most = wish
+    try:
+        return probe(resident, lora, settings, most=most, should_stop=should_stop)
+    except StudioError as error:
+        return error.bare()
+    except Exception as error:
+        # A probe is a help and stands in nobody's way.
+        faults.record(error)
+        return None
 
 
 def _kind(resident: "Resident", lora: LoraSettings, settings: TrainingSettings, most: int) -> Any:

@@ -13,8 +13,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -22,12 +22,13 @@ from filelock import FileLock, Timeout
 
 from glmstudio.errors import StudioError
 from glmstudio.processes import this_process
-from glmstudio.studio.run_thread import RunThread
+from glmstudio.studio.run_thread import RunThread, nothing
 from glmstudio.training import resume, runs
 from glmstudio.training.pause_wish import PauseWish
 from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
+    from glmstudio.data.snapshot import Snapshot
     from glmstudio.models.resident import Resident
     from glmstudio.training.train import Progress
 
@@ -55,16 +56,24 @@ class QueueState:
 
 
 class RunQueue:
-    """`trained_on` waits for the base and holds it for the run with that id, or raises why there is none. Safe to call
-    from several threads."""
+    """`trained_on` waits for the base and holds it for the run with that id, or raises why there is none; `choose` sees
+    to what is open yet in a run whose turn has come. Safe to call from several threads."""
 
-    def __init__(self, workspace: Workspace, trained_on: Callable[[str], AbstractContextManager["Resident"]]) -> None:
-        self._workspace, self._trained_on = workspace, trained_on
+    def __init__(
+        self,
+        workspace: Workspace,
+        trained_on: Callable[[str], AbstractContextManager["Resident"]],
+        choose: "Callable[[runs.RunFolder, Snapshot, Resident], None]" = nothing,
+    ) -> None:
+        self._workspace, self._trained_on, self._choose = workspace, trained_on, choose
         self._lock = threading.RLock()
+        self._one_at_a_time = threading.Lock()
+        # The start that is being prepared, before which no other run begins.
+        self._starting: object = None
         # Released by the system where the program dies.
         self._owner = FileLock(workspace.queue_lock, blocking=False, thread_local=False)
         self._order: list[Waiting] = []
-        self._held = False
+        self._held = self._closed = False
         self._pause = PauseWish()
         self._progress: tuple[str, Progress] | None = None
         self._thread = RunThread(
@@ -106,7 +115,8 @@ class RunQueue:
     def close(self, seconds: float) -> None:
         """Starts no more runs and asks the active one to stop; waits for its checkpoint, at most that long."""
         with self._lock:
-            self._held = True
+            # Also for a run that is being made ready: it waits on disk.
+            self._closed = True
             self._stop(self.active_id)
         self._thread.close(seconds)
         self._owner.release()
@@ -125,22 +135,48 @@ class RunQueue:
         """The ids of the runs that wait, the next one first."""
         return [entry.run_id for entry in self._order]
 
-    def add(self, prepare: Callable[[], Waiting], *, now: bool) -> str:
-        """Puts what `prepare` has written behind the others, and starts the first one where none trains.
+    @property
+    def starting(self) -> bool:
+        """Whether a run is made ready that starts at once."""
+        return self._starting is not None
 
-        With `now` it goes first, and is not prepared where a run is active: two clicks or two tabs start one run.
-        Either ends a hold. Raises StudioError `run-active`, `queue-elsewhere`.
+    @contextmanager
+    def preparing(self, *, now: bool) -> Iterator[None]:
+        """For making a run ready and adding it: one at a time, and no look waits for it.
+
+        `now` is for one that starts at once: until it is added or given up no other run begins, and no second one is
+        prepared so: two clicks or two tabs start one. Raises StudioError `queue-elsewhere` and, with `now`,
+        `run-active` and `run-starting`.
         """
+        mine = object()
         with self._lock:
             if error := self.elsewhere():
                 raise error
             if now and self.active_id:
                 raise StudioError("run-active", run=self.active_id)
-            entry = prepare()
-            self._order.insert(0 if now else len(self._order), entry)
-            self._write()
+            if now and self.starting:
+                raise StudioError("run-starting")
+            self._starting = mine if now else self._starting
+        try:
+            with self._one_at_a_time:
+                yield
+        finally:
+            with self._lock:
+                if self._starting is mine:
+                    self._starting = None
+                    self._start_next()
+
+    def add(self, run_id: str, *, now: bool = False, go_on: bool = False) -> None:
+        """Puts a run that is whole on disk behind the others, with `now` before them, and starts the first one where
+        none trains; `go_on` for one that has trained before. Ends a hold. To be called within `preparing`."""
+        with self._lock:
+            order = [*self._order]
+            order.insert(0 if now else len(order), Waiting(run_id, go_on))
+            self._write(order)
+            self._order = order
+            if now:
+                self._starting = None
             self.go()
-            return entry.run_id
 
     def go(self) -> None:
         """Ends a hold: the first run starts where none trains."""
@@ -154,7 +190,7 @@ class RunQueue:
             place = self._place(run_id)
             entry = self._order.pop(place)
             self._order.insert(max(place + places, 0), entry)
-            self._write()
+            self._write(self._order)
 
     def remove(self, run_id: str) -> None:
         """Takes a waiting run out. Its folder goes away; one that has trained before stays, to be resumed.
@@ -163,7 +199,7 @@ class RunQueue:
         """
         with self._lock:
             entry = self._order.pop(self._place(run_id))
-            self._write()
+            self._write(self._order)
             if entry.go_on:
                 self._folder(run_id).update(status="stopped")
             else:
@@ -221,10 +257,10 @@ class RunQueue:
 
     def _start_next(self) -> None:
         with self._lock:
-            if self._held or not self._order or self.active_id:
+            if self._held or self._closed or not self._order or self.active_id or self.starting:
                 return
             entry = self._order.pop(0)
-            self._write()
+            self._write(self._order)
             self._progress = None
             self._pause = pause = PauseWish()
             self._thread.start(lambda: (entry.run_id, lambda should_stop: self._train(entry, should_stop, pause)))
@@ -249,10 +285,11 @@ class RunQueue:
         with self._trained_on(entry.run_id) as resident:
             run = folder.read()
             resume.refuse_other_base(run, runs.BaseFacts.of(resident.base))
+            frozen = folder.rows(self._workspace.snapshots)
+            self._choose(folder, frozen, resident)
             if run.settings.num_processes > 1:
                 train_launched(folder, self._workspace.root, should_stop=should_stop, on_progress=tell)
                 return
-            frozen = folder.rows(self._workspace.snapshots)
             train(
                 resident, folder, frozen.train, frozen.dev, run.lora, run.settings,
                 should_stop=should_stop, pause=pause, on_progress=tell, resume=entry.go_on, tokens=frozen.folder,
@@ -279,7 +316,7 @@ class RunQueue:
         except (OSError, ValueError, TypeError):
             return []
 
-    def _write(self) -> None:
+    def _write(self, order: list[Waiting]) -> None:
         new = self._workspace.queue.with_suffix(".json.new")
-        new.write_text(json.dumps([asdict(entry) for entry in self._order], indent=2) + "\n", encoding="utf-8")
+        new.write_text(json.dumps([asdict(entry) for entry in order], indent=2) + "\n", encoding="utf-8")
         os.replace(new, self._workspace.queue)

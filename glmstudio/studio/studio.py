@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmstudio import faults
-from glmstudio.data import imports, quality, snapshot
+from glmstudio.data import imports, quality
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
@@ -24,14 +24,11 @@ from glmstudio.studio.look import Look, Looks
 from glmstudio.studio.models import ModelVerbs
 from glmstudio.studio.people import OWNER, Person, asks_the_role
 from glmstudio.studio.probes import Probing
-from glmstudio.studio.run_queue import RunQueue, Waiting
+from glmstudio.studio.run_queue import RunQueue
+from glmstudio.studio.run_starts import Preparing, RunStarts
 from glmstudio.studio.scoreboards import Scoreboards
-from glmstudio.training import resume, runs
-from glmstudio.training.check import optimizer_steps
-from glmstudio.training.disk_space import full_disk_told
-from glmstudio.training.from_adapter import Starts
-from glmstudio.training.row_ids import keep_row_ids
-from glmstudio.training.run_config import as_command, as_yaml, write_yaml
+from glmstudio.training import runs
+from glmstudio.training.run_config import as_command, as_yaml
 from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -51,9 +48,11 @@ class Studio(ModelVerbs):
         faults.keep_log(self._workspace.log)
         self._store = Store(workspace.database_url)
         self._base = BaseSlot(base or BaseWish())
-        self._queue = RunQueue(self._workspace, self._trained_on)
-        self._starts = Starts(self._workspace.checkpoints)
-        self._probing = Probing(self._base.use, lambda: bool(self._queue.active_id))
+        self._queue = RunQueue(self._workspace, self._trained_on, lambda *turn: self._starts.choose(*turn))
+        self._probing = Probing(self._base.use, lambda: bool(self._queue.active_id) or self._queue.starting)
+        self._starts = RunStarts(
+            self._workspace, self._base, self._queue, self._probing, lambda name: self.training_rows(name), self._asked
+        )
         self._runs = runs.RunList(self._workspace.checkpoints)
         self._asking = Asking(self._base, self._workspace)
         self._jobs = Jobs()
@@ -139,28 +138,12 @@ class Studio(ModelVerbs):
     ) -> "tuple[list[quality.Finding], Estimate | None]":
         """(everything that is wrong or worth knowing before a start, at once, what the run would take); None of that
         where something is wrong, and while the base is loading or being measured."""
-        from glmstudio.training.check import check
-
-        rows = self.training_rows(dataset)
-        with self._base.use_if_ready() as use:
-            findings, lora, settings = self._starts.applied(from_adapter, use and use.resident, lora, settings)
-            findings += check(use.resident.base if use else None, *rows, lora, settings)
-            if use is None or any(finding.severity == "error" for finding in findings):
-                return findings, None
-            from glmstudio.training.estimate import most_tokens, planned, unmeasured
-
-            most = most_tokens(use.resident.base, rows[0], settings)
-            probe = self._probing.ask(use.resident, lora, settings, most)
-            if probe is None:
-                return findings, None
-            if isinstance(probe, StudioError):
-                return [unmeasured(probe), *findings], None
-            short, estimate = planned(use.resident, probe, *rows, settings)
-            return [*short, *findings], estimate
+        plan = self._starts.plan(dataset, lora, settings, from_adapter)
+        return plan.findings, plan.estimate
 
     def start_values(self, from_adapter: str) -> "dict[str, Any]":
         """The settings that a run has which begins with that adapter. Raises StudioError as `read_start` does."""
-        return dict(self._starts.read(from_adapter, self.resident()).values)
+        return dict(self._starts.adapters.read(from_adapter, self.resident()).values)
 
     @property
     def probing(self) -> bool:
@@ -182,53 +165,27 @@ class Studio(ModelVerbs):
         from_adapter: str = "",
     ) -> runs.Run:
         """Freezes the rows, writes the run folder, starts the run; with `queue` it waits for the runs before it, with
-        `from_adapter` (a path or an `AdapterRef.name`) its adapter starts as that one.
+        `from_adapter` (a path or an `AdapterRef.name`) its adapter starts as that one. `preparing` tells meanwhile.
 
         Raises StudioError `base-loading`, `run-refused` (with the findings), `disk-full-start`, `queue-elsewhere` and,
-        without `queue`, `run-active`.
+        without `queue`, `run-active` and `run-starting`.
         """
-        with self._base.use(refusal=StudioError("run-starting")) as use:
-            findings, chosen = self.plan_run(dataset, lora, settings, from_adapter)
-            if errors := [found for found in findings if found.severity == "error"]:
-                raise StudioError("run-refused", findings=errors)
-            _, lora, settings = self._starts.applied(from_adapter, use.resident, lora, settings)
+        return self.run(self._starts.start(dataset, lora, settings, queue=queue, from_adapter=from_adapter))
 
-            def prepare() -> Waiting:
-                frozen = snapshot.freeze(*self.training_rows(dataset), self._workspace.snapshots)
-                run_id = runs.new_run_id(self._workspace.checkpoints)
-                folder = runs.RunFolder(self._workspace.run_folder(run_id))
-                folder.create(
-                    snapshot_id=frozen.id, dataset=dataset, base=use.resident.base, lora=lora, settings=settings,
-                    total=optimizer_steps(len(frozen.train), settings),
-                )  # fmt: skip
-                if chosen:
-                    folder.update(token_budget=chosen.token_budget, checkpointing=chosen.gradient_checkpointing)
-                self._starts.keep(from_adapter, folder)
-                asked = self._asked(dataset, from_adapter) | {"snapshot_id": frozen.id}
-                write_yaml(folder.path, asked, lora, settings)
-                keep_row_ids(folder.path, frozen.train)
-                return Waiting(run_id)
-
-            with full_disk_told(self._workspace.checkpoints, "disk-full-start"):
-                return self.run(self._queue.add(prepare, now=not queue))
+    @property
+    def preparing(self) -> Preparing | None:
+        """The run that `start_run` makes ready at this moment, and how far it is."""
+        return self._starts.preparing
 
     def resume_run(self, run_id: str, *, queue: bool = False) -> runs.Run:
         """Goes on with a run that was stopped, failed or broke off, from its newest checkpoint; with `queue` at its
         turn.
 
         Raises StudioError `base-loading`, `queue-elsewhere`, `snapshot-missing`, `snapshot-changed`, those of `reopen`
-        and, without `queue`, `run-active`.
+        and, without `queue`, `run-active` and `run-starting`.
         """
-        with self._base.use(refusal=StudioError("run-starting")) as use:
-
-            def prepare() -> Waiting:
-                folder = runs.RunFolder(self._workspace.run_folder(run_id))
-                resume.last_sitting(folder)
-                folder.rows(self._workspace.snapshots)
-                resume.reopen(folder, use.resident.base)
-                return Waiting(run_id, go_on=True)
-
-            return self.run(self._queue.add(prepare, now=not queue))
+        self._starts.resume(run_id, queue=queue)
+        return self.run(run_id)
 
     def command_line(self, dataset: str, lora: LoraSettings, settings: TrainingSettings, from_adapter: str = "") -> str:
         """The command that trains the same run without the page."""
@@ -240,5 +197,5 @@ class Studio(ModelVerbs):
 
     def _asked(self, dataset: str, from_adapter: str) -> dict[str, str]:
         wish = dataclasses.asdict(self._base.wish) | {"source": self.base_status().source}
-        root, begun = str(self._workspace.root.absolute()), self._starts.asked(from_adapter)
+        root, begun = str(self._workspace.root.absolute()), self._starts.adapters.asked(from_adapter)
         return {"base": wish.pop("source"), **wish, "root": root, "dataset": dataset, **begun}

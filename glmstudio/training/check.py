@@ -3,7 +3,7 @@
 import functools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,12 @@ from glmstudio.settings import LoraSettings, TrainingSettings, out_of_bounds
 from glmstudio.training.reporting import missing
 
 if TYPE_CHECKING:
+    from glmstudio.models.chat_format import Rendered
     from glmstudio.models.loading import Base
 
 ORDER = ("error", "warning", "info")
+# Of the train rows and of the dev rows.
+Sizes = tuple["Sequence[RowSize]", "Sequence[RowSize]"]
 # The official rate of P-Tuning v2. A prefix without projection hardly leaves its random start at LoRA's rates.
 USUAL_PREFIX_RATE, SMALL_PREFIX_RATE = 2e-2, 5e-3
 
@@ -27,8 +30,10 @@ def check(
     dev: Sequence[Example],
     lora: LoraSettings,
     settings: TrainingSettings,
+    sizes: Callable[[], Sizes] | None = None,
 ) -> list[Finding]:
     """Findings, errors first: with one of those the run would fail. Without a base, lengths and layers are not checked.
+    `sizes` gives those of the rows to whoever has them; it is asked only where the base can be asked in this style.
 
     Rows are told by id, or by their 1-based place among train and then dev rows. Codes of errors: `setting-bounds`,
     `setting-choice`, `train-empty`, `base-not-ready`, `no-tokenizer`, `prompt-frame`, `no-chat-template`,
@@ -51,7 +56,8 @@ def check(
     unreadable = list(_of_prompts(base, settings)) if base is not None else []
     found += unreadable or _of_dates(base, settings)
     if train and in_bounds:
-        found += _of_rows(None if unreadable else base, train, dev, settings)
+        known = None if base is None or unreadable else sizes or (lambda: sizes_of(base, train, dev, settings))
+        found += _of_rows(base, train, dev, settings, known)
     return sorted(found, key=lambda finding: ORDER.index(finding.severity))
 
 
@@ -60,9 +66,9 @@ def optimizer_steps(rows: int, settings: TrainingSettings) -> int:
     return math.ceil(settings.num_train_epochs * math.ceil(rows / settings.rows_in_step))
 
 
-def row_sizes(base: "Base", examples: Sequence[Example], settings: TrainingSettings) -> list[tuple[int, int]]:
-    """(tokens, target tokens) of each row as it will be trained on, as long as the lengths allow."""
-    return [(size.row, size.target - size.cut_target + 1) for size in _sizes(base, examples, settings)]
+def sizes_of(base: "Base", train: Sequence[Example], dev: Sequence[Example], settings: TrainingSettings) -> Sizes:
+    """Of each row. Raises StudioError as rendering does."""
+    return _sizes(base, train, settings), _sizes(base, dev, settings)
 
 
 def _of_error(error: StudioError) -> Finding:
@@ -70,14 +76,18 @@ def _of_error(error: StudioError) -> Finding:
 
 
 def _of_rows(
-    base: "Base | None", train: Sequence[Example], dev: Sequence[Example], settings: TrainingSettings
+    base: "Base | None",
+    train: Sequence[Example],
+    dev: Sequence[Example],
+    settings: TrainingSettings,
+    known: Callable[[], Sizes] | None,
 ) -> Iterator[Finding]:
     if settings.rows_in_step > len(train):
         yield Finding("batch-beyond-rows", "warning", len(train), params={"batch": settings.rows_in_step})
     plan: dict[str, object] = {"dev": len(dev), "steps": optimizer_steps(len(train), settings)}
-    if base is not None:
+    if base is not None and known is not None:
         examples = [*train, *dev]
-        sizes = _sizes(base, examples, settings)
+        sizes = [size for part in known() for size in part]
         yield from _of_cuts(examples, sizes, settings)
         yield from _of_positions(base, examples, sizes)
         plan["longest"] = max(size.row for size in sizes)
@@ -152,7 +162,7 @@ def _of_dates(base: "Base | None", settings: TrainingSettings) -> list[Finding]:
     return [Finding("chat-template-dated", "warning", params={"date": f"{TEMPLATE_DATE:%Y-%m-%d}"})]
 
 
-def _of_cuts(examples: Sequence[Example], sizes: "Sequence[_Size]", settings: TrainingSettings) -> Iterator[Finding]:
+def _of_cuts(examples: Sequence[Example], sizes: "Sequence[RowSize]", settings: TrainingSettings) -> Iterator[Finding]:
     limits = {"prompt": settings.max_source_length, "target": settings.max_target_length}
     for part, limit in limits.items():
         places = [place for place, size in enumerate(sizes) if getattr(size, f"cut_{part}")]
@@ -162,7 +172,7 @@ def _of_cuts(examples: Sequence[Example], sizes: "Sequence[_Size]", settings: Tr
             yield Finding(f"{part}-cut", "warning", len(rows), rows, {"limit": limit, "most": most})
 
 
-def _of_positions(base: "Base", examples: Sequence[Example], sizes: "Sequence[_Size]") -> Iterator[Finding]:
+def _of_positions(base: "Base", examples: Sequence[Example], sizes: "Sequence[RowSize]") -> Iterator[Finding]:
     from glmstudio.models.positions import positions_of
 
     positions = positions_of(base.model)
@@ -175,7 +185,7 @@ def _of_positions(base: "Base", examples: Sequence[Example], sizes: "Sequence[_S
 
 
 @dataclass(frozen=True)
-class _Size:
+class RowSize:
     """Tokens of a row: of its prompt and its target as they are, of each what is cut, and of the row that is left."""
 
     prompt: int
@@ -184,8 +194,18 @@ class _Size:
     cut_target: int
     row: int
 
+    @classmethod
+    def of(cls, row: "Rendered") -> "RowSize":
+        target = len(row.ids) - row.prompt_length - 1 + row.cut_target
+        return cls(row.prompt_length + row.cut_prompt, row.cut_prompt, target, row.cut_target, len(row.ids))
 
-def _sizes(base: "Base", examples: Sequence[Example], settings: TrainingSettings) -> list[_Size]:
+    @property
+    def trained(self) -> tuple[int, int]:
+        """(tokens, target tokens) as it will be trained on, as long as the lengths allow."""
+        return self.row, self.target - self.cut_target + 1
+
+
+def _sizes(base: "Base", examples: Sequence[Example], settings: TrainingSettings) -> list[RowSize]:
     limits = settings.max_source_length, settings.max_target_length, settings.prompt_style
     texts = ((example.instruction, example.input, example.target) for example in examples)
     return [_size(base.tokenizer, base.family, *text, *limits) for text in texts]
@@ -202,7 +222,7 @@ def _size(
     source_limit: int,
     target_limit: int,
     style: str,
-) -> _Size:
+) -> RowSize:
     from glmstudio.models.chat_format import render_example
 
     row = render_example(
@@ -215,10 +235,4 @@ def _size(
         max_target_length=target_limit,
         style=style,
     )
-    return _Size(
-        prompt=row.prompt_length + row.cut_prompt,
-        cut_prompt=row.cut_prompt,
-        target=len(row.ids) - row.prompt_length - 1 + row.cut_target,
-        cut_target=row.cut_target,
-        row=len(row.ids),
-    )
+    return RowSize.of(row)

@@ -12,18 +12,16 @@ from heapq import nlargest
 from typing import TYPE_CHECKING
 
 from glmstudio import quantities
-from glmstudio.data.example import Example
 from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
 from glmstudio.models.devices import free_memory
 from glmstudio.models.inspection.memory_needs import BYTES_PER_ADAPTER_NUMBER, BYTES_PER_NUMBER, ROWS_ANSWERED
 from glmstudio.settings import TrainingSettings
 from glmstudio.training.batches import StepSampler, split_step
-from glmstudio.training.check import optimizer_steps, row_sizes
+from glmstudio.training.check import optimizer_steps
 from glmstudio.training.held import HOLES
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
     from glmstudio.models.resident import Resident
     from glmstudio.training.probe import Probe
 
@@ -71,27 +69,27 @@ class Estimate:
 
 
 def planned(
-    resident: "Resident", probe: "Probe", train: Sequence[Example], dev: Sequence[Example], settings: TrainingSettings
+    resident: "Resident", probe: "Probe", train: Sequence[Size], dev: Sequence[Size], settings: TrainingSettings
 ) -> tuple[list[Finding], Estimate]:
-    """(`shortage`, `estimate`) for these rows on this base and the memory of this moment."""
-    sizes = [row_sizes(resident.base, rows, settings) for rows in (train, dev)]
+    """(`shortage`, `estimate`) for rows of these sizes on this base and the memory of this moment."""
     free = free_memory(resident.base.device) + resident.memory_bytes - probe.held
     if probe.device == "cpu":
         # The processes of a run share the machine's memory.
         free //= settings.num_processes
-    found = estimate(probe, *sizes, settings, free=free)
-    return shortage(found, probe, *sizes, settings, free=free), found
+    found = estimate(probe, train, dev, settings, free=free)
+    return shortage(found, probe, train, dev, settings, free=free), found
 
 
 def unmeasured(error: StudioError) -> Finding:
-    """Why a probe came to nothing: a family that breaks off would do so in a run, where memory is short it may fit."""
-    severity = "warning" if error.code == "probe-short" else "error"
+    """Why a probe came to nothing: a family that breaks off would do so in a run, where memory is short it may fit, and
+    a base in parts nobody measures."""
+    severity = {"probe-short": "warning", "probe-parts": "info"}.get(error.code, "error")
     return Finding(error.code, severity, params=dict(error.params))
 
 
-def most_tokens(base: "Base", train: Sequence[Example], settings: TrainingSettings) -> int:
+def most_tokens(train: Sequence[Size], settings: TrainingSettings) -> int:
     """Of the run's micro-batches, those of the largest, where memory does not ask for smaller ones."""
-    steps = _heaviest(row_sizes(base, train, settings), settings, padded=False)
+    steps = _heaviest(train, settings, padded=False)
     rows = _micro_batch(steps, settings.per_device_train_batch_size, settings.token_budget, padded=False)
     return sum(tokens for tokens, _ in rows)
 

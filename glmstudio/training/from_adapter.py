@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings, flag_value
-from glmstudio.training.runs import START, RunFolder
+from glmstudio.training.runs import START
 
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
@@ -110,29 +110,21 @@ class Starts:
                 self._last = key, read_start(path, resident.base)
         return self._last[1]
 
-    def applied(
-        self, source: str, resident: "Resident | None", lora: LoraSettings, settings: TrainingSettings
-    ) -> tuple[list[Finding], LoraSettings, TrainingSettings]:
-        """(what is wrong with beginning a run so, the settings with those of the adapter in their place)."""
+    def look(self, source: str, resident: "Resident | None") -> tuple[Start | None, list[Finding]]:
+        """(the adapter where it is known, why no run begins with it)."""
         if not source or resident is None:
-            return [], lora, settings
+            return None, []
         try:
-            start = self.read(source, resident)
+            return self.read(source, resident), []
         except StudioError as error:
-            return [Finding(error.code, "error", params=dict(error.params))], lora, settings
-        return start.findings(resident.base, given(lora, settings)), *start.applied(lora, settings)
-
-    def keep(self, source: str, run: RunFolder) -> None:
-        """As `keep_start`; nothing for a fresh adapter."""
-        if source:
-            keep_start(find_adapter(source, self._checkpoints), run)
+            return None, [Finding(error.code, "error", params=dict(error.params))]
 
     def asked(self, source: str) -> dict[str, str]:
         """The key of `run.yaml` that says so."""
         return {"from_adapter": str(find_adapter(source, self._checkpoints))} if source else {}
 
 
-def keep_start(path: Path, run: RunFolder) -> None:
+def keep_start(path: Path, place: Path) -> None:
     """Puts a copy of the adapter at `path`, LoRA of any form as PEFT's, into the folder of a run that begins with it.
 
     Raises StudioError `adapter-changing` where its files were moved meanwhile, and as `adapter_version` does.
@@ -141,16 +133,14 @@ def keep_start(path: Path, run: RunFolder) -> None:
     from glmstudio.models.adapters.adapter_version import adapter_version
     from glmstudio.models.exporting.export_adapter import write_adapter
 
-    version, folder = adapter_version(path), run.path / START
+    version, folder = adapter_version(path), place / START
     folder.mkdir()
     write_adapter(folder, version.form, version.form.trained_on or "")
     record = (path if path.is_dir() else path.parent) / RECORD
     if record.is_file():
         shutil.copyfile(record, folder / RECORD)
     if not version.is_there:
-        shutil.rmtree(folder)
         raise StudioError("adapter-changing", folder=str(path))
-    run.update(from_adapter=str(path))
 
 
 def given(*settings: Any, names: Iterable[str] | None = None) -> dict[str, Any]:

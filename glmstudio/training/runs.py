@@ -24,7 +24,6 @@ from typing_extensions import TypedDict
 from glmstudio.data import snapshot
 from glmstudio.data.records import Records, Seconds, read_record
 from glmstudio.errors import StudioError
-from glmstudio.models.base_names import public_name
 from glmstudio.processes import is_there, this_process
 from glmstudio.settings import TRACKERS, LoraSettings, TrainingSettings
 from glmstudio.training.disk_space import full_disk_told, keep_room
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 Status = Literal["queued", "running", "paused", "stopping", "finished", "stopped", "failed", "interrupted"]
 LIVE = ("queued", "running", "paused", "stopping")
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "sentencepiece")
-ABOUT_ADAPTER = "glmstudio.json"
 # PEFT's, and that of P-Tuning v2 in the official form.
 ADAPTER_CONFIGS = ("adapter_config.json", "config.json")
 _NUMBERED_RUN = re.compile(r"run-(\d+)")
@@ -85,8 +83,9 @@ class Run:
     A run that was gone on with started when it did so last; `earlier_seconds` were trained before, and since then it
     was paused for `paused_seconds`. `token_budget` (0: none) and gradient `checkpointing` are those it began with,
     unless memory ran out and the budget was halved: then `halved_from` is the former one, and a run that goes on keeps
-    the half and is not halved again. `stopped_early` tells a finished run whose dev loss got no better for too long.
-    `from_adapter` is the path of the adapter that this one started as, "" for a fresh one.
+    the half and is not halved again. Those of an `undecided` run, which was queued when nobody could measure, are
+    chosen at its turn. `stopped_early` tells a finished run whose dev loss got no better for too long. `from_adapter`
+    is the path of the adapter that this one started as, "" for a fresh one.
     """
 
     id: str
@@ -111,6 +110,7 @@ class Run:
     halved_from: int = 0
     stopped_early: bool = False
     checkpointing: bool = False
+    undecided: bool = False
     from_adapter: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     process: dict[str, float] = field(default_factory=dict)
@@ -159,23 +159,20 @@ class RunFolder:
         base: "Base",
         lora: LoraSettings,
         settings: TrainingSettings,
-        total: int = 0,
         overwrite: bool = False,
+        beside: Callable[[Path], None] = lambda folder: None,
+        **known: Any,
     ) -> Run:
-        """Writes `run.json` of a queued run; with `overwrite` the run that was there is removed first. `total` are the
-        steps that it will make, 0 where nobody asks before it trains.
-
-        Raises StudioError `run-exists`, `run-active` for one that a living process trains, and `run-folder-taken` where
-        something that the run would write over is there without a run.
+        """Writes `run.json` of a queued run; with `overwrite` in the place of the run that was there. `beside` fills a
+        folder with what goes beside it; until that is done nothing is a run, and nothing has changed. `known` are
+        fields of `Run` that are not as usual. Raises StudioError as `refuse_taken`.
         """
-        if self._run_path.exists():
-            if is_alive(self.read()):
-                raise StudioError("run-active", run=self.path.name)
-            if not overwrite:
-                raise StudioError("run-exists", folder=str(self.path))
-            self._clear()
-        elif taken := self._foreign():
-            raise StudioError("run-folder-taken", folder=str(self.path), name=taken)
+        self.refuse_taken(overwrite=overwrite)
+        facts: dict[str, Any] = {
+            "token_budget": settings.token_budget,
+            "checkpointing": settings.gradient_checkpointing == "on",
+            **known,
+        }
         run = Run(
             id=self.path.name,
             number=_number(self.path),
@@ -184,16 +181,35 @@ class RunFolder:
             base=BaseFacts.of(base),
             lora=lora,
             settings=settings,
-            total=total,
-            token_budget=settings.token_budget,
-            checkpointing=settings.gradient_checkpointing == "on",
             created_at=time.time(),
             versions=versions(),
             process=this_process(),
+            **facts,
         )
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._write(run)
+        new = self.path / ".new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        try:
+            beside(new)
+            if self._run_path.exists():
+                self._clear()
+            for path in new.iterdir():
+                os.replace(path, self.path / path.name)
+            self._write(run)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
         return run
+
+    def refuse_taken(self, *, overwrite: bool = False) -> None:
+        """Raises StudioError `run-exists`, `run-active` for a run that a living process trains, and `run-folder-taken`
+        where something that a run would write over is there without a run."""
+        if self._run_path.exists():
+            if is_alive(self.read()):
+                raise StudioError("run-active", run=self.path.name)
+            if not overwrite:
+                raise StudioError("run-exists", folder=str(self.path))
+        elif taken := self._foreign():
+            raise StudioError("run-folder-taken", folder=str(self.path), name=taken)
 
     def read(self) -> Run:
         """Raises StudioError `run-missing` where there is no run, `run-unreadable` where `run.json` is damaged."""
@@ -289,7 +305,7 @@ class RunFolder:
 
     def _foreign(self) -> str:
         """The name of a folder that a run would take for its own and that is none of its, or an empty string."""
-        taken = (*self.path.glob("checkpoint-*"), self.path / "best", self.path / "last", self.aside)
+        taken = (*self.path.glob("checkpoint-*"), *(self.path / name for name in ("best", "last", START)), self.aside)
         return next((path.name for path in taken if path.exists()), "")
 
     def _clear(self) -> None:
@@ -338,24 +354,6 @@ def mark_interrupted(checkpoints: Path, waiting: Collection[str] = ()) -> list[R
 def is_alive(run: Run) -> bool:
     """Whether the run is under way in a process that is still there."""
     return run.status in LIVE and is_there(run.process)
-
-
-def write_about(folder: Path, run: Run, step: int) -> None:
-    """Writes `glmstudio.json` beside an adapter: what it was trained on and how its prompts are made."""
-    about = {
-        "prompt_style": run.settings.prompt_style,
-        "base": run.base.source,
-        "base_name": public_name(run.base.source),
-        "base_fingerprint": run.base.fingerprint,
-        "family": run.base.family,
-        "max_source_length": run.settings.max_source_length,
-        "max_target_length": run.settings.max_target_length,
-        "run": run.id,
-        "step": step,
-        "snapshot_id": run.snapshot_id,
-    }
-    text = json.dumps(about, ensure_ascii=False, indent=2) + "\n"
-    (folder / ABOUT_ADAPTER).write_text(text, encoding="utf-8")
 
 
 def _of_older_versions(values: dict[str, Any]) -> None:

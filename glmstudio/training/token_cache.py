@@ -9,7 +9,7 @@ import os
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ from glmstudio import __version__
 from glmstudio.data.example import Example
 from glmstudio.models.chat_format import Rendered
 from glmstudio.settings import TrainingSettings
-from glmstudio.training.batches import render_rows
+from glmstudio.training.batches import ROWS_AT_ONCE, render_rows
 
 if TYPE_CHECKING:
     from glmstudio.models.loading import Base
@@ -52,8 +52,11 @@ class TokenCache:
             # No room for the tokenizer's files in the system's temporary folder.
             self._folder = None
 
-    def rows(self, split: str, examples: Sequence[Example]) -> list[Rendered]:
-        """The examples' ids and loss masks, as `render_rows` makes them. Raises StudioError as it does."""
+    def rows(
+        self, split: str, examples: Sequence[Example], on_rows: Callable[[int], None] = lambda count: None
+    ) -> list[Rendered]:
+        """The examples' ids and loss masks, as `render_rows` makes them; `on_rows` hears now and then how many are
+        there. Raises StudioError as it does."""
         if self._folder is None or not examples:
             return render_rows(self._base, examples, self._settings)
         file = self._folder / f"{split}-{self._digest}.npz"
@@ -64,7 +67,10 @@ class TokenCache:
         # What np.load and the zip in a file raise where it is not there, cut off or something else.
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             pass
-        rows = render_rows(self._base, examples, self._settings)
+        rows = []
+        for start in range(0, len(examples), ROWS_AT_ONCE):
+            rows += render_rows(self._base, examples[start : start + ROWS_AT_ONCE], self._settings)
+            on_rows(len(rows))
         _write(file, rows)
         return rows
 
@@ -85,23 +91,28 @@ def _digest(base: "Base", settings: TrainingSettings) -> str:
 
 def _read(file: Path) -> list[Rendered]:
     with np.load(file) as arrays:
-        ids, bears = arrays["ids"].tolist(), arrays["bears_loss"].tolist()
+        # A row at a time, here and in `_write`: one call for all of them holds up every other thread.
+        ids, bears = arrays["ids"], arrays["bears_loss"]
         heads = json.loads(str(arrays["answer_heads"]))
         edges = pairwise(accumulate(arrays["lengths"].tolist(), initial=0))
         counts = zip(*(arrays[name].tolist() for name in _COUNTS), strict=True)
         numbers = arrays["head_of_row"].tolist()
         return [
-            Rendered(ids[start:end], bears[start:end], *of_row, tuple(heads[head]))
+            Rendered(ids[start:end].tolist(), bears[start:end].tolist(), *of_row, tuple(heads[head]))
             for (start, end), of_row, head in zip(edges, counts, numbers, strict=True)
         ]
 
 
 def _write(file: Path, rows: Sequence[Rendered]) -> None:
     heads = list(dict.fromkeys(row.answer_head for row in rows))
+    lengths = [len(row.ids) for row in rows]
+    ids, bears = np.empty(sum(lengths), np.int32), np.empty(sum(lengths), np.bool_)
+    for row, (start, end) in zip(rows, pairwise(accumulate(lengths, initial=0)), strict=True):
+        ids[start:end], bears[start:end] = row.ids, row.bears_loss
     arrays: dict[str, Any] = {
-        "ids": np.array([number for row in rows for number in row.ids], np.int32),
-        "bears_loss": np.array([bears for row in rows for bears in row.bears_loss], np.bool_),
-        "lengths": np.array([len(row.ids) for row in rows], np.int32),
+        "ids": ids,
+        "bears_loss": bears,
+        "lengths": np.array(lengths, np.int32),
         "head_of_row": np.array([heads.index(row.answer_head) for row in rows], np.int32),
         "answer_heads": np.array(json.dumps(heads)),
     }

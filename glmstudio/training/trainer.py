@@ -3,6 +3,7 @@
 Clipping, optimizer and resumable state stay the Trainer's own.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -16,8 +17,10 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, SchedulerType, Trainer, TrainingArguments
 
 from glmstudio.errors import StudioError
+from glmstudio.models.adapters.adapter_about import RECORD
 from glmstudio.models.adapters.prefix import PrefixModel
 from glmstudio.models.adapters.prefix_files import refill, write_prefix
+from glmstudio.models.base_names import public_name
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.resident import IN_TRAINING
 from glmstudio.models.tensor_writing import usual_mode
@@ -28,7 +31,7 @@ from glmstudio.training.loss import batch_form, ready, target_loss
 from glmstudio.training.memory_shortage import TokenBudget, free_memory, is_shortage, largest_batch
 from glmstudio.training.pace import Pace
 from glmstudio.training.ranks import Ranks, SharedWish
-from glmstudio.training.runs import Run, RunFolder, write_about
+from glmstudio.training.runs import Run, RunFolder
 from glmstudio.training.schedule import ScheduledRate
 
 # The keys of trainer_state.json under which a checkpoint keeps the loss since the record before, and those before it.
@@ -227,7 +230,7 @@ class AdapterTrainer(Trainer):
                 self.model.save_pretrained(str(folder), selected_adapters=[IN_TRAINING], save_embedding_layers=False)
             # PEFT's model card is a form that nobody filled in; glmstudio.json says what is known.
             (folder / "README.md").unlink()
-        write_about(folder, self._folder.read(), self.state.global_step)
+        _write_about(folder, self._folder.read(), self.state.global_step)
 
     def keep_state(self) -> None:
         """Sees to it that the last whole step has a checkpoint to go on from, also from inside the next one."""
@@ -315,6 +318,23 @@ class AdapterTrainer(Trainer):
         # All processes have the same sums, so that all of them come here.
         with self._here.together():
             raise error
+
+
+def _write_about(folder: Path, run: Run, step: int) -> None:
+    """Writes `glmstudio.json` beside an adapter: what it was trained on and how its prompts are made."""
+    about = {
+        "prompt_style": run.settings.prompt_style,
+        "base": run.base.source,
+        "base_name": public_name(run.base.source),
+        "base_fingerprint": run.base.fingerprint,
+        "family": run.base.family,
+        "max_source_length": run.settings.max_source_length,
+        "max_target_length": run.settings.max_target_length,
+        "run": run.id,
+        "step": step,
+        "snapshot_id": run.snapshot_id,
+    }
+    (folder / RECORD).write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def _use_random_numbers(states: RandomNumbers) -> None:

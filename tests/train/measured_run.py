@@ -16,6 +16,7 @@ from glmstudio.benchmarks.random_base import LORA, Shape, random_base  # noqa: E
 from glmstudio.data.example import Example  # noqa: E402
 from glmstudio.models.resident import Resident  # noqa: E402
 from glmstudio.settings import TrainingSettings  # noqa: E402
+from glmstudio.training.check import sizes_of  # noqa: E402
 from glmstudio.training.estimate import most_tokens, planned  # noqa: E402
 from glmstudio.training.probe import probe  # noqa: E402
 from glmstudio.training.runs import RunFolder  # noqa: E402
@@ -39,10 +40,11 @@ def main(folder: Path, shape: Shape, rows: int, tokens: int, steps: int, checkpo
         gradient_checkpointing=checkpointing,
     )
     lora = LORA[shape.family]
+    sizes = [size.trained for size in sizes_of(base, examples, [], settings)[0]]
     forget_peak()
-    measured = probe(resident, lora, settings, most=most_tokens(base, examples, settings))
+    measured = probe(resident, lora, settings, most=most_tokens(sizes, settings))
     probed = peak()
-    _, found = planned(resident, measured, examples, [], settings)
+    _, found = planned(resident, measured, sizes, [], settings)
     # What the probe took does not count.
     forget_peak()
     place = RunFolder(folder)

@@ -36,8 +36,10 @@ def begin(folder: Path, adapter: Path, *, halt: int = -1) -> RunFolder:
     resident, place = Resident(tiny_base()), RunFolder(folder)
     start = read_start(adapter, resident.base)
     lora, settings = start.applied(DROPOUT, dataclasses.replace(FAST, num_train_epochs=1, save_steps=2))
-    place.create(snapshot_id="abc", dataset="tiny", base=resident.base, lora=lora, settings=settings)
-    keep_start(adapter, place)
+    place.create(
+        snapshot_id="abc", dataset="tiny", base=resident.base, lora=lora, settings=settings,
+        beside=lambda aside: keep_start(adapter, aside), from_adapter=str(adapter),
+    )  # fmt: skip
     steps: list[int] = []
     train(
         resident, place, TRAIN, DEV, lora, settings,

@@ -17,6 +17,7 @@ from glmstudio.models import varlen
 from glmstudio.models.loading import Base
 from glmstudio.models.resident import Resident
 from glmstudio.settings import TrainingSettings
+from glmstudio.training.check import sizes_of
 from glmstudio.training.estimate import most_tokens, planned
 from glmstudio.training.loss import batch_form, ready, target_loss
 from glmstudio.training.probe import probe
@@ -147,9 +148,9 @@ def test_the_estimate_lies_between_what_was_allocated_and_what_was_kept(
     train = [
         dataclasses.replace(row, instruction=f"{number + 100} {row.instruction}") for number, row in enumerate(train)
     ]
-    _, found = planned(
-        resident, probe(resident, lora, settings, most=most_tokens(resident.base, train, settings)), train, [], settings
-    )
+    sizes = [size.trained for size in sizes_of(base, train, [], settings)[0]]
+    measured = probe(resident, lora, settings, most=most_tokens(sizes, settings))
+    _, found = planned(resident, measured, sizes, [], settings)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     run_in(tmp_path / "run", settings, lora=lora, train_rows=train, dev_rows=[], resident=resident)

@@ -108,6 +108,7 @@ def test_accelerates_fsdp_cuts_the_base_on_the_command_line(place: Path, tmp_pat
     facts = RunFolder(run).read()
     assert (facts.status, facts.step, facts.checkpointing) == ("finished", facts.total, True)
     assert "estimate" not in ended.stdout
+    assert "what a part needs is not measured beforehand" in ended.stderr
     ended = started("glmstudio", *words, "--output-dir", str(run), ACCELERATE_USE_DEEPSPEED="true")
     assert ended.returncode != 0
     assert "choose FSDP" in ended.stderr

@@ -137,20 +137,20 @@ def test_what_must_not_be_torn_off_refuses_the_switch_by_name(studio, monkeypatc
 
 
 def test_of_use_and_start_in_one_moment_one_is_refused(studio, monkeypatch):
-    """The start stands between its check and its run, and then the other way round."""
-    check = studio.plan_run
+    """The start reads its rows, and then the other way round."""
+    read = studio.training_rows
     refused: list[str] = []
 
     def meanwhile(*values: object) -> object:
         with pytest.raises(StudioError) as told:
             studio.use_base(other(studio), "none")
         refused.append(told.value.code)
-        return check(*values)
+        return read(*values)
 
-    monkeypatch.setattr(studio, "plan_run", meanwhile)
+    monkeypatch.setattr(studio, "training_rows", meanwhile)
     trained(studio)
     assert refused == ["run-starting"]
-    monkeypatch.setattr(studio, "plan_run", check)
+    monkeypatch.setattr(studio, "training_rows", read)
     with studio._base.use():
         studio.use_base(other(studio), "none")
         with pytest.raises(StudioError, match="base-loading"):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,17 +53,19 @@ class Desk:
         folder.update(status="stopped" if should_stop() else "finished")
 
     def add(self, *, now: bool = False, source: str = "tiny", go_on: bool = False, processes: int = 1) -> str:
-        settings = TrainingSettings(num_processes=processes)
+        with self.queue.preparing(now=now):
+            run_id = self.write(source, processes)
+            self.queue.add(run_id, now=now, go_on=go_on)
+        return run_id
 
-        def prepare() -> Waiting:
-            run_id = new_run_id(self.workspace.checkpoints)
-            frozen = snapshot.freeze([Example("i", "x", "y")], [], self.workspace.snapshots)
-            self.folder(run_id).create(
-                snapshot_id=frozen.id, dataset="d", base=base(source), lora=LoraSettings(), settings=settings
-            )
-            return Waiting(run_id, go_on)
-
-        return self.queue.add(prepare, now=now)
+    def write(self, source: str = "tiny", processes: int = 1) -> str:
+        run_id = new_run_id(self.workspace.checkpoints)
+        frozen = snapshot.freeze([Example("i", "x", "y")], [], self.workspace.snapshots)
+        self.folder(run_id).create(
+            snapshot_id=frozen.id, dataset="d", base=base(source), lora=LoraSettings(),
+            settings=TrainingSettings(num_processes=processes),
+        )  # fmt: skip
+        return run_id
 
     def folder(self, run_id: str) -> RunFolder:
         return RunFolder(self.workspace.run_folder(run_id))
@@ -190,23 +193,56 @@ def test_a_start_goes_before_what_is_held_and_lets_it_go_on(desk, tmp_path):
     desk.end.release()
 
 
-def test_two_people_who_start_at_once_start_one_run(desk):
-    meet = threading.Barrier(2)
-    outcomes = []
+def test_a_start_is_prepared_beside_the_looks_and_two_people_who_start_at_once_start_one_run(desk, tmp_path):
+    active, waiting = desk.add(), desk.add()
+    desk.wait_until_one_trains()
+    died(desk, active, waiting)
+    again = Desk(tmp_path)
+    desk.train = again.train
+    answers: list[object] = []
 
-    def start() -> None:
-        meet.wait()
-        try:
-            outcomes.append(desk.add(now=True))
-        except StudioError as error:
-            outcomes.append(error.code)
+    def ask(*questions: Callable[[], object]) -> None:
+        """On a thread of its own, as another person's click."""
 
-    people = [threading.Thread(target=start) for _ in range(2)]
-    for person in people:
-        person.start()
-    for person in people:
-        person.join(600)
-    assert sorted(outcomes) == ["run-0001", "run-active"]
+        def all_of_them() -> None:
+            for question in questions:
+                try:
+                    answers.append(question())
+                except StudioError as error:
+                    answers.append(error.code)
+
+        click = threading.Thread(target=all_of_them)
+        click.start()
+        click.join(600)
+
+    queue = again.queue
+    with queue.preparing(now=True):
+        ask(queue.mine, queue.waiting, lambda: queue.held, lambda: queue.active_id, queue.go, lambda: queue.active_id)
+        ask(lambda: again.add(now=True))
+        behind = threading.Thread(target=again.add)
+        behind.start()
+        started = again.write()
+        queue.add(started, now=True)
+    assert answers == [True, [waiting], 1, "", None, "", "run-starting"]
+    behind.join(600)
+    again.finish(3)
+    assert [run_id for run_id, _ in again.trained] == [started, waiting, "run-0004"]
+    desk.queue._held = True
+    desk.end.release()
+
+
+def test_where_a_start_is_given_up_the_next_one_trains(desk):
+    def refused() -> None:
+        with desk.queue.preparing(now=True):
+            waiting.append(desk.write())
+            with desk.queue._lock:
+                desk.queue._order.append(Waiting(waiting[0]))
+            raise StudioError("run-refused", findings=[])
+
+    waiting: list[str] = []
+    with pytest.raises(StudioError, match="run-refused"):
+        refused()
+    assert desk.wait_until_one_trains() == waiting[0]
     desk.finish(1)
 
 

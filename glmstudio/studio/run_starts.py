@@ -1,0 +1,118 @@
+"""How runs begin: what the check says of one, a new one made ready and put into the queue, one that goes on.
+
+Making a run ready may take a while, and no look waits for it. Knows no page, no words and no database.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from glmstudio.data.example import Example
+from glmstudio.errors import StudioError
+from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.studio.base_slot import BaseSlot
+from glmstudio.studio.probes import Probing
+from glmstudio.studio.run_queue import RunQueue
+from glmstudio.training import resume
+from glmstudio.training.from_adapter import Starts
+from glmstudio.training.prepare import Measure, Plan, RunWish, choose, plan_run, prepared_run
+from glmstudio.training.runs import RunFolder, new_run_id
+from glmstudio.workspace import Workspace
+
+if TYPE_CHECKING:
+    from glmstudio.data.snapshot import Snapshot
+    from glmstudio.models.resident import Resident
+    from glmstudio.training.probe import Probe
+
+# (train, dev) of a dataset.
+Rows = Callable[[str], tuple[list[Example], list[Example]]]
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """A run that is made ready: of which dataset, the stage as `prepare.OnStage` hears it, `done` of `total` rows."""
+
+    dataset: str
+    stage: str = "freezing"
+    done: int = 0
+    total: int = 0
+
+
+class RunStarts:
+    """`rows` gives those of a dataset that are done, `asked` the keys of `run.yaml` that name base and dataset."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        base: BaseSlot,
+        queue: RunQueue,
+        probing: Probing,
+        rows: Rows,
+        asked: Callable[[str, str], dict[str, str]],
+    ) -> None:
+        self._workspace, self._base, self._queue, self._probing = workspace, base, queue, probing
+        self._rows, self._asked = rows, asked
+        self.adapters = Starts(workspace.checkpoints)
+        self.preparing: Preparing | None = None
+
+    def plan(self, dataset: str, lora: LoraSettings, settings: TrainingSettings, from_adapter: str) -> Plan:
+        """What the check says now; without an estimate while the base is loading or being measured."""
+        train, dev = self._rows(dataset)
+        with self._base.use_if_ready() as use:
+            resident = use.resident if use else None
+            start, refused = self.adapters.look(from_adapter, resident)
+            measure = self._asking(resident)
+            return plan_run(resident, train, dev, lora, settings, measure=measure, start=start, known=refused)
+
+    def start(
+        self, dataset: str, lora: LoraSettings, settings: TrainingSettings, *, queue: bool, from_adapter: str
+    ) -> str:
+        """A new run's id. Raises StudioError `base-loading`, `run-refused` (with the findings), `disk-full-start`,
+        `queue-elsewhere` and, without `queue`, `run-active` and `run-starting`."""
+        with self._base.use(refusal=StudioError("run-starting")) as use, self._queue.preparing(now=not queue):
+            try:
+                self._stage(dataset)
+                start, refused = self.adapters.look(from_adapter, use.resident)
+                asked = self._asked(dataset, from_adapter)
+                wish = RunWish(dataset, *self._rows(dataset), lora, settings, asked, start, known=refused)
+                # Nothing is measured beside a run that trains: then it is at this one's turn.
+                measure = (self._asking if self._queue.active_id else self._measuring)(use.resident)
+                with prepared_run(
+                    wish, use.resident, self._workspace.snapshots, measure=measure,
+                    on_stage=lambda *now: self._stage(dataset, *now),
+                ) as ready:  # fmt: skip
+                    run_id = new_run_id(self._workspace.checkpoints)
+                    ready.write(RunFolder(self._workspace.run_folder(run_id)))
+                    self._queue.add(run_id, now=not queue)
+                return run_id
+            finally:
+                self.preparing = None
+
+    def resume(self, run_id: str, *, queue: bool) -> None:
+        """Goes on with a run. Raises StudioError `base-loading`, `queue-elsewhere`, `snapshot-missing`,
+        `snapshot-changed`, those of `reopen` and, without `queue`, `run-active` and `run-starting`."""
+        with self._base.use(refusal=StudioError("run-starting")) as use, self._queue.preparing(now=not queue):
+            folder = RunFolder(self._workspace.run_folder(run_id))
+            resume.last_sitting(folder)
+            folder.rows(self._workspace.snapshots)
+            resume.reopen(folder, use.resident.base)
+            self._queue.add(run_id, now=not queue, go_on=True)
+
+    def choose(self, folder: RunFolder, frozen: "Snapshot", resident: "Resident") -> None:
+        """Chooses at a run's turn what was left open when it was queued."""
+        choose(folder, frozen, resident, self._measuring(resident))
+
+    def _stage(self, dataset: str, *now: Any) -> None:
+        self.preparing = Preparing(dataset, *now)
+
+    def _asking(self, resident: "Resident | None") -> Measure:
+        return lambda *kind: _known(self._probing.ask(resident, *kind))
+
+    def _measuring(self, resident: "Resident") -> Measure:
+        return lambda *kind: _known(self._probing.measured(resident, *kind))
+
+
+def _known(found: "Probe | StudioError | None") -> "Probe | None":
+    if isinstance(found, StudioError):
+        raise found.bare()
+    return found
