@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from glmstudio.models.loading import Base, load_base
+from glmstudio.models.base import Base
+from glmstudio.models.loading import load_base
 
 IDS = torch.tensor([[10, 11, 12, 40, 50, 20], [30, 31, 32, 60, 70, 21]])
 OFFICIAL = "base_model.model.transformer.encoder.layers.{}.{}.{}"

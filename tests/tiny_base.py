@@ -9,11 +9,11 @@ import sentencepiece
 import torch
 
 from glmstudio.data.example import Example
+from glmstudio.models.base import Base
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
 from glmstudio.models.chatglm.tokenization_chatglm import ChatGLMTokenizer
 from glmstudio.models.families import CHATGLM
-from glmstudio.models.loading import Base
 
 CITIES = ("Paris", "Rome", "Oslo", "Bern", "Cairo", "Lima")
 COLOURS = ("red", "green", "blue", "grey", "pink")

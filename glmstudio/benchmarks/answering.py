@@ -22,7 +22,7 @@ from glmstudio.benchmarks.ways import rendered
 from glmstudio.evaluation.evaluate import BATCH_ROWS
 from glmstudio.inference.engine import answers, generate
 from glmstudio.inference.rows import Row
-from glmstudio.models.loading import Base
+from glmstudio.models.base import Base
 from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.settings import GenerationSettings

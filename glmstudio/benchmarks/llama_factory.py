@@ -14,7 +14,7 @@ import torch
 from glmstudio.benchmarks.processes import Job, in_process
 from glmstudio.benchmarks.random_base import LORA
 from glmstudio.data.example import Example, join_context
-from glmstudio.models.loading import Base
+from glmstudio.models.base import Base
 from glmstudio.settings import TrainingSettings
 
 SAME, TIMED = "same", "timed"

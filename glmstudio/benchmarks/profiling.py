@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from glmstudio.benchmarks.clock import Clock
 from glmstudio.benchmarks.ways import ours
 from glmstudio.data.example import Example
-from glmstudio.models.loading import Base
+from glmstudio.models.base import Base
 
 # By the words that an operation's name has; the first that fits counts. What is no operation of torch's own is Python,
 # autograd and the calls themselves.

@@ -11,11 +11,11 @@ from transformers import GenerationConfig, GlmConfig, GlmForCausalLM, PreTrained
 
 from glmstudio.benchmarks.rows import FIRST_WORD
 from glmstudio.errors import StudioError
+from glmstudio.models.base import Base
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
 from glmstudio.models.devices import chosen_device, chosen_dtype
 from glmstudio.models.families import FAMILIES
-from glmstudio.models.loading import Base
 from glmstudio.models.quantisation.quantising import shrink_to
 from glmstudio.settings import LoraSettings
 

@@ -19,8 +19,8 @@ from transformers import Trainer, TrainingArguments, set_seed
 from glmstudio.benchmarks.clock import Clock, Clocked
 from glmstudio.benchmarks.random_base import LORA, PAD
 from glmstudio.data.example import Example
+from glmstudio.models.base import Base
 from glmstudio.models.chat_format import Rendered, render_example
-from glmstudio.models.loading import Base
 from glmstudio.models.resident import Resident
 from glmstudio.settings import TrainingSettings
 from glmstudio.training.metrics import read_from

@@ -13,7 +13,7 @@ from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
+    from glmstudio.models.base import Base
     from glmstudio.models.resident import Resident
     from glmstudio.training.probe import Probe
     from glmstudio.training.ranks import Ranks

@@ -20,7 +20,7 @@ from glmstudio.settings import GenerationSettings
 
 if TYPE_CHECKING:
     from glmstudio.models.adapters.adapter_version import AdapterPrompt
-    from glmstudio.models.loading import Base
+    from glmstudio.models.base import Base
     from glmstudio.models.resident import Resident
 
 COLUMNS = ("base", "tuned")

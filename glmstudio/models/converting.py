@@ -13,13 +13,13 @@ import torch
 from transformers import GenerationConfig, GlmConfig
 
 from glmstudio.errors import StudioError
-from glmstudio.models.checkpoint_files import refuse_missing, tensors, weight_files
+from glmstudio.models.checkpoint_files import read_config, refuse_missing, tensors, weight_files
 from glmstudio.models.conversion import GlmNames, empty_model, native_tensors
 from glmstudio.models.devices import chosen_dtype
 from glmstudio.models.exporting.destinations import aside, require_room
 from glmstudio.models.exporting.shards import SHARD_BYTES
 from glmstudio.models.families import Family, family_of, is_original
-from glmstudio.models.loading import TOKENIZER_FILES, load_tokenizer, read_config
+from glmstudio.models.loading import TOKENIZER_FILES, load_tokenizer
 from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.quantisation.quantised import quantisation_of
 from glmstudio.models.sources import folder_of

@@ -6,12 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from glmstudio.models.varlen import Packing
+from glmstudio.models.packing import Packing
 
 HALF = (torch.bfloat16, torch.float16)
 # What the kernel takes: cards from Ampere on, and heads of these sizes.
@@ -46,7 +45,7 @@ def _has_kernel(device: torch.device) -> bool:
 
 
 def attend_all(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: "Packing", scaling: float, window: int | None
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scaling: float, window: int | None
 ) -> torch.Tensor:
     """`query` (1, heads, total, d), `key` and `value` (1, key heads, total, d) → (1, total, heads, d).
 
@@ -137,7 +136,7 @@ def _in_order() -> Iterator[None]:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
-def _seen(packing: "Packing") -> torch.Tensor:
+def _seen(packing: Packing) -> torch.Tensor:
     """Where the keys lie that each sample sees, one sample's after the other's."""
     sections = torch.arange(sum(packing.lengths)).split(packing.lengths)
     fronts = [packing.front(number) for number in range(len(sections))]
@@ -146,7 +145,7 @@ def _seen(packing: "Packing") -> torch.Tensor:
     return torch.cat(seen)
 
 
-def _parts(packing: "Packing") -> tuple[torch.Tensor, torch.Tensor]:
+def _parts(packing: Packing) -> tuple[torch.Tensor, torch.Tensor]:
     """Where the tokens of the contexts lie, and all others."""
     pairs = zip(packing.contexts, packing.lengths, strict=True)
     in_context = torch.tensor([part for c, n in pairs for part in ([True] * c + [False] * (n - c))])

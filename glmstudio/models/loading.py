@@ -1,11 +1,11 @@
-"""From a source to a base that can run: family, weights, tokenizer, adapters.
+"""From a source to a base that can run: family, weights, tokenizer.
 
-Knows no prompt, no training and no generation. Whatever is wrong with the files is a StudioError that names them.
+Knows no adapter, no prompt, no training and no generation. Whatever is wrong with the files is a StudioError that
+names them.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from glmstudio.errors import StudioError
-from glmstudio.models.adapters.adapters import load_adapter
+from glmstudio.models.base import Base
 from glmstudio.models.base_names import absolute
 from glmstudio.models.chatglm import registration  # noqa: F401 - makes ChatGLM-6B known to the Auto classes
 from glmstudio.models.chatglm.tokenization_chatglm import VOCAB_FILES_NAMES, ChatGLMTokenizer
@@ -40,27 +40,9 @@ from glmstudio.models.sources import folder_of
 from glmstudio.models.vocabularies.tokenization_glm import VOCABULARY, read_sentencepiece, read_tiktoken
 from glmstudio.models.vocabularies.vocabulary_fit import refuse_larger_vocabulary
 
-__all__ = ["Base", "load_adapter", "load_base", "load_tokenizer"]
-
 CHATGLM_VOCABULARY = VOCAB_FILES_NAMES["vocab_file"]
 LAYER_NUMBER = re.compile(r"\d+")
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", CHATGLM_VOCABULARY)
-
-
-@dataclass(frozen=True)
-class Base:
-    """A loaded base in evaluation mode. `tokenizer` is None where the folder has no tokenizer files. `quantization` is
-    "none", "8bit" or "4bit", whether the files have it or loading did it. `source` is "embedded", an absolute path or a
-    hub id; `fingerprint` tells the weights of its files by content, "" where they were made here."""
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase | None
-    family: Family
-    source: str
-    device: torch.device
-    dtype: torch.dtype
-    quantization: str = "none"
-    fingerprint: str = ""
 
 
 def load_base(

@@ -32,7 +32,7 @@ from glmstudio.models.varlen import inside_samples
 from glmstudio.settings import LoraSettings, TrainingSettings
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
+    from glmstudio.models.base import Base
 
 BASE_NAME = "__base__"
 IN_TRAINING = "default"

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from glmstudio.models import varlen
+from glmstudio.models.packing import Packing, causal_bias
+from glmstudio.models.varlen import attend_inside
 
 SPARE_TOKENS = 64
 # On a CPU so many neighbours share a product in a step, as wide as the longest of them: with all in one, most of what
@@ -79,13 +80,13 @@ def part_length(states: torch.Tensor) -> int:
 class Entering:
     """The pass that new rows enter with, end to end: `lengths[i]` tokens at `places[i]`, behind what is there.
 
-    It is what the model takes for its cache. `contexts` are those of `varlen.Packing`.
+    It is what the model takes for its cache. `contexts` are those of `Packing`.
     """
 
     def __init__(self, slots: Slots, places: Sequence[int], lengths: Sequence[int], contexts: Sequence[int]) -> None:
         self._slots, self._places = slots, places
         self._past = [slots.lengths[place] for place in places]
-        self._packing = varlen.Packing(tuple(lengths), tuple(contexts))
+        self._packing = Packing(tuple(lengths), tuple(contexts))
         self._biases: dict[tuple[Any, ...], torch.Tensor] = {}
         self.lengths = tuple(lengths)
 
@@ -117,7 +118,7 @@ class Entering:
     ) -> torch.Tensor:  # fmt: skip
         """`query` (1, heads, total, d), the rest as from `update` → (1, total, heads, d)."""
         if not any(self._past):
-            return self._packing.attend(query, key, value, scaling, window, dropout)
+            return attend_inside(self._packing, query, key, value, scaling, window, dropout)
         outputs = []
         for number, q in enumerate(query.split(self.lengths, 2)):
             place, columns = self._places[number], self._past[number] + self.lengths[number]
@@ -138,7 +139,7 @@ class Entering:
         length, past, context = self.lengths[number], self._past[number], self._packing.contexts[number]
         key = (length, past, context, window)
         if key not in self._biases:
-            self._biases[key] = varlen.causal_bias(length, context, window, like.dtype, like.device, past=past)
+            self._biases[key] = causal_bias(length, context, window, like.dtype, like.device, past=past)
         return self._biases[key]
 
 

@@ -1,14 +1,13 @@
 """Attention inside each of the samples that lie end to end in one sequence: one function for every family.
 
 It is registered with transformers under `NAME` and runs where a pass asks for it, within `inside_samples`; what the
-pass brings as `packing` attends: `Packing` here, those of `models.slots` for rows that are being answered.
+pass brings as `packing` says how: a `Packing`, or what attends itself, for rows that are being answered.
 Knows lengths and tensors: no batch, no loss, no adapter.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional as F
@@ -18,9 +17,7 @@ from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.positions import position_ids_for
 from glmstudio.models.families import FAMILIES
 from glmstudio.models.flash import HALF, attend_all, can_flash
-
-if TYPE_CHECKING:
-    from glmstudio.models.slots import Entering, Step
+from glmstudio.models.packing import Packing
 
 NAME = "glmstudio_varlen"
 # Up to here `ShortSample` beats the CPU's own attention in half numbers: 23 to 81 ms, forward and backward, for 8
@@ -30,37 +27,8 @@ SHORT_TOKENS = 512
 LEAST_SHARED = 16
 
 
-@dataclass(frozen=True)
-class Packing:
-    """How many tokens each sample has, and how many leading ones of it every token of the sample sees (ChatGLM-6B's
-    context); 0 is plain causal. A causal sample may go on where another one ends, and sees that, too: `continues` has
-    the other's number, or None; it may be empty where no sample does."""
-
-    lengths: tuple[int, ...]
-    contexts: tuple[int, ...]
-    continues: tuple[int | None, ...] = ()
-    _kept: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False, repr=False)
-
-    def kept(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """What `make` gave when `key` was first asked for: all layers of a pass need the same."""
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
-
-    def bias(self, number: int, window: int | None, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """What is added to the scores of sample `number`: (n, past + n), 0 or -inf."""
-        length, context, past = self.lengths[number], self.contexts[number], self.past(number)
-        key = (length, context, past, window, dtype)
-        return self.kept(key, lambda: causal_bias(length, context, window, dtype, device, past=past))
-
-    def front(self, number: int) -> int | None:
-        """The sample that sample `number` goes on from."""
-        return self.continues[number] if self.continues else None
-
-    def past(self, number: int) -> int:
-        """How many tokens lie before sample `number` that it sees."""
-        front = self.front(number)
-        return 0 if front is None else self.lengths[front]
+class Attending(Protocol):
+    """A packing that keeps keys and values of its own."""
 
     def attend(
         self,
@@ -70,42 +38,7 @@ class Packing:
         scaling: float,
         window: int | None,
         dropout: float,
-    ) -> torch.Tensor:
-        """`query` (1, heads, total, d), `key` and `value` (1, key heads, total, d) → (1, total, heads, d)."""
-        if can_flash(query) and not dropout:
-            return attend_all(query, key, value, self, scaling, window)
-        outputs = []
-        queries, keys, values = (states.split(self.lengths, 2) for states in (query, key, value))
-        for number, (q, k, v) in enumerate(zip(queries, keys, values, strict=True)):
-            front, length = self.front(number), self.lengths[number]
-            if front is not None:
-                k, v = torch.cat((keys[front], k), 2), torch.cat((values[front], v), 2)
-            causal = front is None and not self.contexts[number] and (window is None or length <= window)
-            if q.dtype in HALF and k.shape[2] <= SHORT_TOKENS and not dropout:
-                bias = self.bias(number, window, torch.float32, q.device)
-                outputs.append(ShortSample.apply(q, k, v, bias, scaling))
-                continue
-            attended = F.scaled_dot_product_attention(
-                q, k, v,
-                attn_mask=None if causal else self.bias(number, window, q.dtype, q.device),
-                dropout_p=dropout,
-                is_causal=causal,
-                scale=scaling,
-                enable_gqa=q.shape[1] != k.shape[1],
-            )  # fmt: skip
-            outputs.append(attended.transpose(1, 2))
-        return torch.cat(outputs, 1)
-
-
-def causal_bias(
-    length: int, context: int, window: int | None, dtype: torch.dtype, device: torch.device, *, past: int = 0
-) -> torch.Tensor:
-    """0 or -inf, (length, past + length): a token sees the past, itself, what lies before it, and the context."""
-    visible = torch.ones(length, past + length, dtype=torch.bool, device=device).tril_(past)
-    if window is not None:
-        visible.triu_(past + 1 - window)
-    visible[:, past : past + context] = True
-    return torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, -torch.inf)
+    ) -> torch.Tensor: ...
 
 
 def can_pack(config: PreTrainedConfig) -> bool:
@@ -155,14 +88,51 @@ def attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    packing: "Packing | Entering | Step",
+    packing: Packing | Attending,
     scaling: float,
     dropout: float = 0.0,
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """What transformers calls: the packing's own `attend`."""
+    """What transformers calls."""
+    if isinstance(packing, Packing):
+        return attend_inside(packing, query, key, value, scaling, sliding_window, dropout), None
     return packing.attend(query, key, value, scaling, sliding_window, dropout), None
+
+
+def attend_inside(
+    packing: Packing,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float,
+    window: int | None,
+    dropout: float,
+) -> torch.Tensor:
+    """`query` (1, heads, total, d), `key` and `value` (1, key heads, total, d) → (1, total, heads, d)."""
+    if can_flash(query) and not dropout:
+        return attend_all(query, key, value, packing, scaling, window)
+    outputs = []
+    queries, keys, values = (states.split(packing.lengths, 2) for states in (query, key, value))
+    for number, (q, k, v) in enumerate(zip(queries, keys, values, strict=True)):
+        front, length = packing.front(number), packing.lengths[number]
+        if front is not None:
+            k, v = torch.cat((keys[front], k), 2), torch.cat((values[front], v), 2)
+        causal = front is None and not packing.contexts[number] and (window is None or length <= window)
+        if q.dtype in HALF and k.shape[2] <= SHORT_TOKENS and not dropout:
+            bias = packing.bias(number, window, torch.float32, q.device)
+            outputs.append(ShortSample.apply(q, k, v, bias, scaling))
+            continue
+        attended = F.scaled_dot_product_attention(
+            q, k, v,
+            attn_mask=None if causal else packing.bias(number, window, q.dtype, q.device),
+            dropout_p=dropout,
+            is_causal=causal,
+            scale=scaling,
+            enable_gqa=q.shape[1] != k.shape[1],
+        )  # fmt: skip
+        outputs.append(attended.transpose(1, 2))
+    return torch.cat(outputs, 1)
 
 
 class ShortSample(torch.autograd.Function):

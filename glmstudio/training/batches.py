@@ -12,7 +12,7 @@ from glmstudio.models.varlen import LEAST_SHARED
 from glmstudio.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
+    from glmstudio.models.base import Base
 
 # Where rows are padded, those of that many optimizer steps are drawn at random, then sorted by length: enough to leave
 # little padding, few enough that the rows of a step still change from epoch to epoch.

@@ -14,8 +14,8 @@ from glmstudio.settings import LoraSettings, TrainingSettings, out_of_bounds
 from glmstudio.training.reporting import missing
 
 if TYPE_CHECKING:
+    from glmstudio.models.base import Base
     from glmstudio.models.chat_format import Rendered
-    from glmstudio.models.loading import Base
 
 ORDER = ("error", "warning", "info")
 # Of the train rows and of the dev rows.

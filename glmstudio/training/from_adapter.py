@@ -16,7 +16,7 @@ from glmstudio.settings import LoraSettings, TrainingSettings, flag_value
 from glmstudio.training.runs import START
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
+    from glmstudio.models.base import Base
     from glmstudio.models.resident import Resident
 
 # Fields of PEFT's config that say nothing about what is computed, and those that LoraSettings has.

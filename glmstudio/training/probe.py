@@ -32,7 +32,7 @@ from glmstudio.training.memory_shortage import free_memory, is_shortage
 from glmstudio.training.thin import drop_thin_products, use_thin_products
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
+    from glmstudio.models.base import Base
 
 # Rows of the passes have so many tokens, or twice as many, where the base has positions for them.
 TOKENS = 64

@@ -20,7 +20,7 @@ from glmstudio.training.metrics import cut_back, read_from
 from glmstudio.training.runs import LIVE, BaseFacts, Run, RunFolder, is_alive, versions
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
+    from glmstudio.models.base import Base
 
 # What a checkpoint needs beside the adapter and each process's random numbers, so that the next step is the one that
 # would have come.

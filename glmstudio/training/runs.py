@@ -31,7 +31,7 @@ from glmstudio.training.metrics import read_from
 from glmstudio.training.row_ids import ROW_IDS, with_row_ids
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
+    from glmstudio.models.base import Base
 
 Status = Literal["queued", "running", "paused", "stopping", "finished", "stopped", "failed", "interrupted"]
 LIVE = ("queued", "running", "paused", "stopping")

@@ -12,7 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from glmstudio.models.loading import Base
+from glmstudio.models.base import Base
 
 
 def shard(base: Base, processes: int) -> None:

@@ -27,7 +27,7 @@ from glmstudio.settings import TrainingSettings
 from glmstudio.training.batches import ROWS_AT_ONCE, render_rows
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
+    from glmstudio.models.base import Base
 
 FOLDER = "tokens"
 # What `Rendered` has beside its ids, one number a row.

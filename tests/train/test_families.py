@@ -14,9 +14,11 @@ from transformers import AutoModelForCausalLM
 
 from glmstudio.inference.compare import Answer, compare
 from glmstudio.models.adapters.adapter_version import adapter_prompt
+from glmstudio.models.adapters.adapters import load_adapter
+from glmstudio.models.base import Base
 from glmstudio.models.exporting.export_merged import export_merged
 from glmstudio.models.families import CHATGLM, FAMILIES
-from glmstudio.models.loading import Base, load_adapter, load_base
+from glmstudio.models.loading import load_base
 from glmstudio.models.resident import Resident
 from glmstudio.settings import PROMPT_STYLES, GenerationSettings, LoraSettings, TrainingSettings
 from glmstudio.training.batches import render_rows

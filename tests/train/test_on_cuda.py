@@ -14,7 +14,8 @@ from glmstudio.benchmarks.random_base import LORA, Shape, random_base
 from glmstudio.benchmarks.rows import bench_rows
 from glmstudio.benchmarks.ways import rendered
 from glmstudio.models import varlen
-from glmstudio.models.loading import Base
+from glmstudio.models.base import Base
+from glmstudio.models.packing import Packing
 from glmstudio.models.resident import Resident
 from glmstudio.settings import TrainingSettings
 from glmstudio.training.check import sizes_of
@@ -53,7 +54,7 @@ def run(folder: Path, base: Base, settings: TrainingSettings = SETTINGS, *, rows
 )
 def test_one_call_for_all_samples_is_each_sample_by_itself(contexts, continues, window) -> None:
     torch.manual_seed(0)
-    packing = varlen.Packing((50, 90, 1, 120), contexts, continues)
+    packing = Packing((50, 90, 1, 120), contexts, continues)
     exact = [torch.randn(1, heads, 261, 64, device="cuda", requires_grad=True) for heads in (8, 2, 2)]
     rounded = [states.detach().bfloat16().requires_grad_() for states in exact]
     results = []

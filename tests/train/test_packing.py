@@ -9,8 +9,11 @@ from torch.nn import functional as F
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from glmstudio.models import varlen
+from glmstudio.models.adapters.adapters import load_adapter
+from glmstudio.models.base import Base
 from glmstudio.models.chat_format import Rendered
-from glmstudio.models.loading import Base, load_adapter, load_base
+from glmstudio.models.loading import load_base
+from glmstudio.models.packing import Packing
 from glmstudio.models.resident import IN_TRAINING, Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training import loss
@@ -181,7 +184,7 @@ def test_both_ways_on_the_cpu_are_the_formula(
     contexts: tuple[int, ...], front: int | None, window: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    packing = varlen.Packing((5, 9, 1, 12), contexts, (None, None, None, front))
+    packing = Packing((5, 9, 1, 12), contexts, (None, None, None, front))
     states = [torch.randn(1, heads, 27, 8).bfloat16().requires_grad_() for heads in (4, 2, 2)]
     direction = torch.randn(1, 27, 4, 8)
     place = torch.arange(27)

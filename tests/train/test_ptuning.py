@@ -12,9 +12,11 @@ from transformers import set_seed
 from glmstudio.data.example import Example
 from glmstudio.evaluation.evaluate import evaluate
 from glmstudio.inference.compare import answer_text, compare
+from glmstudio.models.adapters.adapters import load_adapter
 from glmstudio.models.adapters.prefix import PrefixModel
+from glmstudio.models.base import Base
 from glmstudio.models.chat_format import Rendered, render_prompt
-from glmstudio.models.loading import Base, load_adapter, load_base
+from glmstudio.models.loading import load_base
 from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings

@@ -15,9 +15,10 @@ from glmstudio.errors import StudioError
 from glmstudio.inference.engine import answers
 from glmstudio.inference.rows import Row
 from glmstudio.models.adapters.adapter_files import adapter_form, read_lora
+from glmstudio.models.adapters.adapters import load_adapter
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.exporting.merging import merge_lora
-from glmstudio.models.loading import load_adapter, load_base
+from glmstudio.models.loading import load_base
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.settings import GenerationSettings, LoraSettings
 from glmstudio.training.loss import batch_form, target_loss

@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from glmstudio.errors import StudioError
 from glmstudio.models import sources
 from glmstudio.models.adapters.adapter_base import base_doubt
+from glmstudio.models.adapters.adapters import load_adapter
 from glmstudio.models.base_names import absolute, other_weights, same_base, same_source
 from glmstudio.models.exporting.export import export
 from glmstudio.models.fingerprint import fingerprint
-from glmstudio.models.loading import load_adapter, load_base
+from glmstudio.models.loading import load_base
 from glmstudio.models.sources import local_folder
 from tests.unit.export_cases import chatglm_folder, random_adapter
 

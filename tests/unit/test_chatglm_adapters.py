@@ -7,7 +7,9 @@ import torch
 from peft import PeftModel
 
 from glmstudio.errors import StudioError
-from glmstudio.models.loading import Base, load_adapter, load_base
+from glmstudio.models.adapters.adapters import load_adapter
+from glmstudio.models.base import Base
+from glmstudio.models.loading import load_base
 from tests.unit.golden_cases import (
     CHATGLM,
     assert_close,

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from glmstudio.models import flash, varlen
+from glmstudio.models.packing import Packing
 
 
 def kernel(q, k, v, queries, keys, scaling, window):
@@ -43,7 +44,7 @@ def kernel(q, k, v, queries, keys, scaling, window):
 )
 def test_its_calls_add_up_to_attention_inside_each_sample(contexts, continues, window, monkeypatch) -> None:
     torch.manual_seed(0)
-    packing = varlen.Packing((5, 9, 1, 12), contexts, continues)
+    packing = Packing((5, 9, 1, 12), contexts, continues)
     states = [torch.randn(1, heads, 27, 8) for heads in (4, 2, 2)]
     monkeypatch.setattr(flash, "Flash", SimpleNamespace(apply=kernel))
     ours = flash.attend_all(*states, packing, 0.3, window)

@@ -6,6 +6,8 @@ import re
 import statistics
 import subprocess
 import sys
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,6 +18,11 @@ FLOORS = (
     {"training", "inference", "evaluation", "embedded"},
     {"studio", "benchmarks"},
     {"ui", "cli", "commands", "terminal", "__main__"},
+)
+CIRCLES = (
+    ("glmstudio.ui.compare_answers", "glmstudio.ui.compare"),
+    ("glmstudio.ui.compare_prompt", "glmstudio.ui.compare"),
+    ("glmstudio.ui.compare_verdict", "glmstudio.ui.compare"),
 )
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
@@ -28,14 +35,22 @@ def part_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported_parts(path: Path) -> set[str]:
-    """The first-level parts of glmstudio that a file imports, at its top or inside a function."""
-    modules = set()
+@cache
+def imported_names(path: Path) -> set[str]:
+    """What a file imports, at its top, inside a function or for types only: modules and names in them."""
+    names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, path
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def imported_parts(path: Path) -> set[str]:
+    """The first-level parts of glmstudio that a file imports."""
+    modules = imported_names(path)
     parts = {module.split(".")[1] for module in modules if module.startswith("glmstudio.")}
     return {part for part in parts if (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").is_file()}
 
@@ -51,6 +66,18 @@ def test_no_arrow_runs_up():
             if floor_of(part) > floor_of(here) or {here, part} == {"training", "inference"}:
                 wrong.append(f"{path.relative_to(ROOT)} imports {part}")
     assert wrong == []
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_import_circle():
+    modules = {module_of(path): path for path in SOURCES}
+    arrows = {name: (imported_names(path) & modules.keys()) - {name} for name, path in modules.items()}
+    for name, other in CIRCLES:
+        arrows[name].remove(other)
+    TopologicalSorter(arrows).prepare()
 
 
 def test_rooms_are_small():

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_files import adapter_form
-from glmstudio.models.loading import load_adapter
+from glmstudio.models.adapters.adapters import load_adapter
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings
 from tests.old_adapters import (

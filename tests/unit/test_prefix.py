@@ -10,10 +10,12 @@ import torch
 from transformers import DynamicCache
 
 from glmstudio.errors import StudioError
+from glmstudio.models.adapters.adapters import load_adapter
 from glmstudio.models.adapters.prefix import PrefixEncoder, PrefixModel, PrefixShape
 from glmstudio.models.adapters.prefix_files import load_prefix, write_prefix
+from glmstudio.models.base import Base
 from glmstudio.models.chatglm.weights import load_chatglm
-from glmstudio.models.loading import Base, load_adapter, load_base
+from glmstudio.models.loading import load_base
 from tests.quantised_folders import quantised_folder
 from tests.tiny_families import QUIRKS, native_folder
 from tests.unit.golden_cases import (

@@ -10,9 +10,11 @@ from glmstudio.errors import StudioError
 from glmstudio.inference.engine import generate
 from glmstudio.inference.rows import Row
 from glmstudio.models.adapters.adapter_shelf import KEPT_ADAPTERS
+from glmstudio.models.adapters.adapters import load_adapter
 from glmstudio.models.adapters.prefix import PrefixEncoder, PrefixModel, PrefixShape
 from glmstudio.models.adapters.prefix_files import load_prefix, write_prefix
-from glmstudio.models.loading import Base, load_adapter, load_base
+from glmstudio.models.base import Base
+from glmstudio.models.loading import load_base
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.settings import GenerationSettings, LoraSettings
 from tests.unit.golden_cases import CHATGLM, CHATGLM2, CHATGLM3, assert_close, cases, tensor

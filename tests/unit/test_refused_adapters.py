@@ -8,7 +8,8 @@ import torch
 from peft import PeftModel
 
 from glmstudio.errors import StudioError
-from glmstudio.models.loading import Base, load_adapter
+from glmstudio.models.adapters.adapters import load_adapter
+from glmstudio.models.base import Base
 from glmstudio.models.resident import Resident
 from tests.old_adapters import IDS, OFFICIAL, base_of, fused, logits_of, written
 from tests.unit.golden_cases import CHATGLM, CHATGLM2, CHATGLM3

@@ -13,7 +13,8 @@ from glmstudio.inference.engine import Finished, answers
 from glmstudio.inference.rows import Row
 from glmstudio.inference.slotted import SlottedRows
 from glmstudio.models import mixed_rows, packed_weights, slots
-from glmstudio.models.loading import Base, load_base
+from glmstudio.models.base import Base
+from glmstudio.models.loading import load_base
 from glmstudio.models.packed_weights import PackedWeights
 from glmstudio.models.processor import has_fast_bfloat16
 from glmstudio.models.resident import BASE_NAME, Resident

@@ -31,9 +31,9 @@ from glmstudio.data.example import Example
 from glmstudio.data.store import Store
 from glmstudio.data.verdicts import Judgement
 from glmstudio.models.adapters.adapter_ref import AdapterRef
+from glmstudio.models.base import Base
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
 from glmstudio.models.families import CHATGLM
-from glmstudio.models.loading import Base
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings
 from glmstudio.studio import Studio
 from glmstudio.studio.base_slot import BaseWish

@@ -14,7 +14,7 @@ from glmstudio.models.adapters.adapter_files import AdapterForm, adapter_form
 from glmstudio.models.base_names import other_weights, public_name
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
+    from glmstudio.models.base import Base
 
 # ChatGLM2 and ChatGLM3 have equal shapes: only the name tells their adapters apart.
 _CHATGLM = re.compile(r"chatglm([23]?)-?6b", re.IGNORECASE)

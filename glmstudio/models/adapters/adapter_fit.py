@@ -20,7 +20,7 @@ from glmstudio.models.adapters.adapter_files import Lora
 from glmstudio.models.conversion import GlmNames
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
+    from glmstudio.models.base import Base
 
 PREFIX = "base_model.model."
 _KEY = re.compile(r"base_model\.model\.(.+?)\.(lora_.+)")

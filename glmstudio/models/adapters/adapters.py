@@ -20,7 +20,7 @@ from glmstudio.models.adapters.prefix_files import load_prefix
 from glmstudio.models.checkpoint_files import first_line
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
+    from glmstudio.models.base import Base
 
 FUSED_ONCE = ("q_proj", "k_proj", "v_proj")
 

@@ -21,7 +21,7 @@ from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.positions import position_ids_for
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
+    from glmstudio.models.base import Base
 
 # That of the official code, on keys and values of every row while training.
 DROPOUT = 0.1

@@ -15,7 +15,7 @@ from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.checkpoint_files import read_json, tensors, weight_files
 
 if TYPE_CHECKING:
-    from glmstudio.models.loading import Base
+    from glmstudio.models.base import Base
 
 NAMES = "transformer.prefix_encoder."
 CONFIG = "config.json"

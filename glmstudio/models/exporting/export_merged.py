@@ -18,6 +18,7 @@ from glmstudio.models.adapters.adapter_about import about_adapter, base_name, de
 from glmstudio.models.adapters.adapter_base import base_doubt, refuse_other_weights
 from glmstudio.models.adapters.adapter_files import adapter_form
 from glmstudio.models.adapters.adapters import load_adapter
+from glmstudio.models.base import Base
 from glmstudio.models.chat_format import render_prompt
 from glmstudio.models.checkpoint_files import read_json, weight_files
 from glmstudio.models.devices import DTYPES
@@ -32,7 +33,7 @@ from glmstudio.models.exporting.shards import write_shards
 from glmstudio.models.families import CHATGLM, Family, family_of
 from glmstudio.models.fingerprint import fingerprint
 from glmstudio.models.inspection.library import UNCHECKED
-from glmstudio.models.loading import Base, load_base
+from glmstudio.models.loading import load_base
 from glmstudio.models.positions import positions_of
 from glmstudio.models.sources import folder_of
 from glmstudio.settings import EXPORT_FORMS

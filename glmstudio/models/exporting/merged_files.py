@@ -12,10 +12,10 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
+from glmstudio.models.base import Base
 from glmstudio.models.chatglm.positions import ROTARY_BASE
 from glmstudio.models.checkpoint_files import read_json, tensors, weight_files
 from glmstudio.models.families import FAMILY_KEY
-from glmstudio.models.loading import Base
 from glmstudio.models.prompts.dialogue import end_ids
 
 TOKENIZER_FILES = (
