@@ -18,6 +18,7 @@ from glmstudio.data.columns import FIELDS
 from glmstudio.data.example import SPLITS, Example, Reject
 from glmstudio.data.file_places import place_of
 from glmstudio.data.reading.reader import ReadOptions, Told, read
+from glmstudio.data.reading.texts import CUT_LENGTH, CUTS
 from glmstudio.errors import StudioError
 from glmstudio.file_names import shown
 from glmstudio.ui.language import t
@@ -77,13 +78,18 @@ def add_import(commands: Any) -> None:
     parser.add_argument("--encoding", default="", help="of lines that are no UTF-8 [found out]")
     words = "of a workbook; may be given several times [the first with known columns]"
     parser.add_argument("--sheet", action="append", default=[], metavar="NAME", help=words)
+    words = "make a row of each piece of plain texts: TXT, Markdown, DOCX, a folder of them"
+    parser.add_argument("--cut", choices=CUTS, default="", help=words)
+    words = f"the most characters of a piece that is cut by length, at the end of a sentence [{CUT_LENGTH}]"
+    parser.add_argument("--cut-length", type=int, default=CUT_LENGTH, metavar="CHARACTERS", help=words)
     parser.add_argument("--again", action="store_true", help="import rows, too, that the dataset has already")
     parser.set_defaults(command=import_command)
 
 
 def import_command(args: argparse.Namespace) -> int:
     """0 where rows of every path came in."""
-    options = ReadOptions(args.encoding, columns_of(args.map), args.instruction, tuple(args.sheet))
+    sheets, length = tuple(args.sheet), max(args.cut_length, 1)
+    options = ReadOptions(args.encoding, columns_of(args.map), args.instruction, sheets, args.cut, length)
     good = []
     with opened(args.root) as studio:
         for path in args.paths:

@@ -6,7 +6,7 @@ import gzip
 import io
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
@@ -20,7 +20,10 @@ MOST_FILES = 10_000
 MOST_IN_MEMORY = 1 << 30
 # NotImplementedError is a RuntimeError: a way of packing that Python does not know.
 _UNPACKING = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, ValueError)
-_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".ndjson", ".gz", ".zip")
+_ROWS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".txt", ".xlsx", ".parquet")
+_TEXTS = (".txt", ".md", ".markdown", ".docx")
+_PACKED = (".gz", ".zip")
+_OFFICE = {"xlsx": "xl/workbook.xml", "docx": "word/document.xml"}
 _OTHER_KINDS = {
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an old Office file (.xls, .doc)",
     b"Rar!\x1a\x07": "a RAR archive",
@@ -35,8 +38,8 @@ _OTHER_KINDS = {
 
 @dataclass(frozen=True)
 class Source:
-    """One file of rows. `name` is for people, `kind` is `text`, `xlsx` or `parquet`; `open` gives its bytes from the
-    beginning, each time."""
+    """One file. `name` is for people, `kind` is `text`, `xlsx`, `docx` or `parquet`; `open` gives its bytes, each time
+    from the beginning."""
 
     name: str
     kind: str
@@ -70,38 +73,54 @@ class _Bounded(io.RawIOBase):
         super().close()
 
 
-def sources_of(path: Path) -> list[Source]:
-    """The files of rows that are in `path`, at least one.
+def sources_of(path: Path, *, texts: bool = False) -> list[Source]:
+    """The files of rows, or with `texts` the plain texts and documents, that are in `path`, at least one. One of
+    several that is damaged is there, too, and raises when it is opened.
 
     Raises StudioError `file-missing`, `folder-empty`, `file-kind-unread` for what is no file of rows, `archive-empty`,
     `archive-encrypted`, `unpacking-failed`, `unpacked-too-large`.
     """
+    endings = (*(_TEXTS if texts else _ROWS), *_PACKED)
     if path.is_dir():
-        return _of_folder(path)
-    return _of_file(path, "")
+        return _of_folder(path, endings)
+    return _of_file(path, "", endings)
 
 
-def _of_folder(folder: Path) -> list[Source]:
+def _of_folder(folder: Path, endings: Sequence[str]) -> list[Source]:
     files = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in _ENDINGS and path.is_file() and not _is_hidden(path.relative_to(folder))
+        if path.suffix.lower() in endings and path.is_file() and not _is_hidden(path.relative_to(folder))
     ]
     if not files:
-        raise StudioError("folder-empty", folder=str(folder), endings=", ".join(_ENDINGS))
+        raise StudioError("folder-empty", folder=str(folder), endings=", ".join(endings))
     if len(files) > MOST_FILES:
         raise StudioError("folder-too-many", folder=str(folder), count=len(files), most=MOST_FILES)
-    return [source for path in files for source in _of_file(path, str(path.relative_to(folder)))]
+    sources = []
+    for path in files:
+        name = str(path.relative_to(folder))
+        try:
+            sources += _of_file(path, name, endings)
+        except StudioError as error:
+            sources.append(_broken(path.name, name, error))
+    return sources
 
 
-def _of_file(path: Path, member: str) -> list[Source]:
+def _broken(name: str, member: str, error: StudioError) -> Source:
+    def open_file() -> BinaryIO:
+        raise error
+
+    return Source(name, "text", open_file, member)
+
+
+def _of_file(path: Path, member: str, endings: Sequence[str]) -> list[Source]:
     try:
         with path.open("rb") as file:
             start = file.read(16)
     except OSError as error:
         raise StudioError("file-missing", name=path.name, reason=error.strerror) from error
     if start.startswith(b"PK"):
-        return _of_zip(path, member)
+        return _of_zip(path, member, endings)
     if start.startswith(b"\x1f\x8b"):
         return [_source(path.name, lambda: _unpacked(gzip.open(path), path.name), member)]
     return [_source(path.name, lambda: path.open("rb"), member, packed=False)]
@@ -122,7 +141,7 @@ def _source(name: str, open_file: Callable[[], BinaryIO], member: str, *, packed
     return Source(name, "parquet", (lambda: whole(name, open_file)) if packed else open_file, member)
 
 
-def _of_zip(path: Path, member: str) -> list[Source]:
+def _of_zip(path: Path, member: str, endings: Sequence[str]) -> list[Source]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if info.filename and not info.is_dir()]
@@ -131,14 +150,16 @@ def _of_zip(path: Path, member: str) -> list[Source]:
     if sum(info.file_size for info in infos) > MOST_UNPACKED:
         raise StudioError("unpacked-too-large", name=path.name, most=MOST_UNPACKED >> 30)
     names = {info.filename for info in infos}
-    if "xl/workbook.xml" in names or "[Content_Types].xml" in names:
-        if "xl/workbook.xml" not in names:
-            raise StudioError("file-kind-unread", name=path.name, kind="an Office document")
-        _require_room(path.name, sum(info.file_size for info in infos))
-        return [Source(path.name, "xlsx", lambda: path.open("rb"), member)]
-    infos = [info for info in infos if _holds_rows(info.filename)]
+    for kind, part in _OFFICE.items():
+        if part in names:
+            _require_room(path.name, sum(info.file_size for info in infos))
+            return [Source(path.name, kind, lambda: path.open("rb"), member)]
+    if "[Content_Types].xml" in names:
+        raise StudioError("file-kind-unread", name=path.name, kind="an Office document")
+    endings = [ending for ending in endings if ending != ".zip"]
+    infos = [info for info in infos if _is_wanted(info.filename, endings)]
     if not infos:
-        raise StudioError("archive-empty", name=path.name, endings=", ".join(_ENDINGS[:-2]))
+        raise StudioError("archive-empty", name=path.name, endings=", ".join(endings))
     if any(info.flag_bits & 1 for info in infos):
         raise StudioError("archive-encrypted", name=path.name)
     single = len(infos) == 1 and not member
@@ -155,14 +176,19 @@ def _member(path: Path, info: zipfile.ZipInfo, member: str) -> Source:
         return _unpacked(gzip.GzipFile(fileobj=file), path.name) if info.filename.endswith(".gz") else file
 
     name = f"{path.name}/{_shown(info)}"
-    if info.filename.lower().endswith(".xlsx"):
-        return Source(name, "xlsx", lambda: whole(name, open_file), member)
-    return _source(name, open_file, member)
+    if (kind := PurePosixPath(info.filename).suffix.lower()[1:]) in _OFFICE:
+        return Source(name, kind, lambda: _office(name, open_file), member)
+    try:
+        return _source(name, open_file, member)
+    except StudioError as error:
+        if not member:
+            raise
+        return _broken(name, member, error)
 
 
-def _holds_rows(name: str) -> bool:
+def _is_wanted(name: str, endings: Sequence[str]) -> bool:
     path = PurePosixPath(name)
-    return not _is_hidden(path) and path.suffix.lower() in _ENDINGS[:-1]
+    return not _is_hidden(path) and path.suffix.lower() in endings
 
 
 def _is_hidden(path: PurePath) -> bool:
@@ -186,6 +212,18 @@ def whole(name: str, open_file: Callable[[], BinaryIO]) -> BinaryIO:
         content = file.read(MOST_IN_MEMORY + 1)
     _require_room(name, len(content))
     return io.BytesIO(content)
+
+
+def _office(name: str, open_file: Callable[[], BinaryIO]) -> BinaryIO:
+    """A packed workbook or document, which is packed itself."""
+    content = whole(name, open_file)
+    try:
+        with zipfile.ZipFile(content) as archive:
+            _require_room(name, sum(info.file_size for info in archive.infolist()))
+    except _UNPACKING as error:
+        raise StudioError("unpacking-failed", name=name, reason=str(error)) from error
+    content.seek(0)
+    return content
 
 
 def _require_room(name: str, size: int) -> None:

@@ -17,6 +17,7 @@ from glmstudio.data.reading.csv_rows import csv_rows, find_header, looks_parted
 from glmstudio.data.reading.encodings import encoding_of, text_blocks
 from glmstudio.data.reading.json_rows import is_json, is_line_a_row, line_rows, value_rows
 from glmstudio.data.reading.rows import RawRow, Row
+from glmstudio.data.reading.texts import CUT_LENGTH, docx_lines, pieces
 from glmstudio.data.reading.workbooks import parquet_rows, xlsx_rows
 from glmstudio.errors import StudioError
 
@@ -28,12 +29,15 @@ EXPECTED = "instruction/input/output, context/target, messages"
 @dataclass(frozen=True)
 class ReadOptions:
     """What a person says about a file. `columns` gives the field of a column, empty for one that is left out;
-    `instruction` is that of rows which have none; `sheets` are those of a workbook."""
+    `instruction` is that of rows which have none; `sheets` are those of a workbook. With `cut`, one of `CUTS`, files
+    are plain texts whose pieces are the inputs of rows; `cut_length` is the most characters of one cut by length."""
 
     encoding: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     instruction: str = ""
     sheets: tuple[str, ...] = ()
+    cut: str = ""
+    cut_length: int = CUT_LENGTH
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Reading(Iterator[Example | Reject]):
         self._name, self._options = path.name, options
         self._maker = RowMaker(dataset, split, Columns(options.columns), options.instruction)
         self.told = Told(self._maker.ignored, self._maker.made_text)
-        sources = sources_of(path)
+        sources = sources_of(path, texts=bool(options.cut))
         rows = self._source_rows(sources[0]) if len(sources) == 1 else self._all_rows(sources)
         self._rows = self._peeked(rows)
 
@@ -112,7 +116,11 @@ class Reading(Iterator[Example | Reject]):
 
     def _raw_rows(self, source: Source) -> Iterator[Row]:
         knows = self._maker.columns.knows
-        if source.kind == "xlsx":
+        if self._options.cut and source.kind in ("text", "docx"):
+            yield from self._pieces(source)
+        elif source.kind == "docx":
+            raise StudioError("text-uncut", name=source.name)
+        elif source.kind == "xlsx":
             self._note(source.kind, "")
             with source.open() as file:
                 yield from xlsx_rows(file, source.name, knows, self._options.sheets, self.told.left)
@@ -122,6 +130,22 @@ class Reading(Iterator[Example | Reject]):
                 yield from parquet_rows(file, source.name)
         else:
             yield from self._text_rows(source)
+
+    def _pieces(self, source: Source) -> Iterator[Row]:
+        with source.open() as file:
+            if source.kind == "docx":
+                self._note("texts", "")
+                lines = docx_lines(file, source.name)
+            else:
+                encoding = encoding_of(source.open, source.name, self._options.encoding)
+                self._maker.encoding = encoding.shown
+                self._note("texts", encoding.shown)
+                lines = _lines(text_blocks(file, encoding))
+            row = 0
+            for row, (line, text) in enumerate(pieces(lines, self._options.cut, self._options.cut_length), start=1):
+                yield RawRow(line, row, (("input", text),))
+            if not row:
+                raise StudioError("file-empty", name=source.name)
 
     def _text_rows(self, source: Source) -> Iterator[Row]:
         knows = self._maker.columns.knows
@@ -147,6 +171,8 @@ class Reading(Iterator[Example | Reject]):
             else:
                 if found := looks_parted(head):
                     raise _names_unknown(source.name, found_names(found))
+                if source.name.lower().endswith((".txt", ".md", ".markdown")):
+                    raise StudioError("text-uncut", name=source.name)
                 raise StudioError("unknown-format", name=source.name, expected=EXPECTED)
 
     def _with_kind(self, rows: Iterator[Row]) -> Iterator[Row]:
