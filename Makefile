@@ -49,7 +49,7 @@ $(VENV)/.test-ready: requirements.txt tests/requirements.txt | $(VENV)/bin/pytho
 
 # A system Chromium is used where there is one; else Playwright's own; else Debian's packages.
 browser: $(VENV)/.test-ready
-	$(BIN)/python tests/browser.py
+	$(BIN)/python -m tests.browser
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .ruff_cache

@@ -1,26 +1,13 @@
-"""Finds a Chromium for the page's tests, and as a command gets one: `python tests/browser.py`."""
+"""Gets a Chromium for the page's tests where there is none: `python -m tests.browser`."""
 
 import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-SYSTEM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+from glmstudio.benchmarks.browser import executable
+
 APT_PACKAGES = ("chromium", "fonts-noto-cjk")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-
-
-def executable() -> str | None:
-    """A Chromium of this system, else the one that Playwright downloaded, else None."""
-    for name in SYSTEM_NAMES:
-        if found := shutil.which(name):
-            return found
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        path = playwright.chromium.executable_path
-    return path if Path(path).exists() else None
 
 
 def install() -> int:

@@ -10,11 +10,12 @@ from typing import Any
 from glmstudio.settings import DTYPES, QUANTIZATIONS
 
 FAMILIES = ("glm", "chatglm")
+PAGE_PARTS = ("check", "list", "idle", "train")
 
 
 def add_bench(commands: Any) -> None:
-    parser = commands.add_parser("bench", help="time the store, training beside other trainers, or answering")
-    what = parser.add_subparsers(required=True, metavar="store|train|profile|compare")
+    parser = commands.add_parser("bench", help="time the store, training beside other trainers, answering, or the page")
+    what = parser.add_subparsers(required=True, metavar="store|train|profile|compare|page")
     store = what.add_parser("store", help="time the store at 100,000 rows")
     store.add_argument("--rows", type=int, default=100_000)
     store.set_defaults(command=bench_store_command)
@@ -38,6 +39,15 @@ def add_bench(commands: Any) -> None:
     compare.add_argument("--dev-rows", type=int, default=0, help="rows of a set with answers of uneven lengths [none]")
     compare.add_argument("--set-tokens", type=int, default=128, help="the most tokens of an answer in that set [128]")
     compare.set_defaults(command=bench_compare_command)
+    page = what.add_parser("page", help="what looking costs: the program with a real browser")
+    page.add_argument("--parts", "--part", type=_parts, default=PAGE_PARTS, help=f"[{','.join(PAGE_PARTS)}]")
+    page.add_argument("--rows", type=int, default=20_000, help="rows of the largest dataset [20000]")
+    page.add_argument("--runs", type=int, default=100, help="finished runs [100]")
+    page.add_argument("--pages", type=_numbers, default=(0, 1, 3), help="numbers of pages that stand idle [0,1,3]")
+    page.add_argument("--seconds", type=float, default=15.0, help="of every window of time [15]")
+    page.add_argument("--rounds", type=int, default=4, help="everything that often; medians are given [4]")
+    page.add_argument("--output", type=Path, help="a file for the numbers as JSON")
+    page.set_defaults(command=bench_page_command)
 
 
 def bench_store_command(args: argparse.Namespace) -> int:
@@ -66,6 +76,13 @@ def bench_compare_command(args: argparse.Namespace) -> int:
 
     records = bench_comparing(_filled(ComparingBench, args), tell=_tell)
     return _give(records, comparing_table(records), args.output)
+
+
+def bench_page_command(args: argparse.Namespace) -> int:
+    from glmstudio.benchmarks.page import PageBench, bench_page, page_table
+
+    records = bench_page(_filled(PageBench, args), tell=_tell)
+    return _give(records, page_table(records), args.output)
 
 
 def _shared(parser: argparse.ArgumentParser, sizes: str, dtypes: str) -> None:
@@ -108,6 +125,10 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _dtypes(text: str) -> tuple[str, ...]:
     return _among(text, DTYPES)
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return _among(text, PAGE_PARTS)
 
 
 def _families(text: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from glmstudio.data.row_reader import Query
 from glmstudio.data.store import Store
 
 REPEATS = 5
-_RARE = "稀有的唯一一行"
+RARE = "稀有的唯一一行"
 _PARTS = (
     "这部小说连载于一家中文网站",
     "作者是一位年轻的编剧",
@@ -32,7 +32,7 @@ _SEARCHES = {
     "two_characters": "主演",
     "longer": "导演和主演第一次",
     "ascii_other_case": "ALBUM was RELEASED",
-    "one_row_only": _RARE,
+    "one_row_only": RARE,
     "nothing": "哪里都没有的话",
 }
 
@@ -42,7 +42,7 @@ def bench_store(rows: int) -> dict[str, object]:
     calls, and the median processor time."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "rows.jsonl"
-        formats.write(source, _made_up(rows), "context-target")
+        formats.write(source, made_up(rows), "context-target")
         store = Store(f"sqlite:///{Path(folder) / 'rows.sqlite'}")
         try:
             good = (row for row in read(source, dataset="bench") if isinstance(row, Example))
@@ -91,12 +91,12 @@ def _milliseconds(call: Callable[[], object]) -> dict[str, float]:
     return {name: round(seconds * 1000, 1) for name, seconds in times.items()}
 
 
-def _made_up(rows: int) -> Iterator[Example]:
-    """Rows as long as real extraction rows: about 140 characters of prompt, 125 of target, one of them with `_RARE`."""
+def made_up(rows: int) -> Iterator[Example]:
+    """Rows as long as real extraction rows: about 140 characters of prompt, 125 of target, one of them with `RARE`."""
     dice = random.Random(0)
     for number in range(rows):
         parts = [dice.choice(_PARTS) for _ in range(8)]
-        text = f"{'，'.join(parts[:7])}。{_RARE if number == rows // 2 else number}"
+        text = f"{'，'.join(parts[:7])}。{RARE if number == rows // 2 else number}"
         triples = [{"subject": parts[0], "predicate": "主演", "object": part} for part in parts[6:]]
         target = f"```json\n{json.dumps(triples, ensure_ascii=False)}\n```"
         yield Example("找到句子中的三元组信息，用列表回答。", text, target)

@@ -1,0 +1,44 @@
+"""The page's benchmark: its table, what it says without a browser, and a small measurement of the real program."""
+
+import sys
+
+import pytest
+
+from glmstudio.benchmarks.page import PageBench, bench_page, page_table
+from glmstudio.benchmarks.page_parts import Figure
+from glmstudio.cli import main
+
+
+def test_the_table_says_which_goals_are_reached() -> None:
+    figures = [
+        Figure("idle", "server", 0.097, "share", 0.03),
+        Figure("train", "steps", 9.5, "steps/s", 9.0),
+        Figure("list", "a page", 0.25, "s", 0.3, 0.125),
+        Figure("train", "server", 0.5, "share"),
+    ]
+    _, _, *lines = page_table([vars(figure) for figure in figures]).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [row[2:] for row in cells] == [
+        ["9.7%", "", "≤ 3.0%", "no"],
+        ["9.5 steps/s", "", "≥ 9.0 steps/s", "yes"],
+        ["250 ms", "0.12", "≤ 300 ms", "yes"],
+        ["50.0%", "", "", ""],
+    ]
+
+
+def test_without_a_browser_the_command_says_how_to_get_one(monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "playwright.sync_api", None)
+    assert main(["bench", "page"]) == 2
+    assert "pip install -r tests/requirements.txt" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["bench", "page", "--part", "everything"])
+
+
+@pytest.mark.ui
+@pytest.mark.slow
+def test_the_real_program_is_measured_in_a_real_browser() -> None:
+    bench = PageBench(("list", "idle"), rows=30, runs=0, pages=(0, 1), seconds=0.6, rounds=1)
+    records = bench_page(bench)
+    assert len(records) == 5 + 1 + 2 * 2
+    assert all(record["value"] > 0 for record in records if record["part"] == "list")
+    assert all(0 <= record["value"] < 8 for record in records if record["part"] == "idle")
