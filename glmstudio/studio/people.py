@@ -16,12 +16,12 @@ ROLES = ("viewer", "annotator", "owner")
 class Person:
     """`name` goes into what they write; it is empty where nobody logs in. `role` is one of `ROLES`."""
 
-    name: str = ""
-    role: str = "owner"
+    name: str
+    role: str
 
 
 # Whoever sits at the machine: commands, and the program itself.
-OWNER = Person()
+OWNER = Person("", "owner")
 
 _VERBS = {
     # Look at rows, runs and scores, and ask what is there.

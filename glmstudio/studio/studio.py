@@ -5,7 +5,7 @@ Everything that outlives a click is here or on disk: the store, the resident bas
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,14 +60,18 @@ class Studio(ModelVerbs):
         self._scoreboards = Scoreboards(self._workspace.checkpoints, self._asking.evaluate, self._jobs)
         self._exports = Exports(self._workspace.checkpoints, self._jobs)
         self._looks = Looks(self._looked)
-        self._person = OWNER
+        self._caller: Callable[[], Person] = lambda: OWNER
 
-    def as_(self, person: Person) -> "Studio":
-        """The same studio, called by that person: what needs another role raises StudioError `not-allowed`, and the
-        name goes into what is written."""
+    def as_(self, person: Person | Callable[[], Person]) -> "Studio":
+        """The same studio, called by that person, or by whom a function names at each call: what needs another role
+        raises StudioError `not-allowed`, and the name goes into what is written."""
         same = copy.copy(self)
-        same._person = person
+        same._caller = person if callable(person) else lambda: person
         return same
+
+    @property
+    def _person(self) -> Person:
+        return self._caller()
 
     def start(self, *, load_base: bool = True) -> None:
         """Demo rows on the first start, broken imports removed, dead runs marked, waiting ones held, and (unless it is

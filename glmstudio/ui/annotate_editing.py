@@ -19,7 +19,6 @@ from glmstudio.ui.annotate_form import RowForm, Update
 from glmstudio.ui.annotate_list import ROWS, query_of
 from glmstudio.ui.annotate_trail import Step, Trail, is_unsaved, with_revision, with_step
 from glmstudio.ui.annotate_words import conflict_html, saved_html
-from glmstudio.ui.caller import caller
 from glmstudio.ui.language import error_text, language_of, t
 from glmstudio.ui.page import signal
 
@@ -85,7 +84,7 @@ class Editing:
         # As the list stands now: saving may take the row out of it.
         after = None if row.id is None else self._studio.row_after(shown.query, row.id)
         try:
-            saved = caller(self._studio, request).save_example(row, revision)
+            saved = self._studio.save_example(row, revision)
         except StudioError as error:
             if error.code == "stale-revision":
                 return self._conflict(row, error.params["current"], language)

@@ -13,7 +13,6 @@ from glmstudio.data.example import DEFAULT_DATASET, SPLITS, Example, Reject
 from glmstudio.data.file_places import place_of
 from glmstudio.data.formats import KINDS
 from glmstudio.ui.annotate_list import preview, query_of
-from glmstudio.ui.caller import caller
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.page import LIVE, QUEUED, QUIET, Page, signal, slot
@@ -144,7 +143,7 @@ class FilePanels:
         language = language_of(request)
         dataset = dataset.strip() or DEFAULT_DATASET
         try:
-            done = caller(self._studio, request).import_file(
+            done = self._studio.import_file(
                 Path(path), dataset, split,
                 lambda rows: progress(None, desc=t("annotate.importing", language, count=f"{rows:,}")),
             )  # fmt: skip

@@ -1,10 +1,11 @@
 """The page as a whole: header, tabs, signals, and what follows the look. Knows no tab's inside."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from glmstudio.ui import annotate, compare, evaluate, header, models, train
+from glmstudio.ui.caller import called_by, calling, person_named
 from glmstudio.ui.error_boundary import ErrorBoundary
 from glmstudio.ui.language import label
 from glmstudio.ui.live import Live
@@ -20,16 +21,26 @@ TABS = {"annotate": annotate, "train": train, "compare": compare, "evaluate": ev
 
 
 class App(ErrorBoundary):
-    """The page; `live` are its parts that follow the look."""
+    """The page; `live` are its parts that follow the look. Each event is its sender's."""
 
     live: Live
 
+    async def process_api(self, *arguments: Any, request: Any = None, **named: Any) -> dict[str, Any]:
+        with called_by(person_named(request.username)):
+            return await super().process_api(*arguments, request=request, **named)
+
 
 def build_app(studio: "Studio") -> App:
-    """The page over one Studio. Launch it with `serve.launch`, which gives it colours, words and icon."""
-    with App(
-        title="GLM Studio", analytics_enabled=False, fill_width=True, elem_id="studio", delete_cache=_KEPT
-    ) as blocks:
+    """The page over one Studio, which it calls as whoever sends a request. Launch it with `serve.launch`, which gives
+    it colours, words and icon."""
+    studio = studio.as_(calling)
+    # What a person sees first is made by the program itself.
+    with (
+        called_by(person_named(None)),
+        App(
+            title="GLM Studio", analytics_enabled=False, fill_width=True, elem_id="studio", delete_cache=_KEPT
+        ) as blocks,
+    ):
         live = blocks.live = Live(studio)
         signals = [signal_field(), *(signal_field() for _ in range(4))]
         header.place(live)

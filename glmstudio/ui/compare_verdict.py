@@ -10,7 +10,6 @@ import gradio as gr
 from glmstudio.data.example import Example
 from glmstudio.data.verdicts import Judgement
 from glmstudio.errors import StudioError
-from glmstudio.ui.caller import caller
 from glmstudio.ui.compare_answers import Asked
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import language_of, t
@@ -87,15 +86,15 @@ class Judging:
     def _save(
         self, request: gr.Request, asked: Asked, saved: Saved, dataset: str | None, fate: str, text: str
     ) -> list[Any]:
-        lang, studio = language_of(request), caller(self._studio, request)
+        lang = language_of(request)
         row = self._dev_row(asked, dataset or "")
         judgement = Judgement(asked.judged, text.strip() == asked.judged.strip(), asked.answerer)
         try:
             if row is not None:
-                example = studio.judge_dev_row(row, text, fate, judgement)
+                example = self._studio.judge_dev_row(row, text, fate, judgement)
                 key = f"compare.fate-{fate}-done"
             else:
-                example, key = _saved(studio, asked, saved, dataset or "", text, judgement), "compare.saved"
+                example, key = self._saved(asked, saved, dataset or "", text, judgement), "compare.saved"
         except StudioError as error:
             return [gr.skip(), gr.skip(), problem_html(error, lang), *[gr.skip()] * 4]
         message = escape(t(key, lang, id=example.id, dataset=example.dataset))
@@ -104,14 +103,13 @@ class Judging:
         said = f'<span class="glm-ok">✓ {message}</span>'
         return [off, off, said, (asked, example), gone, signal(), signal()]
 
+    def _saved(self, asked: Asked, saved: Saved, dataset: str, text: str, judgement: Judgement) -> Example:
+        """The row that the verdict made, or the one that an earlier verdict made, changed."""
+        if saved is not None and saved[0] == asked:
+            return self._studio.judge_again(saved[1], text, judgement)
+        return self._studio.save_feedback(asked.instruction, asked.input, text, dataset, judgement)
+
     def _dev_row(self, asked: Asked, dataset: str) -> Example | None:
         """The dev row that was asked, as it is stored now: the one that was taken, else one of the dataset that the
         verdict goes to."""
         return self._studio.dev_row(asked.instruction, asked.input, asked.row.dataset if asked.row else dataset)
-
-
-def _saved(studio: "Studio", asked: Asked, saved: Saved, dataset: str, text: str, judgement: Judgement) -> Example:
-    """The row that the verdict made, or the one that an earlier verdict made, changed."""
-    if saved is not None and saved[0] == asked:
-        return studio.judge_again(saved[1], text, judgement)
-    return studio.save_feedback(asked.instruction, asked.input, text, dataset, judgement)

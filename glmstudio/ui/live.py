@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glmstudio import faults
+from glmstudio.ui.caller import called_by, person_named
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import language_of
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from glmstudio.studio import Studio
     from glmstudio.studio.jobs import BackgroundJob
     from glmstudio.studio.look import Look
+    from glmstudio.studio.people import Person
 
 ROUTE = "/glm/look"
 # Seconds until a page asks again: while something is under way, and else.
@@ -131,23 +133,24 @@ class LookRoute:
 
     async def _answer(self, request: Request) -> Response:
         query = request.scope["query_string"]
-        if not _may_see(request):
+        if (person := _seen_by(request)) is None:
             return Response(status_code=401)
         if len(query) > _MOST_ASKED:
             return Response(status_code=414)
         page = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
         asked = Asked(language_of(request), page.get("tab", ""), page)
-        answer = await anyio.to_thread.run_sync(self._live.answer, asked)
+        with called_by(person):
+            answer = await anyio.to_thread.run_sync(self._live.answer, asked)
         return Response(
             json.dumps(answer, ensure_ascii=False), media_type="application/json", headers={"cache-control": "no-store"}
         )
 
 
-def _may_see(request: Request) -> bool:
-    """Whether Gradio shows this browser the page."""
+def _seen_by(request: Request) -> "Person | None":
+    """Whom Gradio shows the page in this browser; None where it shows it to nobody."""
     app = request.scope["app"]
     if app.auth is None:
-        return True
-    cookies = request.cookies
+        return person_named(None)
     names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    return any(cookies.get(name) in app.tokens for name in names if cookies.get(name))
+    tokens = (request.cookies.get(name) for name in names)
+    return next((person_named(app.tokens[token]) for token in tokens if token in app.tokens), None)

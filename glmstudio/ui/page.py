@@ -22,7 +22,8 @@ class Page:
     `refresh_datasets` says "datasets or their sizes changed" (Train, Compare and Annotate listen). Annotate sends it
     through `unseen_changes`, which waits until a tab is opened: looking at a large dataset after each row is slow.
     `ask` carries a prompt to Compare: JSON with `instruction`, `input`, `dataset`, `adapter` and a `signal()`.
-    The language of a request is `language_of(request)`, who sends it says `caller(studio, request)`."""
+    The language of a request is `language_of(request)`, who sent it is whom the studio
+    is called by (`caller`)."""
 
     blocks: gr.Blocks
     tabs: gr.Tabs

@@ -156,7 +156,7 @@ def annotate_and_train(place: Place) -> None:
 
 def annotate(studio: Studio, place: Place) -> None:
     """Rows of every split and status, with tags, revisions, an undone one and deleted ones; odd names of datasets."""
-    li, wang = studio.as_(Person("li")), studio.as_(Person("王五"))
+    li, wang = studio.as_(Person("li", "owner")), studio.as_(Person("王五", "owner"))
     li.import_file(place.files / "more.csv", CITIES)
     taken_back = li.import_file(place.files / "more.csv", "taken back")
     studio.undo_import(taken_back.import_id)
@@ -184,7 +184,7 @@ def train_and_judge(studio: Studio, place: Place) -> None:
     ended(studio)
     board = studio.start_evaluation(CITIES, "run-0001@best", GenerationSettings())
     until(lambda: list(place.run(1).glob("scores/*.json")), board)
-    ref, li = AdapterRef("run-0001", "best"), studio.as_(Person("li"))
+    ref, li = AdapterRef("run-0001", "best"), studio.as_(Person("li", "owner"))
     for number, input in enumerate(("7 Rome is blue.", "8 Oslo is grey.", rows(1, first=100)[0].input)):
         *_, last = studio.compare("Name it.", input, ref, GenerationSettings(max_new_tokens=12))
         said = last.rows[1].text
