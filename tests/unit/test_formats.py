@@ -24,14 +24,49 @@ NASTY = [
 ]
 
 
-@pytest.mark.parametrize("kind", formats.KINDS)
+TEXTS = [kind for kind in formats.KINDS if kind not in ("xlsx", "parquet")]
+
+
+@pytest.mark.parametrize("kind", TEXTS)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
 def test_every_kind_gives_back_every_text(tmp_path: Path, kind: str, encoding: str) -> None:
     path = tmp_path / f"rows{formats.suffix(kind)}"
     assert formats.write(path, NASTY, kind) == len(NASTY)
     put(path, path.read_bytes().decode("utf-8-sig"), encoding)
-    assert opened(path).kind == kind
+    assert opened(path).kind == ("csv" if kind == "tsv" else kind)
     assert good(read(path)) == good(NASTY)
+
+
+@pytest.mark.parametrize("kind", ["xlsx", "parquet"])
+def test_workbooks_and_parquet_give_back_every_text(tmp_path: Path, kind: str) -> None:
+    given = [replace(row, input=row.input.replace("\x0c", "")) if kind == "xlsx" else row for row in NASTY]
+    path = tmp_path / f"rows.{kind}"
+    assert formats.write(path, given, kind) == len(given)
+    assert opened(path).kind == kind
+    assert good(read(path)) == good(given)
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_packed_file_gives_the_same_rows_and_the_same_bytes(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"rows{formats.suffix(kind)}.gz"
+    formats.write(path, NASTY, kind)
+    first = path.read_bytes()
+    assert first[:2] == b"\x1f\x8b"
+    assert good(read(path)) == good(NASTY)
+    formats.write(path, NASTY, kind)
+    assert path.read_bytes() == first
+
+
+def test_what_a_cell_cannot_hold_is_told_with_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(tmp_path / "a.xlsx", "old")
+    for text, code in (("x" * 32_768, "cell-too-long"), ("a\x0c", "cell-unfit")):
+        rows = [Example("i", "", "t"), Example("i", text, "t")]
+        error = error_of(lambda rows=rows: formats.write(path, rows, "xlsx"))
+        assert (error.code, error.params["row"], error.params["column"]) == (code, 2, "input")
+    monkeypatch.setattr("glmstudio.data.sheets._MOST_ROWS", 3)
+    assert error_of(lambda: formats.write(path, NASTY[:3], "xlsx")).code == "sheet-full"
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_context_lines_go_out_as_they_came_in(tmp_path: Path) -> None:
@@ -85,6 +120,11 @@ def test_split_and_status_go_out_and_come_in_again(tmp_path: Path, kind: str) ->
         ("a.json", None, "alpaca-json"),
         ("a.jsonl", None, "context-target"),
         ("a.jsonl", "alpaca-jsonl", "alpaca-jsonl"),
+        ("a.tsv", None, "tsv"),
+        ("a.xlsx", None, "xlsx"),
+        ("a.parquet", None, "parquet"),
+        ("a.json.gz", None, "alpaca-json"),
+        ("A.CSV.GZ", "csv", "csv"),
         ("a.txt", "csv", "csv"),
         ("a", "alpaca-json", "alpaca-json"),
     ],
@@ -96,7 +136,8 @@ def test_the_ending_says_the_format(name: str, wish: str | None, kind: str) -> N
 @pytest.mark.parametrize(
     ("name", "wish", "code"),
     [("a.txt", None, "ending-unknown"), ("a", None, "ending-unknown"), ("a.csv", "alpaca-jsonl", "ending-contradicts"),
-     ("a.json", "alpaca-jsonl", "ending-contradicts")],
+     ("a.json", "alpaca-jsonl", "ending-contradicts"), ("a.xlsx.gz", None, "ending-unknown"),
+     ("a.gz", "parquet", "ending-contradicts"), ("a.csv.gz", "tsv", "ending-contradicts")],
 )  # fmt: skip
 def test_an_ending_that_says_nothing_or_something_else_is_refused(name: str, wish: str | None, code: str) -> None:
     assert error_of(lambda: formats.kind_for(Path(name), wish)).code == code
@@ -114,7 +155,7 @@ def test_an_export_that_breaks_leaves_the_old_file(tmp_path: Path, kind: str) ->
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
     assert formats.write(path, [], kind) == 0
-    assert path.read_text() != "old"
+    assert path.read_bytes() != b"old"
 
 
 def test_a_file_that_cannot_be_written_says_why(tmp_path: Path) -> None:

@@ -42,14 +42,15 @@ def content(root: Path, dataset: str) -> list[tuple[str, ...]]:
         store.close()
 
 
-@pytest.mark.parametrize("name", ["rows.csv", "rows.json", "rows.jsonl"])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.json", "rows.jsonl", "rows.xlsx", "rows.parquet", "rows.tsv.gz"])
 def test_a_dataset_goes_out_with_its_splits_and_comes_in_as_it_was(root, tmp_path, capsys, name):
     path = tmp_path / name
     assert run(root, "export", path, "--dataset", "mine") == 0
     said = capsys.readouterr()
     assert f"2 rows written to {path}: 1 train, 1 dev" in said.out
     assert "left out: 2 drafts, 1 discarded" in said.err
-    assert path.read_text(encoding="utf-8-sig")[0] == {"csv": "i", "json": "[", "jsonl": "{"}[name.split(".")[1]]
+    begins = {"csv": b"\xef", "json": b"[", "jsonl": b"{", "xlsx": b"P", "parquet": b"P", "tsv": b"\x1f"}
+    assert path.read_bytes()[:1] == begins[name.split(".")[1]]
     assert run(root, "import", path, "--dataset", "again", "--split", "dev") == 0
     assert "1 train, 1 dev" in capsys.readouterr().out
     assert content(root, "again") == [("一", "答", "train", "done"), ("二", "答\n二", "dev", "done")]

@@ -205,4 +205,10 @@ def test_what_unpacks_without_end_is_stopped(tmp_path: Path, monkeypatch: pytest
         packed(tmp_path / "b.zip", {"a.jsonl.gz": gzip.compress(row * 1000)}),
     ):
         assert error_of(lambda path=path: read(path)).code == "unpacked-too-large"
+    monkeypatch.setattr(containers, "MOST_IN_MEMORY", 5000)
+    book = workbook(tmp_path / "a.xlsx", {"a": [["input"], *[["x" * 1000]] * 50]})
+    assert error_of(lambda: read(book)).code == "unpacked-too-large"
+    path = packed(tmp_path / "c.zip", {"a.xlsx": book.read_bytes(), "b.csv": CSV.encode()})
+    (bad,) = (row for row in read(path) if isinstance(row, Reject))
+    assert bad.params["error"].code == "unpacked-too-large"
     assert all(isinstance(found, Example) for found in read(put(tmp_path / "b.gz", gzip.compress(row * 50))))
