@@ -1,17 +1,13 @@
-"""What can be said about examples and answers without a model: JSON answers, duplicates, leaks, empty rows. Pure.
+"""What can be said about a text without a model, and a finding: something to know, as a code with numbers. Pure.
 
 Here is the one parser of JSON answers, so that page, comparison and scores agree about what counts as JSON. Knows no
-tokenizer, no file, no database and no words: findings are codes with numbers.
+tokenizer, no row, no file, no database and no words.
 """
 
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
-
-from glmstudio.data.example import Example
 
 RAW_CONTEXT_TAG = "raw-context"
 _OPENING = re.compile(r"\s*(?P<fence>```(?P<json>json)?)?\s*", re.IGNORECASE)
@@ -110,59 +106,6 @@ def json_summary(target: str) -> JsonSummary:
 def json_state(target: str) -> str:
     """Empty for prose, else `ok` or `broken`."""
     return json_summary(target).state
-
-
-def dataset_findings(examples: Iterable[Example]) -> list[Finding]:
-    """Everything worth knowing about the rows, at once, each kind at most once: `empty-prompt`, `empty-target`,
-    `broken-json`, `dev-leak` (dev rows whose prompt is in train), `conflicting-targets` (one prompt, several targets in
-    one split), `duplicate-rows` (all but the first of equal rows) and `raw-context`."""
-    found: dict[str, list[int]] = defaultdict(list)
-    first_places: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
-    places: dict[tuple[str, str, str], list[int]] = defaultdict(list)
-    for position, example in enumerate(examples, start=1):
-        place = position if example.id is None else example.id
-        for code in _row_codes(example):
-            found[code].append(place)
-        prompt = (example.split, example.instruction.strip(), example.input.strip())
-        target = example.target.strip()
-        if target in first_places[prompt]:
-            found["duplicate-rows"].append(place)
-        else:
-            first_places[prompt][target] = place
-        places[prompt].append(place)
-    for prompt, targets in first_places.items():
-        if len(targets) > 1:
-            found["conflicting-targets"].extend(targets.values())
-        if prompt[0] == "dev" and ("train", *prompt[1:]) in first_places:
-            found["dev-leak"].extend(places[prompt])
-    severities = {"raw-context": "info"}
-    return [
-        Finding(code, severities.get(code, "warning"), len(found[code]), tuple(found[code]))
-        for code in _CODES
-        if found[code]
-    ]
-
-
-_CODES = (
-    "empty-prompt",
-    "empty-target",
-    "broken-json",
-    "dev-leak",
-    "conflicting-targets",
-    "duplicate-rows",
-    "raw-context",
-)
-
-
-def _row_codes(example: Example) -> Iterable[str]:
-    if not example.instruction.strip() and not example.input.strip():
-        yield "empty-prompt"
-    if not example.target.strip():
-        yield "empty-target"
-    if json_state(example.target) == "broken":
-        yield "broken-json"
-    if RAW_CONTEXT_TAG in example.tags and not example.instruction:
-        yield "raw-context"
 
 
 def _place(text: str, position: int) -> tuple[int, int]:

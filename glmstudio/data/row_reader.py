@@ -132,12 +132,11 @@ class RowReader:
             found = texts.where(columns.dataset == dataset, *self._alive(connection))
             return KnownRows(map(tuple, connection.execute(found.execution_options(yield_per=_BATCH))))
 
-    def revisions(self, dataset: str, split: str) -> tuple[int, list[tuple[int, int]]]:
-        """(the dataset's number of `changes`, the id and the revision of each row of a split that is done, by id), of
-        one moment."""
+    def revisions(self, dataset: str) -> tuple[int, list[tuple[int, int]]]:
+        """(the dataset's number of `changes`, id and revision of each row that is done, by id), of one moment."""
         table = self._examples
         with self._database.read() as connection:
-            conditions = self._conditions(Query(dataset=dataset, split=split, status="done"))
+            conditions = self._conditions(Query(dataset=dataset, status="done"))
             chosen = sa.select(table.c.id, table.c.revision).where(*conditions, *self._seen(connection))
             found = connection.execute(chosen.order_by(table.c.id)).all()
             return self.changes.of(connection, dataset), [tuple(row) for row in found]

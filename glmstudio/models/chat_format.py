@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from glmstudio.errors import StudioError
 from glmstudio.models.families import Family
 from glmstudio.models.prompts.dialogue import trained_end
 from glmstudio.models.prompts.encoding import encoded
@@ -105,9 +104,6 @@ def render_examples(
 
 def _cut(asking: PromptStyle, row: tuple[str, str], whole: list[int], max_source_length: int) -> Rendered:
     """The prompt of a row, of which `whole` are the ids, at its limit."""
-    limit = asking.limit(max_source_length)
-    ids = whole if len(whole) <= limit else asking.fitting(*row, limit)
-    if len(ids) > limit:
-        least = max_source_length + len(ids) - limit
-        raise StudioError("prompt-frame", limit=max_source_length, least=least)
+    fits = len(whole) <= asking.limit(max_source_length)
+    ids = whole if fits else asking.fitting(*row, max_source_length)
     return Rendered(ids, [False] * len(ids), len(ids), len(whole) - len(ids), answer_head=asking.head)

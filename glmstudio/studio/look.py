@@ -24,7 +24,8 @@ SECONDS = 1.0
 @dataclass(frozen=True)
 class Look:
     """What there is and how everything stands. `progress` is that of the run `progressing`, which this process trains
-    or trained last. `probed` changes when the check of a run knows more than before."""
+    or trained last. `probed` changes when the check of a run knows more of the base than before, `rows` when rows of
+    any dataset have changed or more of them are counted."""
 
     base: BaseStatus
     runs: "tuple[Run, ...]" = ()
@@ -39,6 +40,8 @@ class Look:
     jobs: tuple[BackgroundJob, ...] = ()
     probing: bool = False
     probed: int = 0
+    counting: bool = False
+    rows: object = None
 
     @property
     def busy(self) -> bool:
@@ -46,6 +49,7 @@ class Look:
         return (
             (self.active is not None and self.active.status != "paused")
             or self.probing
+            or self.counting
             or self.base.state in ("downloading", "loading")
             or any(job.running for job in self.jobs)
         )

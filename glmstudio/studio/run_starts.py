@@ -4,14 +4,19 @@ Making a run ready may take a while, and no look waits for it. Knows no page, no
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from glmstudio.data.example import Example
+from glmstudio.data.kept_rows import RowsMovedOnError
+from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.studio.base_slot import BaseSlot
 from glmstudio.studio.probes import Probing
+from glmstudio.studio.row_counting import CountUnderWay, RowCounting
 from glmstudio.studio.run_queue import RunQueue
 from glmstudio.training import resume
 from glmstudio.training.from_adapter import Starts
@@ -39,7 +44,8 @@ class Preparing:
 
 
 class RunStarts:
-    """`rows` gives those of a dataset that are done, `asked` the keys of `run.yaml` that name base and dataset."""
+    """`rows` gives those of a dataset that are done, `counting` what is known of them without their texts, `asked` the
+    keys of `run.yaml` that name base and dataset."""
 
     def __init__(
         self,
@@ -48,21 +54,39 @@ class RunStarts:
         queue: RunQueue,
         probing: Probing,
         rows: Rows,
+        counting: RowCounting,
         asked: Callable[[str, str], dict[str, str]],
     ) -> None:
         self._workspace, self._base, self._queue, self._probing = workspace, base, queue, probing
-        self._rows, self._asked = rows, asked
+        self._rows, self._counting, self._asked = rows, counting, asked
         self.adapters = Starts(workspace.checkpoints)
         self.preparing: Preparing | None = None
 
-    def plan(self, dataset: str, lora: LoraSettings, settings: TrainingSettings, from_adapter: str) -> Plan:
-        """What the check says now; without an estimate while the base is loading or being measured."""
-        train, dev = self._rows(dataset)
-        with self._base.use_if_ready() as use:
-            resident = use.resident if use else None
-            start, refused = self.adapters.look(from_adapter, resident)
-            measure = self._asking(resident)
-            return plan_run(resident, train, dev, lora, settings, measure=measure, start=start, known=refused)
+    def plan(
+        self,
+        dataset: str,
+        lora: LoraSettings,
+        settings: TrainingSettings,
+        from_adapter: str,
+        seconds: float | None = None,
+    ) -> Plan:
+        """What the check says now; without an estimate while the base is loading or being measured. Where rows have to
+        be counted for longer than so many seconds, the error `rows-counted` is all that it says."""
+        while True:
+            with suppress(RowsMovedOnError), self._base.use_if_ready() as use:
+                resident = use.resident if use else None
+                start, refused = self.adapters.look(from_adapter, resident)
+                base = resident.base if resident else None
+                asked = (base.tokenizer, base.family) if base else (None, None)
+                _, applied = start.applied(lora, settings) if start else (lora, settings)
+                rows = self._counting.rows(dataset, *asked, applied.prompt_style, seconds)
+                if isinstance(rows, CountUnderWay):
+                    waits = Finding("rows-counted", "error", params={"percent": rows.percent})
+                    return Plan(lora, settings, [waits])
+                return plan_run(
+                    resident, rows, lora, settings, measure=self._asking(resident), start=start, known=refused,
+                    sizes=partial(self._counting.counts.sizes, *asked, rows),
+                )  # fmt: skip
 
     def start(
         self, dataset: str, lora: LoraSettings, settings: TrainingSettings, *, queue: bool, from_adapter: str

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from glmstudio import faults
 from glmstudio.data import imports, quality
+from glmstudio.data.kept_rows import KeptRows
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
@@ -24,11 +25,13 @@ from glmstudio.studio.look import Look, Looks
 from glmstudio.studio.models import ModelVerbs
 from glmstudio.studio.people import OWNER, Person, asks_the_role
 from glmstudio.studio.probes import Probing
+from glmstudio.studio.row_counting import RowCounting
 from glmstudio.studio.run_queue import RunQueue
 from glmstudio.studio.run_starts import Preparing, RunStarts
 from glmstudio.studio.scoreboards import Scoreboards
 from glmstudio.training import runs
 from glmstudio.training.run_config import as_command, as_yaml
+from glmstudio.training.token_counts import TokenCounts
 from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -50,9 +53,11 @@ class Studio(ModelVerbs):
         self._base = BaseSlot(base or BaseWish())
         self._queue = RunQueue(self._workspace, self._trained_on, lambda *turn: self._starts.choose(*turn))
         self._probing = Probing(self._base.use, lambda: bool(self._queue.active_id) or self._queue.starting)
+        self._counting = RowCounting(KeptRows(self._store), TokenCounts())
         self._starts = RunStarts(
-            self._workspace, self._base, self._queue, self._probing, lambda name: self.training_rows(name), self._asked
-        )
+            self._workspace, self._base, self._queue, self._probing, lambda name: self.training_rows(name),
+            self._counting, self._asked,
+        )  # fmt: skip
         self._runs = runs.RunList(self._workspace.checkpoints)
         self._asking = Asking(self._base, self._workspace)
         self._jobs = Jobs()
@@ -89,6 +94,7 @@ class Studio(ModelVerbs):
 
     def close(self) -> None:
         self._jobs.close(seconds=5)
+        self._counting.close()
         self._probing.close(seconds=10)
         self._queue.close(seconds=30)
         self._store.close()
@@ -123,7 +129,8 @@ class Studio(ModelVerbs):
         return Look(
             self._base.status(), tuple(found), tuple(self._adapters_of(found)), tuple(boards), tuple(damaged),
             tuple(damaged_boards), active, *queue.latest_progress(), queue.state(), tuple(self._jobs.all()),
-            self._probing.active, self._probing.count,
+            self._probing.active, self._probing.count, self._counting.active,
+            (self._store.changes.all(), self._counting.version),
         )  # fmt: skip
 
     def _refuse_switch(self) -> None:
@@ -138,11 +145,21 @@ class Studio(ModelVerbs):
     # Train
 
     def plan_run(
-        self, dataset: str, lora: LoraSettings, settings: TrainingSettings, from_adapter: str = ""
+        self,
+        dataset: str,
+        lora: LoraSettings,
+        settings: TrainingSettings,
+        from_adapter: str = "",
+        *,
+        seconds: float | None = None,
     ) -> "tuple[list[quality.Finding], Estimate | None]":
         """(everything that is wrong or worth knowing before a start, at once, what the run would take); None of that
-        where something is wrong, and while the base is loading or being measured."""
-        plan = self._starts.plan(dataset, lora, settings, from_adapter)
+        where something is wrong, and while the base is loading or being measured.
+
+        Where rows have to be counted for longer than so many seconds, the error `rows-counted` is all that is found:
+        `Look.rows` changes when there is more to tell.
+        """
+        plan = self._starts.plan(dataset, lora, settings, from_adapter, seconds)
         return plan.findings, plan.estimate
 
     def start_values(self, from_adapter: str) -> "dict[str, Any]":

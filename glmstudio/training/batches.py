@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 
@@ -51,7 +52,7 @@ class StepSampler(Sampler[list[int]]):
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, *, alike: bool) -> None:
         self.batch_size = batch_size
         self._in_pool = batch_size * (STEPS_IN_POOL if alike else 1)
-        self._lengths = lengths
+        self._lengths = np.asarray(lengths, np.int64)
         self._seed = seed
         self._epoch = 0
 
@@ -63,15 +64,25 @@ class StepSampler(Sampler[list[int]]):
         return -(-len(self._lengths) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
+        whole, rest = self.steps()
+        yield from whole.tolist()
+        if len(rest):
+            yield rest.tolist()
+
+    def steps(self) -> tuple[np.ndarray, np.ndarray]:
+        """The row numbers of an epoch: those of whole steps (steps, batch size), and those of the last one, if any."""
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
-        shuffled = torch.randperm(len(self._lengths), generator=generator).tolist()
-        ordered: list[int] = []
-        for start in range(0, len(shuffled), self._in_pool):
-            ordered += sorted(shuffled[start : start + self._in_pool], key=self._lengths.__getitem__, reverse=True)
-        steps = [ordered[start : start + self.batch_size] for start in range(0, len(ordered), self.batch_size)]
-        whole = len(ordered) // self.batch_size
-        for place in [*torch.randperm(whole, generator=generator).tolist(), *range(whole, len(steps))]:
-            yield steps[place]
+        shuffled, rows = torch.randperm(len(self._lengths), generator=generator).numpy(), len(self._lengths)
+        pools = rows // self._in_pool * self._in_pool
+        parts = (shuffled[:pools].reshape(-1, self._in_pool), shuffled[pools:].reshape(1, -1))
+        ordered = np.concatenate([self._longest_first(part).ravel() for part in parts])
+        whole = rows // self.batch_size
+        order = torch.randperm(whole, generator=generator).numpy()
+        steps = ordered[: whole * self.batch_size].reshape(whole, self.batch_size)
+        return steps[order], ordered[whole * self.batch_size :]
+
+    def _longest_first(self, pools: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(pools, np.argsort(-self._lengths[pools], axis=1, kind="stable"), axis=1)
 
 
 def split_step(

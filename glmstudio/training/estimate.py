@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from heapq import nlargest
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from glmstudio import quantities
 from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
@@ -24,8 +26,10 @@ from glmstudio.training.held import HOLES
 if TYPE_CHECKING:
     from glmstudio.models.resident import Resident
     from glmstudio.training.probe import Probe
+    from glmstudio.training.token_counts import RowSizes
 
-# (tokens, target tokens) of a row.
+# (tokens, target tokens) of rows: lists of pairs, or an array (rows, 2).
+Sizes = Sequence[Sequence[int]]
 Size = tuple[int, int]
 # What oneDNN comes to keep, a program for every new size of a product, by device and bytes of a number. On an AMD EPYC
 # 80 MiB were 6 to 11 % above the measured peak of 0.9 GB, these are 2 to 6 %.
@@ -69,15 +73,17 @@ class Estimate:
 
 
 def planned(
-    resident: "Resident", probe: "Probe", train: Sequence[Size], dev: Sequence[Size], settings: TrainingSettings
+    resident: "Resident", probe: "Probe", rows: "RowSizes", settings: TrainingSettings
 ) -> tuple[list[Finding], Estimate]:
-    """(`shortage`, `estimate`) for rows of these sizes on this base and the memory of this moment."""
+    """(`shortage`, `estimate`) for these rows on this base and the memory of this moment. Prompts that are cut count as
+    long as they may be."""
+    sizes = rows.of_train, rows.of_dev
     free = free_memory(resident.base.device) + resident.memory_bytes - probe.held
     if probe.device == "cpu":
         # The processes of a run share the machine's memory.
         free //= settings.num_processes
-    found = estimate(probe, train, dev, settings, free=free)
-    return shortage(found, probe, train, dev, settings, free=free), found
+    found = estimate(probe, *sizes, settings, free=free)
+    return shortage(found, probe, *sizes, settings, free=free), found
 
 
 def unmeasured(error: StudioError) -> Finding:
@@ -87,23 +93,22 @@ def unmeasured(error: StudioError) -> Finding:
     return Finding(error.code, severity, params=dict(error.params))
 
 
-def most_tokens(train: Sequence[Size], settings: TrainingSettings) -> int:
+def most_tokens(rows: "RowSizes", settings: TrainingSettings) -> int:
     """Of the run's micro-batches, those of the largest, where memory does not ask for smaller ones."""
-    steps = _heaviest(train, settings, padded=False)
+    steps = _heaviest(rows.of_train, settings, padded=False)
     rows = _micro_batch(steps, settings.per_device_train_batch_size, settings.token_budget, padded=False)
     return sum(tokens for tokens, _ in rows)
 
 
-def estimate(
-    probe: "Probe", train: Sequence[Size], dev: Sequence[Size], settings: TrainingSettings, *, free: int
-) -> Estimate:
+def estimate(probe: "Probe", train: Sizes, dev: Sizes, settings: TrainingSettings, *, free: int) -> Estimate:
     """For rows of these sizes, in each of the run's processes; `free` bytes are there beside what is held.
 
     Gradient checkpointing that is "auto" is on where not even the longest row would fit without. A token budget of 0
     stays where a batch fits, else it is the largest that does. What does not fit at all has the least that it needs.
     """
+    train, dev = _array(train), _array(dev)
     batch, steps = settings.per_device_train_batch_size, _heaviest(train, settings, padded=probe.padded)
-    row = max(tokens for tokens, _ in train)
+    row = int(train[:, 0].max())
     most = batch * row
     for checkpointing in {"auto": (False, True), "on": (True,), "off": (False,)}[settings.gradient_checkpointing]:
 
@@ -125,8 +130,8 @@ def estimate(
 def shortage(
     found: Estimate,
     probe: "Probe",
-    train: Sequence[Size],
-    dev: Sequence[Size],
+    train: Sizes,
+    dev: Sizes,
     settings: TrainingSettings,
     *,
     free: int,
@@ -137,14 +142,14 @@ def shortage(
         return []
 
     def least(probe: "Probe", longest: int, free: int) -> Estimate:
-        shorter = [[(min(row, longest), min(goal, longest)) for row, goal in rows] for rows in (train, dev)]
+        shorter = [np.minimum(_array(rows), longest) for rows in (train, dev)]
         free_choice = dataclasses.replace(settings, gradient_checkpointing="auto", token_budget=0)
         return estimate(probe, *shorter, free_choice, free=free)
 
     short = Finding(
         "memory-short", "error", params={"need": quantities.size(found.total), "room": quantities.size(found.room)}
     )
-    ways = [*_ways(probe, max(row for row, _ in train), free, least)]
+    ways = [*_ways(probe, int(_array(train)[:, 0].max()), free, least)]
     return [short, *(ways or [Finding("memory-nothing", "info")])]
 
 
@@ -192,15 +197,28 @@ def _needs(
     )
 
 
-def _heaviest(train: Sequence[Size], settings: TrainingSettings, *, padded: bool) -> list[list[Size]]:
+def _array(sizes: Sizes) -> np.ndarray:
+    return np.asarray(sizes, np.int64).reshape(-1, 2)
+
+
+def _heaviest(train: np.ndarray, settings: TrainingSettings, *, padded: bool) -> list[list[Size]]:
     """The steps of the run with the most tokens, the first process's part of each."""
-    lengths = [tokens for tokens, _ in train]
-    sampler, steps = StepSampler(lengths, settings.rows_in_step, settings.seed, alike=padded), []
+    sampler = StepSampler(train[:, 0], settings.rows_in_step, settings.seed, alike=padded)
+    heavy: list[tuple[int, list[int]]] = []
     for epoch in range(math.ceil(settings.num_train_epochs)):
         sampler.set_epoch(epoch)
-        steps += sampler
-    heavy = nlargest(HEAVY_STEPS, steps, key=lambda step: sum(lengths[row] for row in step))
-    return [[train[row] for row in step[:: settings.num_processes]] for step in heavy]
+        heavy = nlargest(HEAVY_STEPS, [*heavy, *_heaviest_of(sampler, train[:, 0])], key=lambda step: step[0])
+    return [[tuple(train[row].tolist()) for row in step[:: settings.num_processes]] for _, step in heavy]
+
+
+def _heaviest_of(sampler: StepSampler, lengths: np.ndarray) -> Iterator[tuple[int, list[int]]]:
+    """(tokens, rows) of the steps of an epoch with the most tokens, those of equal ones that come first."""
+    whole, rest = sampler.steps()
+    tokens = lengths[whole].sum(axis=1)
+    for place in np.argsort(-tokens, kind="stable")[:HEAVY_STEPS]:
+        yield int(tokens[place]), whole[place].tolist()
+    if len(rest):
+        yield int(lengths[rest].sum()), rest.tolist()
 
 
 def _micro_batch(steps: Sequence[Sequence[Size]], batch: int, budget: int, *, padded: bool) -> list[Size]:
@@ -228,13 +246,13 @@ def _tensors(probe: "Probe", rows: Sequence[Size], checkpointing: bool) -> tuple
 
 
 def _seconds(
-    probe: "Probe", train: Sequence[Size], dev: Sequence[Size], settings: TrainingSettings, found: Estimate
+    probe: "Probe", train: np.ndarray, dev: np.ndarray, settings: TrainingSettings, found: Estimate
 ) -> float | None:
     if probe.both is None:
         return None
     steps = optimizer_steps(len(train), settings)
-    tokens, of_dev = (sum(row for row, _ in rows) / settings.num_processes for rows in (train, dev))
-    at_once = found.token_budget or settings.per_device_train_batch_size * sum(row for row, _ in train) / len(train)
+    tokens, of_dev = (int(rows[:, 0].sum()) / settings.num_processes for rows in (train, dev))
+    at_once = found.token_budget or settings.per_device_train_batch_size * int(train[:, 0].sum()) / len(train)
     epochs, recomputed = settings.num_train_epochs, probe.forward.token if found.gradient_checkpointing else 0.0
     trained = epochs * tokens * (probe.both.token + recomputed)
     trained += max(steps, epochs * tokens / at_once) * probe.both.fixed + steps * probe.step

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from glmstudio.data import snapshot
 from glmstudio.data.example import Example
+from glmstudio.data.kept_rows import RowSet
 from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
-from glmstudio.training.check import RowSize, Sizes, check, optimizer_steps, sizes_of
+from glmstudio.training.check import check, optimizer_steps
 from glmstudio.training.disk_space import full_disk_told
 from glmstudio.training.from_adapter import Start, given, keep_start
 from glmstudio.training.row_ids import keep_row_ids
@@ -26,9 +27,11 @@ from glmstudio.training.run_config import write_yaml
 from glmstudio.training.runs import Run, RunFolder
 
 if TYPE_CHECKING:
+    from glmstudio.models.chat_format import Rendered
     from glmstudio.models.resident import Resident
     from glmstudio.training.estimate import Estimate
     from glmstudio.training.probe import Probe
+    from glmstudio.training.token_counts import RowSizes
 
 # What this kind of adapter costs in a run with at most so many tokens at a time; None where nobody can measure it now.
 # Raises StudioError where it cannot be measured at all.
@@ -70,43 +73,42 @@ class Plan:
 
 def plan_run(
     resident: "Resident | None",
-    train: Sequence[Example],
-    dev: Sequence[Example],
+    rows: RowSet,
     lora: LoraSettings,
     settings: TrainingSettings,
     *,
     measure: Measure,
+    sizes: "Callable[[TrainingSettings], RowSizes]",
     start: Start | None = None,
     said: Iterable[str] | None = None,
     known: Sequence[Finding] = (),
-    sizes: Callable[[TrainingSettings], Sizes] | None = None,
 ) -> Plan:
     """Everything that is wrong or worth knowing before a start, at once, and what the run would take.
 
-    `said` names the settings that a person has chosen, where that is not all of them; those of the adapter in `start`
-    take their place. `known` is what is wrong already. `sizes` gives those of the rows to whoever has them.
+    `sizes` gives those of the rows with certain settings, where the base can be asked. `said` names the settings that a
+    person has chosen, where that is not all of them; those of the adapter in `start` take their place. `known` is what
+    is wrong already. Raises RowsMovedOnError where rows of a dataset have changed since they were looked at.
     """
     base, findings = resident.base if resident is not None else None, [*known]
     if start is not None and base is not None:
         findings += start.findings(base, given(lora, settings, names=said))
         lora, settings = start.applied(lora, settings)
-    counted = functools.cache(lambda: sizes(settings) if sizes else sizes_of(base, train, dev, settings))
-    findings += check(base, train, dev, lora, settings, counted)
+    counted = functools.cache(lambda: sizes(settings))
+    findings += check(base, rows, lora, settings, counted)
     plan = Plan(lora, settings, findings)
     return plan if resident is None or plan.errors else _estimated(plan, resident, counted(), measure)
 
 
-def _estimated(plan: Plan, resident: "Resident", sizes: Sizes, measure: Measure) -> Plan:
+def _estimated(plan: Plan, resident: "Resident", sizes: "RowSizes", measure: Measure) -> Plan:
     from glmstudio.training import estimate
 
-    train, dev = ([size.trained for size in part] for part in sizes)
     try:
-        probe = measure(plan.lora, plan.settings, estimate.most_tokens(train, plan.settings))
+        probe = measure(plan.lora, plan.settings, estimate.most_tokens(sizes, plan.settings))
     except StudioError as error:
         return dataclasses.replace(plan, findings=[estimate.unmeasured(error), *plan.findings])
     if probe is None:
         return dataclasses.replace(plan, measurable=True)
-    short, found = estimate.planned(resident, probe, train, dev, plan.settings)
+    short, found = estimate.planned(resident, probe, sizes, plan.settings)
     return dataclasses.replace(plan, findings=[*short, *plan.findings], estimate=found)
 
 
@@ -188,7 +190,7 @@ def prepared_run(
             traces.callback(shutil.rmtree, frozen.folder, ignore_errors=True)
         on_stage("checking")
         plan = plan_run(
-            resident, frozen.train, frozen.dev, wish.lora, wish.settings, start=wish.start, said=wish.said,
+            resident, RowSet.of(frozen.train, frozen.dev), wish.lora, wish.settings, start=wish.start, said=wish.said,
             known=wish.known, measure=_told(measure, on_stage),
             sizes=lambda settings: _rendered(frozen, resident, settings, on_stage),
         )  # fmt: skip
@@ -204,19 +206,21 @@ def prepared_run(
         traces.pop_all()
 
 
-def _rendered(frozen: snapshot.Snapshot, resident: "Resident", settings: TrainingSettings, on_stage: OnStage) -> Sizes:
+def _rendered(
+    frozen: snapshot.Snapshot, resident: "Resident", settings: TrainingSettings, on_stage: OnStage
+) -> "RowSizes":
     """The sizes of the rows, which lie in the snapshot's token cache from here on."""
     from glmstudio.training.token_cache import TokenCache
+    from glmstudio.training.token_counts import RowSizes
 
     total = len(frozen.train) + len(frozen.dev)
     on_stage("rendering", 0, total)
     cache = TokenCache(frozen.folder, resident.base, settings)
 
-    def sizes(split: str, rows: Sequence[Example], before: int) -> list[RowSize]:
-        rendered = cache.rows(split, rows, lambda done: on_stage("rendering", before + done, total))
-        return [RowSize.of(row) for row in rendered]
+    def rendered(split: str, rows: Sequence[Example], before: int) -> "list[Rendered]":
+        return cache.rows(split, rows, lambda done: on_stage("rendering", before + done, total))
 
-    return sizes("train", frozen.train, 0), sizes("dev", frozen.dev, len(frozen.train))
+    return RowSizes.of(rendered("train", frozen.train, 0), rendered("dev", frozen.dev, len(frozen.train)))
 
 
 def _told(measure: Measure, on_stage: OnStage) -> Measure:

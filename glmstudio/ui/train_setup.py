@@ -42,6 +42,8 @@ _OF_METHOD = {
 _WRITTEN = ("command", "yaml")
 # What follows preset, method and base until a person types something else.
 _RECOMMENDED = ("num_train_epochs", "learning_rate")
+# A check that has to read more rows than that shows how far it is.
+PATIENCE_SECONDS = 0.3
 # The events of one form come in bursts: while one look is under way only the last of the rest is kept.
 _DEBOUNCED: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 
@@ -152,10 +154,10 @@ class Setup:
     # Handlers
 
     def _situation(self, look: "Look", asked: "Asked | None" = None) -> tuple[Any, ...]:
-        """What the check, the needs and the buttons depend on beside the form: base, probes, queue and active run."""
+        """What the check, the needs and the buttons depend on beside the form: base, rows, queue and active run."""
         run, queue = (look.active.id, look.active.status) if look.active else (), look.queue
         asked_for = queue.pausing, queue.stopping, queue.held, queue.elsewhere is None
-        return *run, look.base.state, look.base.source, *asked_for, look.probed, look.probing
+        return *run, look.base.state, look.base.source, *asked_for, look.probed, look.probing, look.rows
 
     def on_method(self, method: str) -> list[Any]:
         """Shows the fields of the method, hides those of the other."""
@@ -187,7 +189,9 @@ class Setup:
         """Checks the form as it stands: facts, everything wrong at once, needs, buttons, command line."""
         lang, look = language_of(request), self._studio.look(fresh=True)
         (lora, settings), problems = self.form.read(typed)
-        findings, estimate = self._studio.plan_run(dataset, lora, settings, begun) if dataset else ([], None)
+        findings, estimate = (
+            self._studio.plan_run(dataset, lora, settings, begun, seconds=PATIENCE_SECONDS) if dataset else ([], None)
+        )
         status, active = look.base, look.active
         if look.queue.elsewhere is not None:
             problems.append(look.queue.elsewhere)

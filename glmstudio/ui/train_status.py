@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from glmstudio.training.train import Progress
 
 _PARTS = ("weights", "process", "packed", "adapter", "activations", "logits", "cache")
-_MARKS = {"error": "✗", "warning": "⚠", "info": "✓"}
+_MARKS = {"error": "✗", "wait": "…", "warning": "⚠", "info": "✓"}
 
 
 def status_html(
@@ -208,18 +208,22 @@ def check_html(
     lang: str,
     held: int = 0,
 ) -> str:
-    """Everything that stands in the way of a start (✗), is worth knowing (⚠) or is well (✓), worst first. `held` runs
-    wait for a person to start the queue."""
+    """Everything that stands in the way of a start (✗), is waited for (…), worth knowing (⚠) or well (✓), worst first.
+    `held` runs wait for a person to start the queue."""
     lines = [] if has_data else [("error", t("train.no-data", lang))]
     lines += [("error", field_text(problem, lang)) for problem in problems]
     lines += [("info", t("train.held", lang, count=held))] if held else []
-    lines += [(found.severity, finding_text(found, lang)) for found in findings if found.code != "plan"]
+    lines += [
+        ("wait" if found.code == "rows-counted" else found.severity, finding_text(found, lang))
+        for found in findings
+        if found.code != "plan"
+    ]
     if active is not None:
         state = "busy-paused" if active.status == "paused" else "busy"
         lines.append(("info", t(f"train.{state}", lang, run=run_name(active, lang))))
         if active.settings.num_processes > 1:
             lines.append(("info", t("train.no-pause", lang)))
-    elif not any(severity == "error" for severity, _ in lines):
+    elif not any(severity in ("error", "wait") for severity, _ in lines):
         lines.append(("info", t("train.ready", lang)))
     lines.sort(key=lambda line: list(_MARKS).index(line[0]))
     return "".join(

@@ -14,12 +14,13 @@ prepare()
 
 from glmstudio.benchmarks.random_base import LORA, Shape, random_base  # noqa: E402
 from glmstudio.data.example import Example  # noqa: E402
+from glmstudio.data.kept_rows import RowSet  # noqa: E402
 from glmstudio.models.resident import Resident  # noqa: E402
 from glmstudio.settings import TrainingSettings  # noqa: E402
-from glmstudio.training.check import sizes_of  # noqa: E402
 from glmstudio.training.estimate import most_tokens, planned  # noqa: E402
 from glmstudio.training.probe import probe  # noqa: E402
 from glmstudio.training.runs import RunFolder  # noqa: E402
+from glmstudio.training.token_counts import TokenCounts  # noqa: E402
 from glmstudio.training.train import train  # noqa: E402
 
 
@@ -40,11 +41,11 @@ def main(folder: Path, shape: Shape, rows: int, tokens: int, steps: int, checkpo
         gradient_checkpointing=checkpointing,
     )
     lora = LORA[shape.family]
-    sizes = [size.trained for size in sizes_of(base, examples, [], settings)[0]]
+    sizes = TokenCounts().sizes(base.tokenizer, base.family, RowSet.of(examples, []), settings)
     forget_peak()
     measured = probe(resident, lora, settings, most=most_tokens(sizes, settings))
     probed = peak()
-    _, found = planned(resident, measured, sizes, [], settings)
+    _, found = planned(resident, measured, sizes, settings)
     # What the probe took does not count.
     forget_peak()
     place = RunFolder(folder)

@@ -9,12 +9,17 @@ import safetensors.torch
 import torch
 
 from glmstudio.data.example import Example
+from glmstudio.data.kept_rows import RowSet
+from glmstudio.data.quality import Finding
+from glmstudio.models.base import Base
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.training.check import check
 from glmstudio.training.metrics import MetricRecord, read_from
 from glmstudio.training.pause_wish import PauseWish
 from glmstudio.training.resume import reopen
 from glmstudio.training.runs import Run, RunFolder
+from glmstudio.training.token_counts import TokenCounts
 from glmstudio.training.train import Progress, train
 from tests.tiny_base import rows, tiny_base
 
@@ -36,6 +41,18 @@ UNEVEN = dataclasses.replace(
     save_steps=3,
 )
 MEASURED = ("loss", "learning_rate", "grad_norm")
+
+
+def checked(
+    base: Base | None,
+    train_rows: Sequence[Example],
+    dev_rows: Sequence[Example],
+    lora: LoraSettings,
+    settings: TrainingSettings,
+) -> list[Finding]:
+    """What the check finds in rows that were never seen before."""
+    rows = RowSet.of(train_rows, dev_rows)
+    return check(base, rows, lora, settings, lambda: TokenCounts().sizes(base.tokenizer, base.family, rows, settings))
 
 
 def run_in(

@@ -62,6 +62,24 @@ def test_without_a_budget_the_batch_size_cuts() -> None:
     assert split_step([4, 2, 0, 1, 3], [9] * 5, token_budget=0, batch_size=2) == [[4, 2], [0, 1], [3]]
 
 
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize(("count", "size"), [(203, 8), (200, 8), (5, 8), (40, 1), (64, 4)])
+def test_a_run_that_goes_on_finds_the_steps_of_the_version_that_began_it(count: int, size: int, alike: bool) -> None:
+    """The order that 0.1.0 made with lists, row by row."""
+    length, pool = lengths(count), size * (16 if alike else 1)
+    for epoch in range(3):
+        generator = torch.Generator().manual_seed(1 * 1_000_003 + epoch)
+        shuffled = torch.randperm(count, generator=generator).tolist()
+        ordered = [
+            row
+            for start in range(0, count, pool)
+            for row in sorted(shuffled[start : start + pool], key=length.__getitem__, reverse=True)
+        ]
+        steps = [ordered[start : start + size] for start in range(0, count, size)]
+        places = [*torch.randperm(count // size, generator=generator).tolist(), *range(count // size, len(steps))]
+        assert steps_of(size, count=count, epoch=epoch, alike=alike) == [steps[place] for place in places]
+
+
 def test_epochs_and_seeds_differ_and_repeat() -> None:
     assert steps_of(8, epoch=1) == steps_of(8, epoch=1)
     assert steps_of(8, epoch=1) != steps_of(8, epoch=2)

@@ -9,12 +9,11 @@ import pytest
 from glmstudio.settings import LoraSettings
 from glmstudio.terminal import RunPrinter
 from glmstudio.training import trainer
-from glmstudio.training.check import check
 from glmstudio.training.runs import RunFolder
 from glmstudio.ui.language import LANGUAGES, finding_text
 from glmstudio.ui.train_status import runs_html, status_html
 from tests.tiny_base import tiny_base
-from tests.train.runs import DEV, DROPOUT, FAST, TRAIN, assert_same, bytes_of, records, resume_in, run_in
+from tests.train.runs import DEV, DROPOUT, FAST, TRAIN, assert_same, bytes_of, checked, records, resume_in, run_in
 
 # Three steps an epoch.
 PATIENT = dataclasses.replace(
@@ -105,7 +104,7 @@ def test_without_dev_rows_it_is_refused() -> None:
     found = {
         patience: [
             finding
-            for finding in check(
+            for finding in checked(
                 tiny_base(), TRAIN, [], LoraSettings(), dataclasses.replace(FAST, early_stopping_patience=patience)
             )
             if finding.severity == "error"
@@ -113,5 +112,5 @@ def test_without_dev_rows_it_is_refused() -> None:
         for patience in (0, 2)
     }
     assert [[finding.code for finding in errors] for errors in found.values()] == [[], ["early-stopping-no-dev"]]
-    assert check(tiny_base(), TRAIN, DEV, LoraSettings(), PATIENT)[0].severity != "error"
+    assert checked(tiny_base(), TRAIN, DEV, LoraSettings(), PATIENT)[0].severity != "error"
     assert all(finding_text(found[2][0], language) for language in LANGUAGES)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training.batches import StepSampler
-from glmstudio.training.estimate import PARTS, estimate, shortage
+from glmstudio.training.estimate import HEAVY_STEPS, PARTS, _array, _heaviest, estimate, shortage
 from glmstudio.training.probe import Footprint, Growth, Probe, probe
 from tests.tiny_base import tiny_base
 from tests.train.runs import FAST, bytes_of, run_in
@@ -65,6 +66,19 @@ def test_the_largest_step_counts_not_the_longest_rows():
     largest = max(sum(1000 if row < 20 else 200 for row in step) for step in steps)
     assert found.activations == round(1.05 * largest * 1e6)
     assert largest < 8000
+
+
+def test_of_all_steps_of_a_run_the_heaviest_are_looked_at():
+    chance = random.Random(5)
+    rows = [(chance.choice([10, 40, 90, 900]), 5) for _ in range(203)]
+    for padded, settings in ((False, SETTINGS), (True, dataclasses.replace(SETTINGS, num_train_epochs=2.5))):
+        sampler, steps = StepSampler([tokens for tokens, _ in rows], 8, settings.seed, alike=padded), []
+        for epoch in range(3 if padded else 1):
+            sampler.set_epoch(epoch)
+            steps += sampler
+        heavy = sorted(steps, key=lambda step: sum(rows[row][0] for row in step), reverse=True)[:HEAVY_STEPS]
+        found = _heaviest(_array(rows), settings, padded=padded)
+        assert found == [[rows[row] for row in step] for step in heavy]
 
 
 def test_memory_decides_about_budget_and_checkpointing():

@@ -13,16 +13,17 @@ from glmstudio.benchmarks.answering import answering_job
 from glmstudio.benchmarks.random_base import LORA, Shape, random_base
 from glmstudio.benchmarks.rows import bench_rows
 from glmstudio.benchmarks.ways import rendered
+from glmstudio.data.kept_rows import RowSet
 from glmstudio.models import varlen
 from glmstudio.models.base import Base
 from glmstudio.models.packing import Packing
 from glmstudio.models.resident import Resident
 from glmstudio.settings import TrainingSettings
-from glmstudio.training.check import sizes_of
 from glmstudio.training.estimate import most_tokens, planned
 from glmstudio.training.loss import batch_form, ready, target_loss
 from glmstudio.training.probe import probe
 from glmstudio.training.runs import Run, RunFolder
+from glmstudio.training.token_counts import TokenCounts
 from tests.train.runs import bytes_of, records, resume_in, run_in
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no graphics card here")
@@ -149,9 +150,9 @@ def test_the_estimate_lies_between_what_was_allocated_and_what_was_kept(
     train = [
         dataclasses.replace(row, instruction=f"{number + 100} {row.instruction}") for number, row in enumerate(train)
     ]
-    sizes = [size.trained for size in sizes_of(base, train, [], settings)[0]]
+    sizes = TokenCounts().sizes(base.tokenizer, base.family, RowSet.of(train, []), settings)
     measured = probe(resident, lora, settings, most=most_tokens(sizes, settings))
-    _, found = planned(resident, measured, sizes, [], settings)
+    _, found = planned(resident, measured, sizes, settings)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     run_in(tmp_path / "run", settings, lora=lora, train_rows=train, dev_rows=[], resident=resident)

@@ -13,10 +13,9 @@ from glmstudio.models.loading import load_base
 from glmstudio.models.resident import BASE_NAME, Resident, lora_targets
 from glmstudio.models.supported import unsupported
 from glmstudio.settings import LoraSettings, TrainingSettings
-from glmstudio.training.check import check
 from glmstudio.training.probe import probe
 from tests.tiny_families import tiny_tokenizer
-from tests.train.runs import TRAIN, run_in
+from tests.train.runs import TRAIN, checked, run_in
 
 IDS = torch.tensor([[11, 12, 13, 14, 15]])
 GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
@@ -78,7 +77,7 @@ def test_check_and_doctor_give_the_same_reason(tmp_path) -> None:
     assert set(found.fits.values()) == {"untrained"}
     loaded = load_base(tmp_path, device="cpu", dtype="fp32")
     errors = [
-        item.code for item in check(loaded, TRAIN, [], LoraSettings(), TrainingSettings()) if item.severity == "error"
+        item.code for item in checked(loaded, TRAIN, [], LoraSettings(), TrainingSettings()) if item.severity == "error"
     ]
     assert errors == ["family-loss"]
 

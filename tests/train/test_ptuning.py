@@ -21,12 +21,11 @@ from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings
 from glmstudio.training.batches import collate, render_rows
-from glmstudio.training.check import check
 from glmstudio.training.loss import agrees_with_model, target_loss
 from glmstudio.training.runs import RunFolder
 from tests.tiny_base import tiny_base
 from tests.tiny_families import native_folder
-from tests.train.runs import DEV, FAST, TRAIN, records, resume_in, run_in
+from tests.train.runs import DEV, FAST, TRAIN, checked, records, resume_in, run_in
 from tests.unit.golden_cases import CHATGLM, CHATGLM2, CHATGLM3, GRADIENT, LOSS, cases, tensor
 
 PTUNING = dataclasses.replace(FAST, method="ptuning", pre_seq_len=6, learning_rate=1.0)
@@ -224,10 +223,10 @@ def test_trained_while_answering_is_trained_alone(tmp_path: Path) -> None:
 
 def test_the_check_knows_where_a_prefix_has_no_place_and_a_rate_that_is_too_small(tmp_path: Path) -> None:
     base = load_base(native_folder("gemma3_text", tmp_path), device="cpu", dtype="float32")
-    (error,) = (found for found in check(base, TRAIN, DEV, LoraSettings(), PTUNING) if found.severity == "error")
+    (error,) = (found for found in checked(base, TRAIN, DEV, LoraSettings(), PTUNING) if found.severity == "error")
     assert (error.code, error.params["family"]) == ("ptuning-family", "gemma3_text")
     slow = dataclasses.replace(PTUNING, learning_rate=2e-4)
-    found = {found.code: found.params for found in check(tiny_base(), TRAIN, DEV, LoraSettings(), slow)}
+    found = {found.code: found.params for found in checked(tiny_base(), TRAIN, DEV, LoraSettings(), slow)}
     assert found["ptuning-rate"] == {"rate": "0.0002", "usual": "0.02"}
     odd = LoraSettings(target_modules=("typo",))
-    assert [found.code for found in check(tiny_base(), TRAIN, DEV, odd, PTUNING)] == ["plan"]
+    assert [found.code for found in checked(tiny_base(), TRAIN, DEV, odd, PTUNING)] == ["plan"]

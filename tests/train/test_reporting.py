@@ -10,12 +10,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from glmstudio.errors import StudioError
 from glmstudio.settings import TRACKERS, LoraSettings
-from glmstudio.training.check import check
 from glmstudio.training.reporting import missing
 from glmstudio.training.runs import RunFolder
 from glmstudio.ui.language import error_text
 from tests.tiny_base import tiny_base
-from tests.train.runs import DEV, FAST, TRAIN, assert_same, records, resume_in, run_in
+from tests.train.runs import DEV, FAST, TRAIN, assert_same, checked, records, resume_in, run_in
 
 TENSORBOARD = dataclasses.replace(FAST, report_to="tensorboard", save_steps=4, eval_steps=5)
 
@@ -72,7 +71,7 @@ def test_a_run_that_goes_on_draws_each_step_once(told: Path, tmp_path: Path) -> 
 def test_a_tracker_that_is_not_installed_is_named_with_its_command(tracker, monkeypatch, tmp_path: Path) -> None:
     hide(monkeypatch, tracker)
     settings = dataclasses.replace(FAST, report_to=tracker)
-    found = check(tiny_base(), TRAIN, DEV, LoraSettings(), settings)
+    found = checked(tiny_base(), TRAIN, DEV, LoraSettings(), settings)
     assert [finding.code for finding in found if finding.severity == "error"] == ["report-missing"]
     assert f"pip install {tracker}" in error_text(missing(tracker), "en")
     with pytest.raises(StudioError, match="report-missing"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from glmstudio.data.example import Example
 from glmstudio.data.row_reader import Query
 from glmstudio.errors import StudioError
 from glmstudio.evaluation import evaluate as evaluation
@@ -57,6 +58,30 @@ def exported(studio: Studio) -> None:
     studio.start_export("merged", REF, "", "en")
     wait_for_training()
     assert studio.job("export").state == "done"
+
+
+def test_a_plan_waits_for_rows_as_long_as_one_wants(studio, monkeypatch):
+    look, go_on = studio._counting._known.look, threading.Event()
+
+    def slow(*values):
+        go_on.wait()
+        return look(*values)
+
+    monkeypatch.setattr(studio._counting._known, "look", slow)
+    findings, estimate = studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS, seconds=0)
+    assert [(found.code, found.severity) for found in findings] == [("rows-counted", "error")]
+    assert estimate is None
+    before = studio.look(fresh=True)
+    assert before.busy
+    go_on.set()
+    findings, _ = studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS)
+    assert "plan" in [found.code for found in findings]
+    counted = studio.look(fresh=True)
+    assert (counted.counting, counted.rows == before.rows) == (False, False)
+    studio.save_example(Example("Name it.", "Oslo is grey.", "grey", dataset=DATASET))
+    assert studio.look(fresh=True).rows != counted.rows
+    changed, _ = studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS, seconds=120)
+    assert changed[-1].count == findings[-1].count + 1
 
 
 def other(studio: Studio) -> str:

@@ -10,9 +10,9 @@ from glmstudio.models.inspection.doctor import examine
 from glmstudio.models.processor import has_fast_bfloat16
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.terminal import print_estimate
-from glmstudio.training.check import check
 from glmstudio.ui.language import finding_text
 from tests.tiny_base import rows, tiny_base
+from tests.train.runs import checked
 from tests.train.test_estimate import made
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -41,7 +41,7 @@ def test_what_auto_takes_is_never_slow(device: torch.device, able: bool) -> None
 
 def test_slow_numbers_are_told_before_a_run_and_with_the_estimate(able: bool, capsys) -> None:
     for dtype in (torch.bfloat16, torch.float32):
-        found = check(tiny_base(dtype), rows(4), rows(2, first=9), LoraSettings(), TrainingSettings())
+        found = checked(tiny_base(dtype), rows(4), rows(2, first=9), LoraSettings(), TrainingSettings())
         warned = [item for item in found if item.code == "dtype-slow"]
         assert len(warned) == (dtype == torch.bfloat16 and not able)
         assert all("--dtype fp32" in finding_text(item, "en") for item in warned)

@@ -13,9 +13,9 @@ from glmstudio.models.families import family_of
 from glmstudio.models.positions import Positions, positions_of
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings
-from glmstudio.training.check import check
 from tests.tiny_base import rows
 from tests.tiny_families import tiny_tokenizer
+from tests.train.runs import checked
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 OPT = {**SIZES, "ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 48}
@@ -86,7 +86,7 @@ def test_rows_beyond_the_positions_are_an_error_or_a_warning() -> None:
     ):
         base = dataclasses.replace(base_of(model_type, **sizes), tokenizer=tiny_tokenizer())
         (finding,) = (
-            item for item in check(base, rows(8), [], LoraSettings(), settings) if item.code.startswith("positions")
+            item for item in checked(base, rows(8), [], LoraSettings(), settings) if item.code.startswith("positions")
         )
         assert (finding.code, finding.severity) == found
         assert finding.params["limit"] == 24 < finding.params["most"]
@@ -94,7 +94,7 @@ def test_rows_beyond_the_positions_are_an_error_or_a_warning() -> None:
         longer = base_of(model_type, **sizes | {"max_position_embeddings": 512})
         whole = dataclasses.replace(longer, tokenizer=tiny_tokenizer())
         assert not [
-            item for item in check(whole, rows(8), [], LoraSettings(), settings) if item.code.startswith("positions")
+            item for item in checked(whole, rows(8), [], LoraSettings(), settings) if item.code.startswith("positions")
         ]
 
 

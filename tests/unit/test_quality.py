@@ -7,12 +7,12 @@ from glmstudio.data.quality import (
     JsonError,
     JsonSummary,
     begins_like_json,
-    dataset_findings,
     is_storable,
     json_state,
     json_summary,
     parse_json_answer,
 )
+from glmstudio.data.row_facts import dataset_findings
 
 TRIPLE = '{"subject": "九玄珠", "predicate": "连载网站", "object": "纵横中文网"}'
 

@@ -14,10 +14,10 @@ from glmstudio.models.loading import load_base, load_tokenizer
 from glmstudio.models.prompts.dialogue import dialogue_of
 from glmstudio.models.prompts.prompt_text import prompt_text
 from glmstudio.settings import LoraSettings, TrainingSettings
-from glmstudio.training.check import check
 from tests.prompt_bases import TURNS, with_template
 from tests.tiny_base import rows
 from tests.tiny_families import native_folder
+from tests.train.runs import checked
 
 LLAMA = FAMILIES["llama"]
 ASKED = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def findings(base: object, style: str = "instruction") -> list[str]:
-    return [item.code for item in check(base, rows(4), [], LoraSettings(), TrainingSettings(prompt_style=style))]
+    return [item.code for item in checked(base, rows(4), [], LoraSettings(), TrainingSettings(prompt_style=style))]
 
 
 def test_the_end_of_a_text_is_that_of_the_configs_where_the_tokenizer_names_none(folder: Path) -> None:

@@ -151,7 +151,7 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         if self._unknown_piece in ids:
             # What is no piece may still have the name of one that stands in no text.
             return [self._convert_token_to_id(piece) for piece in self.sp_model.EncodeAsPieces(written)]
-        return [index + self.num_image_tokens for index in ids]
+        return [index + self.num_image_tokens for index in ids] if self.num_image_tokens else ids
 
     def _with_written_blanks(self, text: str) -> str:
         text = text.replace("\n", "<n>").replace("\t", "<|tab|>")

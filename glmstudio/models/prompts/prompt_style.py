@@ -47,22 +47,21 @@ class PromptStyle:
         end = self._tokenizer.eos_token_id
         return [ids[:-1] if ids and ids[-1] == end else ids for ids in encoded(self._tokenizer, contexts, special=True)]
 
-    def fitting(self, instruction: str, input: str, limit: int) -> list[int]:
-        """The prompt of as many characters of a row that is too long as make at most `limit` ids; that of none where
-        none does."""
+    def fitting(self, instruction: str, input: str, max_source_length: int) -> list[int]:
+        """The prompt of as many characters of a row that is too long as fit into the limit. Raises StudioError
+        `prompt-frame` where not even that of none does."""
+        limit = self.limit(max_source_length)
         if self._dialogue is not None:
             instruction, input = join_message(instruction, input), ""
-        length = len(instruction) + len(input)
 
         def prompt(kept: int) -> list[int]:
-            begun = instruction[:kept], input[: max(0, kept - len(instruction))]
-            return self.whole([begun])[0]
+            return self.whole([(instruction[:kept], input[: max(0, kept - len(instruction))])])[0]
 
-        ids, fits, too_long = prompt(0), 0, length
-        far = CHARACTERS_A_TOKEN * limit
-        while len(ids) <= limit and too_long - fits > 1:
-            middle = min((fits + too_long) // 2, fits + far)
-            tried = prompt(middle)
+        ids, fits, too_long = prompt(0), 0, len(instruction) + len(input)
+        if len(ids) > limit:
+            raise StudioError("prompt-frame", limit=max_source_length, least=max_source_length + len(ids) - limit)
+        while too_long - fits > 1:
+            tried = prompt(middle := min((fits + too_long) // 2, fits + CHARACTERS_A_TOKEN * limit))
             if len(tried) <= limit:
                 ids, fits = tried, middle
             else:
