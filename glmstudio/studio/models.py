@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from glmstudio.errors import StudioError
-from glmstudio.evaluation.scoreboard import Scoreboard
 from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.settings import GenerationSettings, TrainingSettings
 from glmstudio.studio.asking import Asking, never
@@ -116,13 +115,9 @@ class ModelVerbs(RunVerbs):
         self.resident()
         return self._scoreboards.start(dataset, dev, ref, settings)
 
-    def scoreboards(self) -> tuple[list[Scoreboard], list[StudioError]]:
-        """(every scoreboard there is, the newest first; what is wrong with the files that are damaged)."""
-        return self._scoreboards.look()
-
     def damaged(self) -> list[StudioError]:
         """What is wrong with each file of a run or an evaluation that cannot be read."""
-        return [*self.damaged_runs(), *self._scoreboards.look()[1]]
+        return [*self._runs.look()[1], *self._scoreboards.look()[1]]
 
     def start_export(self, kind: str, ref: AdapterRef, name: str, language: str) -> None:
         """Writes a checkpoint as one of `settings.EXPORT_KINDS`, with its content's newest scores in the README;

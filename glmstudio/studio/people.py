@@ -26,9 +26,9 @@ OWNER = Person("", "owner")
 _VERBS = {
     # Look at rows, runs and scores, and ask what is there.
     "viewer": """
-        active_run adapters base_status bases broken_imports checkpoints compare count_tokens damaged damaged_runs
-        datasets default_settings dev_row devices former_database get_example imports job look metrics page preparing
-        preview probed probing progress queue_state require_dataset row_after run runs scoreboards training_rows
+        active_run adapters base_status bases broken_imports checkpoints compare count_tokens damaged datasets
+        default_settings dev_row devices former_database get_example imports job look metrics page preparing
+        preview probing progress require_dataset row_after run runs training_rows
     """,
     # Write rows, take data in and out, judge answers.
     "annotator": """

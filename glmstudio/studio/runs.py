@@ -9,7 +9,7 @@ from glmstudio.errors import StudioError
 from glmstudio.settings import TrainingSettings, recommended
 from glmstudio.studio.base_slot import BaseSlot
 from glmstudio.studio.rows import RowVerbs
-from glmstudio.studio.run_queue import QueueState, RunQueue
+from glmstudio.studio.run_queue import RunQueue
 from glmstudio.training import metrics, resume, runs
 from glmstudio.workspace import Workspace
 
@@ -24,10 +24,6 @@ class RunVerbs(RowVerbs):
     _base: BaseSlot
     _queue: RunQueue
     _runs: runs.RunList
-
-    def queue_state(self) -> QueueState:
-        """The queue as it is now."""
-        return self._queue.state()
 
     def start_queue(self) -> None:
         """Lets the runs go on that wait since a restart. Raises StudioError `base-loading` as `resident` does."""
@@ -55,10 +51,6 @@ class RunVerbs(RowVerbs):
     def runs(self) -> list[runs.Run]:
         """Newest first."""
         return self._runs.look()[0]
-
-    def damaged_runs(self) -> list[StudioError]:
-        """What is wrong with each `run.json` that cannot be read; the others go on."""
-        return self._runs.look()[1]
 
     def run(self, run_id: str) -> "runs.Run":
         return runs.RunFolder(self._workspace.run_folder(run_id)).read()

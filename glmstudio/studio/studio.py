@@ -171,11 +171,6 @@ class Studio(ModelVerbs):
         """Whether the base is being measured for `plan_run`."""
         return self._probing.active
 
-    @property
-    def probed(self) -> int:
-        """Changes when `plan_run` knows more than before."""
-        return self._probing.count
-
     def start_run(
         self,
         dataset: str,

@@ -180,7 +180,7 @@ def test_a_start_that_is_refused_leaves_nothing_behind(studio, tmp_path, monkeyp
     with pytest.raises(StudioError, match="run-refused" if at in ("check", "memory") else "disk-full-start"):
         studio.start_run("alone", LORA, settings)
     assert files(studio._workspace.root) == before
-    assert studio.queue_state().active == ""
+    assert studio.look(fresh=True).queue.active == ""
     assert studio.preparing is None
 
 
@@ -221,7 +221,12 @@ def test_a_slow_start_says_what_it_does_and_nobody_waits_for_it(studio, monkeypa
     click.start()
     assert begun.wait(600)
     # Each of these would hang where the start held a lock that they want.
-    looks: tuple[Callable[[], Any], ...] = (studio.runs, studio.queue_state, studio.active_run, studio.base_status)
+    looks: tuple[Callable[[], Any], ...] = (
+        studio.runs,
+        lambda: studio.look(fresh=True),
+        studio.active_run,
+        studio.base_status,
+    )
     for look in looks:
         look()
     assert (studio.preparing.dataset, studio.preparing.stage) == (DATASET, "rendering")

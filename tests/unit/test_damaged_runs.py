@@ -106,4 +106,4 @@ def test_a_switch_of_older_versions_still_reads(studio):
 def test_an_order_that_cannot_be_read_is_none(studio):
     studio._workspace.queue.mkdir()
     studio.start(load_base=False)
-    assert studio.queue_state().waiting == ()
+    assert studio.look(fresh=True).queue.waiting == ()

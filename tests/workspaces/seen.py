@@ -17,7 +17,7 @@ ROWS = 1000
 def seen(studio: Studio, root: Path) -> dict[str, Any]:
     """Everything that is there behind `Studio.start`, before anybody does anything."""
     runs, store = [run.id for run in studio.runs()], Store(Workspace(root).database_url)
-    queue = studio.queue_state()
+    queue = studio.look(fresh=True).queue
     return plain(
         {
             "datasets": studio.datasets(),
@@ -28,7 +28,7 @@ def seen(studio: Studio, root: Path) -> dict[str, Any]:
             "runs": {run.id: run for run in studio.runs()},
             "curves": {run_id: curve(studio, run_id) for run_id in runs},
             "adapters": [ref.name for ref in studio.adapters()],
-            "scoreboards": studio.scoreboards()[0],
+            "scoreboards": list(studio.look(fresh=True).boards),
             "queue": {"waiting": queue.waiting, "held": queue.held},
             "damaged": [str(error) for error in studio.damaged()],
         }
