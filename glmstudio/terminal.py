@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,7 @@ from glmstudio import quantities
 from glmstudio.data.example import Reject
 from glmstudio.errors import StudioError
 from glmstudio.training import metrics
-from glmstudio.ui.language import error_text, finding_text, in_numbers
+from glmstudio.ui.language import error_text, finding_text, in_numbers, t
 from glmstudio.ui.row_words import reject_text
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 2.0
 SECONDS_BETWEEN_REDRAWS = 0.2
+# Of one reason.
+_MOST_REJECTS = 20
 
 
 class RunPrinter:
@@ -97,7 +101,17 @@ def print_finding(finding: "Finding") -> None:
     print(f"{finding.severity}: {finding_text(finding, 'en', command=True)}", file=sys.stderr)
 
 
-def print_reject(path: Path, reject: Reject) -> None:
+def print_rejects(path: Path, rejects: Sequence[Reject]) -> None:
+    """Each with its place, but of many for one reason only the first and their number."""
+    for code, count in Counter(reject.code for reject in rejects).items():
+        alike = [reject for reject in rejects if reject.code == code]
+        for reject in alike[:_MOST_REJECTS]:
+            _print_reject(path, reject)
+        if (more := count - _MOST_REJECTS) > 0:
+            print(f"{path}: {t('told.more-rejects', 'en', count=f'{more:,}')}", file=sys.stderr)
+
+
+def _print_reject(path: Path, reject: Reject) -> None:
     """The place as compilers write it, for editors; the number of the row where it is not that of the line."""
     place = str(path / reject.file)
     if reject.line > 1 or (reject.line and reject.row <= 1):

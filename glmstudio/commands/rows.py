@@ -46,15 +46,16 @@ def training_rows(args: argparse.Namespace) -> tuple[list[Example], list[Example
 def read_rows(path: Path, split: str) -> list[Example]:
     """The rows of a file that have an answer. Each bad row is told on stderr with its place and reason, and how many
     were left out for want of an answer."""
-    good, unanswered = [], 0
+    good, rejects, unanswered = [], [], 0
     reading = read(path, dataset=path.stem, split=split)
     for row in reading:
         if isinstance(row, Reject):
-            terminal.print_reject(path, row)
+            rejects.append(row)
         elif row.status == "done":
             good.append(row)
         else:
             unanswered += 1
+    terminal.print_rejects(path, rejects)
     _print_told(reading.told)
     if unanswered:
         print(t("told.drafts", "en", count=f"{unanswered:,}"), file=sys.stderr)
@@ -107,8 +108,7 @@ def _import(studio: "Studio", path: Path, args: argparse.Namespace, options: Rea
     """How many rows came in."""
     dataset, split = place_of(path.name) if args.dataset is None else (args.dataset, SPLITS[0])
     result = studio.import_file(path, dataset, args.split or split, options=options, again=args.again)
-    for reject in result.rejects:
-        terminal.print_reject(path, reject)
+    terminal.print_rejects(path, result.rejects)
     for line in known_lines(result.known, "en", command=True):
         print(line, file=sys.stderr)
     _print_told(result.told)

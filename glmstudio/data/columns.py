@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date, datetime, time
 from typing import Any
 
 from glmstudio.data.conversations import Conversation, NoConversation, conversation_of, turns_of
@@ -167,8 +168,11 @@ class RowMaker:
             return None
         self.made_text[name] += 1
         if isinstance(value, bool | int | float | list | dict):
-            return json.dumps(value, ensure_ascii=False, default=str)
-        return value.isoformat() if hasattr(value, "isoformat") else str(value)
+            text = json.dumps(value, ensure_ascii=False, default=str)
+            return json.dumps(_without_nan(value), ensure_ascii=False, default=str) if "NaN" in text else text
+        if isinstance(value, datetime) and value.time() == time():
+            value = value.date()
+        return value.isoformat() if isinstance(value, date | time) else str(value)
 
     def _add_turns(self, said: Conversation, values: dict[str, str]) -> None:
         values.setdefault("instruction", said.instruction)
@@ -184,6 +188,15 @@ class RowMaker:
 _TEXTS = frozenset(("context", "instruction", "input", "target"))
 _PROMPTS = frozenset(("context", "instruction", "input", "turns"))
 _MOST_NAMES = 20
+
+
+def _without_nan(value: Any) -> Any:
+    """The same JSON with null for NaN, which is none."""
+    if isinstance(value, dict):
+        return {name: _without_nan(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(member) for member in value]
+    return value if value == value else None
 
 
 def found_names(names: Iterable[str]) -> str:

@@ -58,14 +58,14 @@ def test_values_that_are_no_texts_become_texts(tmp_path: Path) -> None:
         {"instruction": "i", "input": 3, "output": [{"主体": "a", "客体": None}]},
         {"instruction": "i", "input": True, "output": {"名": "b\n"}},
         {"instruction": "i", "input": 0.5, "output": 0},
-        {"instruction": "i", "input": float("nan"), "output": []},
+        {"instruction": "i", "input": float("nan"), "output": [float("nan"), {"a": "NaN"}]},
     ]
     reading = opened(put(tmp_path / "a.jsonl", "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)))
     assert good(list(reading)) == [
         ("i", "3", '[{"主体": "a", "客体": null}]'),
         ("i", "true", '{"名": "b\\n"}'),
         ("i", "0.5", "0"),
-        ("i", "", "[]"),
+        ("i", "", '[null, {"a": "NaN"}]'),
     ]
     assert reading.told.made_text == {"input": 3, "output": 4}
 

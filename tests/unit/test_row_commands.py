@@ -126,6 +126,19 @@ def test_what_is_left_out_is_told_wherever_a_file_is_read(root, tmp_path, capsys
     assert "1 train, 1 draft, 1 discarded" in said.out
 
 
+def test_of_many_rows_refused_for_one_reason_the_first_are_shown(root, tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"input": "i"}\n' + '{"input": "i"\n' * 90 + "7\n")
+    assert run(root, "import", path, "--dataset", "new") == 0
+    said = capsys.readouterr()
+    assert "1 rows came in, 91 were rejected" in said.out
+    lines = said.err.splitlines()
+    assert len(lines) == 22
+    assert lines[0].startswith(f"{path}:2: Not JSON: it breaks at column 14.")
+    assert lines[20:] == [f"{path}: and 70 more rows for the same reason", lines[21]]
+    assert lines[21].startswith(f"{path}:92: It is JSON but no object")
+
+
 def test_columns_and_encoding_can_be_said(root, tmp_path, capsys):
     path = tmp_path / "rows.csv"
     path.write_bytes("id,frage,antwort\n1,不,好\n".encode("gb18030"))

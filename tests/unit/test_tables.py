@@ -3,6 +3,7 @@
 import gzip
 import io
 import zipfile
+from datetime import datetime
 from pathlib import Path
 
 import openpyxl
@@ -11,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from glmstudio.data.example import Example, Reject
-from glmstudio.data.reading import containers
+from glmstudio.data.reading import containers, csv_rows
 from tests.unit.file_cases import error_of, good, opened, put, read, rejects
 
 CSV = "instruction,input,output\n抽取,文,答\n"
@@ -73,6 +74,29 @@ def test_a_table_begins_where_its_names_are(tmp_path: Path, text: str, line: int
 def test_names_are_not_looked_for_among_the_rows(tmp_path: Path) -> None:
     error = error_of(lambda: opened(put(tmp_path / "a.csv", "name,age\ntext,3\n")))
     assert (error.code, error.params["found"]) == ("names-unknown", "name, age")
+
+
+def test_columns_without_a_name_are_told_by_their_number(tmp_path: Path) -> None:
+    reading = opened(put(tmp_path / "a.csv", ",input,,output\n0,a,,b\n1,c,x,d\n"))
+    assert good(list(reading)) == [("", "a", "b"), ("", "c", "d")]
+    assert reading.told.ignored == {"#1": 2, "#3": 1}
+    reading = opened(workbook(tmp_path / "a.xlsx", {"a": [[None, "input"], [7, "a"]]}))
+    assert good(list(reading)) == [("", "a", "")]
+    assert reading.told.ignored == {"#1": 1}
+
+
+def test_a_quote_that_is_never_closed_does_not_take_the_file_in(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(csv_rows, "_MOST_LINES", 20)
+    lines = ["input,output", 'a,"b', *(f"{number},x" for number in range(200)), '"two\nlines",y']
+    rows = read(put(tmp_path / "a.csv", "\n".join(lines)))
+    assert rejects(rows) == [(2, "csv-syntax")]
+    assert [row.input for row in rows if isinstance(row, Example)] == [*map(str, range(200)), "two\nlines"]
+
+
+def test_dates_and_numbers_of_a_workbook_become_texts(tmp_path: Path) -> None:
+    row = ["i", datetime(2024, 1, 2), datetime(2024, 1, 2, 3, 4)]
+    rows = read(workbook(tmp_path / "a.xlsx", {"a": [["instruction", "input", "output"], row, ["i", 1, 2.5]]}))
+    assert good(rows) == [("i", "2024-01-02", "2024-01-02T03:04:00"), ("i", "1", "2.5")]
 
 
 def workbook(path: Path, sheets: dict[str, list[list]]) -> Path:

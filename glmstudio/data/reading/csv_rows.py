@@ -14,6 +14,8 @@ from glmstudio.data.reading.rows import RawRow, Row
 _DELIMITERS = (",", "\t", ";", "|", "，")
 # Titles and blank lines may stand before the names of the columns.
 HEAD_LINES = 20
+# A quotation mark that is not closed within so many lines is never closed.
+_MOST_LINES = 10_000
 _SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 _LONE_RETURN = re.compile(r"(?<=\r)(?!\n)")
 IsField = Callable[[str], bool]
@@ -27,6 +29,11 @@ def cells_of(line: str, delimiter: str) -> list[str]:
     except csv.Error:
         cells = line.split(delimiter)
     return [cell.strip(' \t\r\n\ufeff"') for cell in cells]
+
+
+def named(names: Sequence[str]) -> list[str]:
+    """Columns without a name are called by their number."""
+    return [name or f"#{number}" for number, name in enumerate(names, start=1)]
 
 
 def find_header(lines: Sequence[str], is_field: IsField) -> tuple[int, str] | None:
@@ -65,6 +72,8 @@ class _Lines(Iterator[str]):
         self.done = done
 
     def __next__(self) -> str:
+        if len(self._taken) >= _MOST_LINES:
+            raise csv.Error("a record of too many lines")
         line = self._given_back.popleft() if self._given_back else next(self._lines)
         self._taken.append(line)
         return line
@@ -90,9 +99,10 @@ def _parted_at_returns(lines: Iterable[str]) -> Iterator[str]:
 def csv_rows(lines: Iterable[str], header: int, delimiter: str) -> Iterator[Row]:
     """The rows below the line with index `header`. The same names again, where files were joined, are no row."""
     lines = _parted_at_returns(lines)
-    names = cells_of(next(islice(lines, header, None)), delimiter)
+    names = header_cells = cells_of(next(islice(lines, header, None)), delimiter)
     while names and not names[-1]:
         names.pop()
+    names = named(names)
     taken = _Lines(lines, header + 1)
     reader = csv.reader(taken, delimiter=delimiter, strict=True)
     row = 0
@@ -108,7 +118,7 @@ def csv_rows(lines: Iterable[str], header: int, delimiter: str) -> Iterator[Row]
             row += 1
             yield Reject(line, "csv-syntax", row=row)
             continue
-        if not any(cells) or cells[: len(names)] == names:
+        if not any(cells) or cells[: len(header_cells)] == header_cells:
             continue
         row += 1
         if any(cells[len(names) :]):

@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 from glmstudio.data.columns import Columns, RowMaker, found_names
@@ -21,8 +21,8 @@ from glmstudio.data.reading.texts import CUT_LENGTH, docx_lines, pieces
 from glmstudio.data.reading.workbooks import parquet_rows, xlsx_rows
 from glmstudio.errors import StudioError
 
-# What is true of so many rows at the beginning is true of the file.
-_PEEKED = 50
+# So many lines are looked at for the form of a file.
+_HEAD_LINES = 50
 EXPECTED = "instruction/input/output, context/target, messages"
 
 
@@ -71,19 +71,19 @@ class Reading(Iterator[Example | Reject]):
         self.told = Told(self._maker.ignored, self._maker.made_text)
         sources = sources_of(path, texts=bool(options.cut))
         rows = self._source_rows(sources[0]) if len(sources) == 1 else self._all_rows(sources)
-        self._rows = self._peeked(rows)
+        self._rows = self._with_good_rows(rows)
 
     def __next__(self) -> Example | Reject:
         return next(self._rows)
 
-    def _peeked(self, rows: Iterator[Example | Reject]) -> Iterator[Example | Reject]:
-        """The same rows. Raises StudioError where all of the first are refused for one reason."""
+    def _with_good_rows(self, rows: Iterator[Example | Reject]) -> Iterator[Example | Reject]:
+        """The same rows. Raises StudioError where all of them are refused for one reason: it is said once."""
         first: list[Example | Reject] = []
-        for row in islice(rows, _PEEKED):
+        for row in rows:
             first.append(row)
             if isinstance(row, Example):
                 return chain(first, rows)
-        codes = {row.code for row in first if isinstance(row, Reject)}
+        codes = {row.code for row in first}
         if codes == {"field-missing"}:
             raise _names_unknown(self._name, str(first[0].params["found"]))
         if len(first) > 1 and len(codes) == 1:
@@ -155,7 +155,7 @@ class Reading(Iterator[Example | Reject]):
             blocks = _from_text(text_blocks(file, encoding))
             if not (first := next(blocks, "")):
                 raise StudioError("file-empty", name=source.name)
-            head = first.split("\n", _PEEKED)[:_PEEKED]
+            head = first.split("\n", _HEAD_LINES)[:_HEAD_LINES]
             blocks = chain([first], blocks)
             if is_json(head, first):
                 by_line = is_line_a_row(head, knows)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, BinaryIO
 
+from glmstudio.data.reading.csv_rows import named
 from glmstudio.data.reading.rows import RawRow
 from glmstudio.errors import StudioError
 
@@ -45,7 +46,7 @@ def xlsx_rows(
             for line, cells in enumerate(sheet.iter_rows(min_row=header + 1, values_only=True), start=header + 1):
                 if any(cell not in (None, "") for cell in cells):
                     row += 1
-                    yield RawRow(line, row, [cell for cell in zip(names, cells, strict=False) if cell[0]])
+                    yield RawRow(line, row, list(zip(names, cells, strict=False)))
 
 
 def _header(sheet: Any, is_field: IsField) -> tuple[int, list[str]] | None:
@@ -53,7 +54,7 @@ def _header(sheet: Any, is_field: IsField) -> tuple[int, list[str]] | None:
     for line, cells in enumerate(sheet.iter_rows(max_row=_HEAD_ROWS, values_only=True), start=1):
         names = ["" if cell is None else str(cell).strip() for cell in cells]
         if any(map(is_field, names)):
-            return line, names
+            return line, named(names)
         if sum(map(bool, names)) > 1:
             return None
     return None
