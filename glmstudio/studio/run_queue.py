@@ -25,6 +25,7 @@ from glmstudio.processes import this_process
 from glmstudio.studio.run_thread import RunThread, nothing
 from glmstudio.training import resume, runs
 from glmstudio.training.pause_wish import PauseWish
+from glmstudio.training.run_list import list_runs, mark_interrupted
 from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ class RunQueue:
 
     def _take_over(self) -> None:
         wanted = self._read()
-        runs.mark_interrupted(self._workspace.checkpoints, {entry.run_id for entry in wanted})
-        found = runs.list_runs(self._workspace.checkpoints)
+        mark_interrupted(self._workspace.checkpoints, {entry.run_id for entry in wanted})
+        found = list_runs(self._workspace.checkpoints)
         # What waits in another process that is still there is not ours.
         queued = {run.id for run in found if run.status == "queued" and not runs.is_alive(run)}
         self._order = [entry for entry in wanted if entry.run_id in queued]

@@ -11,6 +11,7 @@ from glmstudio.studio.base_slot import BaseSlot
 from glmstudio.studio.rows import RowVerbs
 from glmstudio.studio.run_queue import RunQueue
 from glmstudio.training import metrics, resume, runs
+from glmstudio.training.run_list import RunList
 from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class RunVerbs(RowVerbs):
     _workspace: Workspace
     _base: BaseSlot
     _queue: RunQueue
-    _runs: runs.RunList
+    _runs: RunList
 
     def start_queue(self) -> None:
         """Lets the runs go on that wait since a restart. Raises StudioError `base-loading` as `resident` does."""
@@ -72,7 +73,7 @@ class RunVerbs(RowVerbs):
         return metrics.read_from(runs.RunFolder(self._workspace.run_folder(run_id)).metrics_path, offset)
 
     def checkpoints(self, run_id: str) -> list[str]:
-        return runs.RunFolder(self._workspace.run_folder(run_id)).checkpoints()
+        return self._runs.checkpoints(run_id)
 
     def begins_anew(self, run_id: str) -> quality.Finding | None:
         """Why `resume_run` would begin at the first step again; None where it would not."""

@@ -5,12 +5,13 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from glmstudio.data import snapshot
 from glmstudio.data.example import Example
-from glmstudio.data.records import Records
+from glmstudio.data.records import KeptReads, Records, folders
 from glmstudio.errors import StudioError
 from glmstudio.evaluation.scoreboard import FOLDER, Scoreboard, new_file, read_scoreboard, write_scoreboard
 from glmstudio.models.adapters.adapter_ref import AdapterRef
@@ -26,6 +27,7 @@ class Scoreboards:
     def __init__(self, checkpoints: Path, evaluate: Evaluate, jobs: Jobs) -> None:
         self._checkpoints, self._evaluate, self._jobs = checkpoints, evaluate, jobs
         self._records = Records(read_scoreboard)
+        self._files: KeptReads[list[str]] = KeptReads()
 
     def start(self, dataset: str, examples: Sequence[Example], ref: AdapterRef, settings: GenerationSettings) -> str:
         """Starts it and gives its scoreboard's name. Where it is stopped the rows that were answered are scored and
@@ -43,7 +45,11 @@ class Scoreboards:
 
     def look(self) -> tuple[list[Scoreboard], list[StudioError]]:
         """(every scoreboard there is, the newest first; what is wrong with the files that are damaged)."""
-        found, damaged = self._records.look(self._checkpoints.glob(f"*/{FOLDER}/*.json"))
+        places = [f"{run}/{FOLDER}" for run in folders(self._checkpoints)]
+        self._files.keep_only(places)
+        found, damaged = self._records.look(
+            path for place in places for path in self._files.get(place, partial(_files, place))
+        )
         return sorted(found, key=lambda board: board.created_at, reverse=True), damaged
 
     def all(self) -> list[Scoreboard]:
@@ -67,3 +73,7 @@ class Scoreboards:
             # What was asked for may be the length that was trained; the record says which.
             used = {name: scores[name] for name in board.settings.keys() & scores.keys()}
             write_scoreboard(path, replace(board, scores=scores, settings=board.settings | used))
+
+
+def _files(place: str) -> tuple[list[str], list[str]]:
+    return [str(path) for path in Path(place).glob("*.json")], [place]

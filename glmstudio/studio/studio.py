@@ -31,6 +31,7 @@ from glmstudio.studio.run_starts import Preparing, RunStarts
 from glmstudio.studio.scoreboards import Scoreboards
 from glmstudio.training import runs
 from glmstudio.training.run_config import as_command, as_yaml
+from glmstudio.training.run_list import RunList
 from glmstudio.training.token_counts import TokenCounts
 from glmstudio.workspace import Workspace
 
@@ -58,7 +59,7 @@ class Studio(ModelVerbs):
             self._workspace, self._base, self._queue, self._probing, lambda name: self.training_rows(name),
             self._counting, self._asked,
         )  # fmt: skip
-        self._runs = runs.RunList(self._workspace.checkpoints)
+        self._runs = RunList(self._workspace.checkpoints)
         self._asking = Asking(self._base, self._workspace)
         self._jobs = Jobs()
         self._shelf = ModelShelf(self._workspace.root, self._base, self._jobs, self._refuse_switch)

@@ -13,7 +13,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from glmstudio.data import snapshot
-from glmstudio.data.records import Records, Seconds, read_record
+from glmstudio.data.records import Seconds, read_record
 from glmstudio.errors import StudioError
 from glmstudio.processes import is_there, this_process
 from glmstudio.settings import TRACKERS, LoraSettings, TrainingSettings
@@ -235,10 +235,14 @@ class RunFolder:
         frozen = snapshot.find(self.read().snapshot_id, self.path / "snapshots", snapshots)
         return with_row_ids(self.path, frozen)
 
+    def candidates(self) -> list[str]:
+        """The names that adapters may have here, whether or not there are any."""
+        numbers = _numbers(self.path, _NUMBERED_CHECKPOINT)
+        return ["best", "last", *(f"checkpoint-{number}" for number in sorted(numbers, reverse=True))]
+
     def checkpoints(self) -> list[str]:
         """The adapters that are there: best, last, then the numbered ones, the newest first."""
-        numbers = _numbers(self.path, _NUMBERED_CHECKPOINT)
-        names = ["best", "last", *(f"checkpoint-{number}" for number in sorted(numbers, reverse=True))]
+        names = self.candidates()
         # While a new one takes its place, the old best or last lies aside for a moment.
         return [name for name in names if _is_adapter(self.path / name) or _is_adapter(self.aside / f"{name}{_OLD}")]
 
@@ -320,35 +324,6 @@ class RunFolder:
 def new_run_id(checkpoints: Path) -> str:
     """`run-0001`, or one more than the highest number in the folder."""
     return f"run-{max(_numbers(checkpoints, _NUMBERED_RUN), default=0) + 1:04d}"
-
-
-class RunList:
-    """The runs in a folder, looked at again only where they have changed."""
-
-    def __init__(self, checkpoints: Path) -> None:
-        self._checkpoints = checkpoints
-        self._records = Records(lambda path: RunFolder(path.parent).read())
-
-    def look(self) -> tuple[list[Run], list[StudioError]]:
-        """(the runs, the newest first; what is wrong with each `run.json` that is damaged)."""
-        found, damaged = self._records.look(self._checkpoints.glob("*/run.json"))
-        return sorted(found, key=lambda run: (run.created_at, run.id), reverse=True), damaged
-
-
-def list_runs(checkpoints: Path) -> list[Run]:
-    """The runs in the folder, the newest first; folders without a readable `run.json` are none."""
-    return RunList(checkpoints).look()[0]
-
-
-def mark_interrupted(checkpoints: Path, waiting: Collection[str] = ()) -> list[Run]:
-    """Runs that were under way when their process died become `interrupted`; gives those. `waiting` are the ids of
-    runs that wait in a queue, which outlives its process."""
-    dead = [
-        run
-        for run in list_runs(checkpoints)
-        if run.status in LIVE and not is_alive(run) and not (run.status == "queued" and run.id in waiting)
-    ]
-    return [RunFolder(checkpoints / run.id).mark_interrupted() for run in dead]
 
 
 def is_alive(run: Run) -> bool:

@@ -12,9 +12,10 @@ from glmstudio.inference.engine import generate
 from glmstudio.inference.rows import Row
 from glmstudio.models.resident import Resident
 from glmstudio.settings import GenerationSettings
-from glmstudio.training import pace, runs
+from glmstudio.training import pace
 from glmstudio.training.pace import Pace
 from glmstudio.training.pause_wish import PauseWish
+from glmstudio.training.run_list import mark_interrupted
 from glmstudio.training.runs import RunFolder
 from tests.tiny_base import tiny_base
 from tests.train.runs import DROPOUT, UNEVEN, bytes_of, curve, resume_in, run_in
@@ -88,7 +89,7 @@ def test_a_machine_that_goes_down_in_a_pause_loses_nothing(tmp_path, undisturbed
     before = RunFolder(copy).read()
     assert before.step > 0
     RunFolder(copy).update(process={})
-    (left,) = runs.mark_interrupted(copy.parent)
+    (left,) = mark_interrupted(copy.parent)
     assert (left.id, left.status, left.step) == ("run", "interrupted", before.step)
     told = []
     resume_in(copy, on_progress=told.append)

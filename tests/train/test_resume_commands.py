@@ -15,7 +15,8 @@ from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.studio import Studio
 from glmstudio.studio.base_slot import BaseWish
 from glmstudio.training.resume import begins_anew
-from glmstudio.training.runs import RunFolder, mark_interrupted
+from glmstudio.training.run_list import mark_interrupted
+from glmstudio.training.runs import RunFolder
 from glmstudio.ui.forms import Form
 from glmstudio.ui.train_begin import Beginning
 from glmstudio.workspace import Workspace

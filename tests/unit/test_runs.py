@@ -16,11 +16,10 @@ from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training.metrics import MetricWriter
 from glmstudio.training.row_ids import keep_row_ids, row_ids
+from glmstudio.training.run_list import list_runs, mark_interrupted
 from glmstudio.training.runs import (
     RunFolder,
     is_alive,
-    list_runs,
-    mark_interrupted,
     new_run_id,
 )
 from glmstudio.workspace import Workspace
