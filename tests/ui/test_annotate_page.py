@@ -331,8 +331,8 @@ def test_a_file_is_shown_before_it_comes_in_and_goes_out_as_it_was(page, tmp_pat
 
 def test_a_file_that_cannot_be_read_is_refused_in_words_and_the_form_stays(page, tmp_path):
     write(page, "正在写的一行", "还没有保存")
-    source = tmp_path / "no_target.csv"
-    source.write_text("instruction,input\n问,题\n", encoding="utf-8")
+    source = tmp_path / "no_prompt.csv"
+    source.write_text("id,target\n问,题\n", encoding="utf-8")
     for name, reason in ((source, "target"), (tmp_path / "rows.xlsx", "rows.xlsx")):
         if not name.exists():
             name.write_bytes(b"PK\x03\x04 no table")
