@@ -4,7 +4,10 @@ import copy
 import functools
 from typing import Any
 
-from glmstudio.models.families import CHATGLM, CHATGLM2, CHATGLM3, FAMILIES, GLM_4, Family
+from glmstudio.models.families.chatglm import CHATGLM
+from glmstudio.models.families.family import Family
+from glmstudio.models.families.original_glm import CHATGLM2, CHATGLM3, GLM_4
+from glmstudio.models.families.table import FAMILIES
 from glmstudio.models.vocabularies.tokenization_glm import SentencePieceGlmTokenizer
 from tests import tiny_base, tiny_families
 from tests.small_vocabularies import sentencepiece_file
@@ -52,8 +55,8 @@ def prompt_bases() -> dict[str, tuple[Any, Family]]:
     """(tokenizer, family) by name: the four forms of their own and the templates."""
     own = {
         "chatglm": (tiny_base.tiny_tokenizer(), CHATGLM),
-        "chatglm2": (SentencePieceGlmTokenizer(sentencepiece_file(), CHATGLM2), CHATGLM2),
-        "chatglm3": (SentencePieceGlmTokenizer(sentencepiece_file(), CHATGLM3), CHATGLM3),
+        "chatglm2": (SentencePieceGlmTokenizer(sentencepiece_file(), CHATGLM2.words), CHATGLM2),
+        "chatglm3": (SentencePieceGlmTokenizer(sentencepiece_file(), CHATGLM3.words), CHATGLM3),
         "glm-4": (tiny_families.tiny_tokenizer(), GLM_4),
     }
     return own | {name: (with_template(template), FAMILIES["qwen3"]) for name, template in TEMPLATES.items()}

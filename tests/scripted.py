@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
-from glmstudio.models.families import CHATGLM
+from glmstudio.models.families.chatglm import CHATGLM
 from glmstudio.models.slots import Entering, Step
 
 SPECIAL = {"<pad>": 1, "[MASK]": 2, "[gMASK]": 3, "<sop>": 4, "<eop>": 5}

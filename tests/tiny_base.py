@@ -13,7 +13,7 @@ from glmstudio.models.base import Base
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
 from glmstudio.models.chatglm.tokenization_chatglm import ChatGLMTokenizer
-from glmstudio.models.families import CHATGLM
+from glmstudio.models.families.chatglm import CHATGLM
 
 CITIES = ("Paris", "Rome", "Oslo", "Bern", "Cairo", "Lima")
 COLOURS = ("red", "green", "blue", "grey", "pink")

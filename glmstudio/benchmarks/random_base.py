@@ -1,13 +1,21 @@
 """Random models of a given size as a loaded base, and their tokenizer of numbers. Knows no data and no clock."""
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import GenerationConfig, GlmConfig, GlmForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GenerationConfig,
+    GlmConfig,
+    GlmForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from glmstudio.benchmarks.rows import FIRST_WORD
 from glmstudio.errors import StudioError
@@ -15,7 +23,7 @@ from glmstudio.models.base import Base
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
 from glmstudio.models.devices import chosen_device, chosen_dtype
-from glmstudio.models.families import FAMILIES
+from glmstudio.models.families.table import FAMILIES
 from glmstudio.models.quantisation.quantising import shrink_to
 from glmstudio.settings import LoraSettings
 
@@ -24,10 +32,6 @@ VOCABULARY = 16384
 SIX_BILLION = "6b"
 SPECIAL = ("[UNK]", "<pad>", "<eop>", "[gMASK]", "<sop>", "[MASK]")
 PAD, END, GMASK, START, MASK = range(1, len(SPECIAL))
-LORA = {
-    "glm": LoraSettings(r=8, target_modules=("q_proj", "k_proj", "v_proj")),
-    "chatglm": LoraSettings(r=8, target_modules=("query_key_value",)),
-}
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,9 @@ class Shape:
     @property
     def sizes(self) -> tuple[int, int]:
         """(hidden size, layers). Raises StudioError `bench-size`."""
-        if self.size == SIX_BILLION and self.family == "chatglm":
-            return ChatGLMConfig.hidden_size, ChatGLMConfig.num_layers
+        published = KINDS[self.family].published
+        if self.size == SIX_BILLION and published is not None:
+            return published
         found = re.fullmatch(r"(\d+)x(\d+)", self.size)
         if found is None or int(found[1]) % 64 or not int(found[2]):
             raise StudioError("bench-size", size=self.size, family=self.family)
@@ -62,14 +67,14 @@ def random_base(shape: Shape, device: str = "auto") -> Base:
     three times the width, a quarter of the heads for keys), ChatGLM those of ChatGLM-6B."""
     where = chosen_device(device)
     dtype = chosen_dtype(shape.dtype, where)
-    config = _glm(shape) if shape.family == "glm" else _chatglm(shape)
-    make = GlmForCausalLM if shape.family == "glm" else ChatGLMForConditionalGeneration
+    kind = KINDS[shape.family]
+    config = kind.config(shape)
     former = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         torch.manual_seed(SEED)
         with torch.device(where):
-            model = make(config)
+            model = kind.model(config)
     finally:
         torch.set_default_dtype(former)
     shrink_to(shape.quantization, where, dtype)(model)
@@ -133,3 +138,25 @@ def _chatglm(shape: Shape) -> ChatGLMConfig:
         residual_alpha=(2 * layers) ** 0.5,
         initializer_range=hidden**-0.5,
     )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a family's models are made and trained; `published` are the hidden size and the layers of "6b"."""
+
+    config: Callable[[Shape], PreTrainedConfig]
+    model: type[PreTrainedModel]
+    lora: LoraSettings
+    published: tuple[int, int] | None = None
+
+
+KINDS = {
+    "glm": Kind(_glm, GlmForCausalLM, LoraSettings(r=8, target_modules=("q_proj", "k_proj", "v_proj"))),
+    "chatglm": Kind(
+        _chatglm,
+        ChatGLMForConditionalGeneration,
+        LoraSettings(r=8, target_modules=("query_key_value",)),
+        (ChatGLMConfig.hidden_size, ChatGLMConfig.num_layers),
+    ),
+}
+LORA = {name: kind.lora for name, kind in KINDS.items()}

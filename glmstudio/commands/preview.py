@@ -31,7 +31,7 @@ def preview_command(args: argparse.Namespace) -> int:
     """Prints the table. Raises StudioError `preview-row` for a row that is not there, and what reading and rendering
     raise."""
     from glmstudio.models.checkpoint_files import read_json
-    from glmstudio.models.families import family_of
+    from glmstudio.models.families.table import family_of
     from glmstudio.models.loading import load_tokenizer
     from glmstudio.models.prompts.preview import preview_row
     from glmstudio.models.sources import folder_of

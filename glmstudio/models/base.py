@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from glmstudio.models.families import Family
+from glmstudio.models.families.family import Family
 
 
 @dataclass(frozen=True)

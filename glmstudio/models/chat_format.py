@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from glmstudio.models.families import Family
+from glmstudio.models.families.family import Family
 from glmstudio.models.prompts.dialogue import trained_end
 from glmstudio.models.prompts.encoding import encoded
 from glmstudio.models.prompts.prompt_style import CHAT, PromptStyle

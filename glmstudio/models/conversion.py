@@ -16,9 +16,10 @@ from transformers import GlmConfig, GlmForCausalLM
 
 from glmstudio.errors import StudioError
 from glmstudio.models.checkpoint_files import refuse_misfit, refuse_missing, tensors, weight_files
-from glmstudio.models.families import CHATGLM2, FAMILY_KEY, Family
+from glmstudio.models.families.family import FAMILY_KEY, Family
 from glmstudio.models.quantisation.quantised import quantisation_of, use_packed_layers
 from glmstudio.models.quantisation.quantising import Shrink, leave
+from glmstudio.models.stored_tensors import StoredTensors
 
 NOT_LOADED = re.compile(r"rotary_pos_emb\.inv_freq$|^transformer\.prefix_encoder\.")
 ROPE_THETA = 10000.0
@@ -111,7 +112,7 @@ def glm_config(config: Mapping[str, Any], family: Family) -> GlmConfig:
             raise ValueError(f"{key}={config[key]} is not supported")
     ratio, heads = config.get("rope_ratio", 1), config["num_attention_heads"]
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": ROPE_THETA, "partial_rotary_factor": 0.5}
-    if family is not CHATGLM2:
+    if not family.stretches_positions:
         rope["rope_theta"] = ROPE_THETA * ratio
     elif ratio != 1:
         rope |= {"rope_type": "linear", "factor": float(ratio)}
@@ -203,3 +204,19 @@ def native_tensors(
     shape = (sum(rows for rows, *_ in known), *known[0][1:]) if known and len(known) == len(parts) else None
     refuse_misfit(file, stored_name, value, shape, packed=any(kinds.get(name) == torch.int8 for name in parts))
     return {name: value[rows] for name, rows in parts.items()}
+
+
+def original_stored_tensors(folder: Path, config: Mapping[str, Any], family: Family) -> StoredTensors:
+    """The tensors of GlmForCausalLM for an original config. Raises as `glm_config` does."""
+    model_config = glm_config(config, family)
+    with torch.device("meta"):
+        model: Any = GlmForCausalLM(model_config)
+    kinds = use_packed_layers(model, quantisation_of(config, str(folder)))
+    tensors, names = dict(model.state_dict()), GlmNames.of(model_config)
+    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+
+    return StoredTensors(
+        tensors,
+        lambda file, name, value: native_tensors(names, shapes, file, name, value, kinds).keys(),
+        names.official_tensor,
+    )

@@ -18,7 +18,9 @@ from glmstudio.models.conversion import GlmNames, empty_model, native_tensors
 from glmstudio.models.devices import chosen_dtype
 from glmstudio.models.exporting.destinations import aside, require_room
 from glmstudio.models.exporting.shards import SHARD_BYTES
-from glmstudio.models.families import Family, family_of, is_original
+from glmstudio.models.families.family import Family
+from glmstudio.models.families.names import is_original
+from glmstudio.models.families.table import family_of
 from glmstudio.models.loading import TOKENIZER_FILES, load_tokenizer
 from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.quantisation.quantised import quantisation_of

@@ -4,45 +4,33 @@ Knows no adapter, no prompt, no training and no generation. Whatever is wrong wi
 names them.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from glmstudio.errors import StudioError
 from glmstudio.models.base import Base
 from glmstudio.models.base_names import absolute
 from glmstudio.models.chatglm import registration  # noqa: F401 - makes ChatGLM-6B known to the Auto classes
-from glmstudio.models.chatglm.tokenization_chatglm import VOCAB_FILES_NAMES, ChatGLMTokenizer
-from glmstudio.models.chatglm.weights import load_chatglm
-from glmstudio.models.checkpoint_files import (
-    file_of_tensor,
-    first_line,
-    read_config,
-    read_json,
-    refuse_missing,
-    refuse_pointer,
-    refuse_unreadable,
-    weight_files,
-)
-from glmstudio.models.conversion import load_original
+from glmstudio.models.checkpoint_files import first_line, read_config, read_json, refuse_pointer
 from glmstudio.models.devices import chosen_device, chosen_dtype
-from glmstudio.models.families import CHATGLM, CHATGLM2, CHATGLM3, GLM_4, Family, family_of, is_original
+from glmstudio.models.families.family import Family
+from glmstudio.models.families.table import FAMILIES, family_of
 from glmstudio.models.fingerprint import fingerprint
 from glmstudio.models.hubs import hub
 from glmstudio.models.process_memory import give_back
 from glmstudio.models.quantisation.quantised import quantisation_of
-from glmstudio.models.quantisation.quantising import Shrink, leave, shrink_to
+from glmstudio.models.quantisation.quantising import leave, shrink_to
 from glmstudio.models.sources import folder_of
-from glmstudio.models.vocabularies.tokenization_glm import VOCABULARY, read_sentencepiece, read_tiktoken
 from glmstudio.models.vocabularies.vocabulary_fit import refuse_larger_vocabulary
 
-CHATGLM_VOCABULARY = VOCAB_FILES_NAMES["vocab_file"]
-LAYER_NUMBER = re.compile(r"\d+")
-TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", CHATGLM_VOCABULARY)
+TOKENIZER_FILES = {
+    "tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json",
+    *(name for family in FAMILIES.values() for name in family.tokenizer_files),
+}  # fmt: skip
 
 
 def load_base(
@@ -78,7 +66,9 @@ def load_base(
         raise StudioError("quantization-stored", folder=str(folder), stored=stored, quantization=quantization)
     place = torch.device("cpu") if in_main_memory else where
     shrink = shrink_to("none" if stored == quantization else quantization, place, kind)
-    model = _load_model(folder, config, family, place, kind, shrink)
+    # What is to be quantised comes to the device when it is.
+    first = place if shrink is leave else torch.device("cpu")
+    model = family.load_model(folder, config, first, kind, shrink).to(place)
     if shrink is not leave:
         # The full weights came and went.
         give_back()
@@ -119,55 +109,13 @@ def _named_ends(folder: Path, config: Mapping[str, Any]) -> list[int]:
 def _read_tokenizer(folder: Path, family: Family) -> PreTrainedTokenizerBase:
     for name in TOKENIZER_FILES:
         refuse_pointer(folder / name)
-    # Without its config the tokenizer would take the first release's offset of 20000, and every id would be wrong.
-    needed = {CHATGLM: (CHATGLM_VOCABULARY, "tokenizer_config.json"), CHATGLM2: (VOCABULARY,), CHATGLM3: (VOCABULARY,)}
-    for name in needed.get(family, ()):
+    for name in family.tokenizer_files:
         if not (folder / name).is_file():
             raise StudioError("base-incomplete", folder=str(folder), file=name)
     try:
-        if family is CHATGLM:
-            return ChatGLMTokenizer.from_pretrained(folder)
-        if family in (CHATGLM2, CHATGLM3):
-            return read_sentencepiece(folder, family)
-        if family is GLM_4 and not (folder / "tokenizer.json").is_file():
-            return read_tiktoken(folder)
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return family.read_tokenizer(folder)
     except Exception as error:  # Every tokenizer class reads its files in its own way and fails in its own way.
         raise StudioError("tokenizer-unreadable", folder=str(folder), reason=first_line(error)) from error
-
-
-def _load_model(
-    folder: Path, config: Mapping[str, Any], family: Family, device: torch.device, dtype: torch.dtype, shrink: Shrink
-) -> PreTrainedModel:
-    # What is to be quantised comes to the device when it is.
-    first = device if shrink is leave else torch.device("cpu")
-    if family is CHATGLM:
-        return load_chatglm(folder, config, first, dtype, shrink).to(device)
-    if is_original(config):
-        return load_original(folder, config, family, first, dtype, shrink).to(device)
-    return _load_native(folder, dtype, shrink).to(device)
-
-
-def _load_native(folder: Path, dtype: torch.dtype, shrink: Shrink) -> PreTrainedModel:
-    """A causal model that transformers has built in, with every tensor found and fitting."""
-    refuse_unreadable(weight_files(folder))
-    try:
-        model, found = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True
-        )
-    except Exception as error:  # transformers raises whatever its parts raise; the files themselves are readable.
-        raise StudioError("base-unreadable", folder=str(folder), reason=first_line(error)) from error
-    for name, actual, expected in sorted(found["mismatched_keys"]):
-        file = file_of_tensor(folder, name)
-        raise StudioError("tensor-shape", file=file, tensor=name, expected=list(expected), actual=list(actual))
-    refuse_missing(folder, set(found["missing_keys"]))
-    # Buffers of older releases may lie beside the weights, but a layer too many means another model's config.
-    known = {LAYER_NUMBER.sub("", name) for name in model.state_dict()}
-    for name in sorted(found["unexpected_keys"]):
-        if LAYER_NUMBER.sub("", name) in known:
-            raise StudioError("tensor-foreign", file=file_of_tensor(folder, name), tensor=name)
-    shrink(model)
-    return model
 
 
 def _generation_config(model: PreTrainedModel) -> GenerationConfig:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from glmstudio.models.families import FAMILIES
+from glmstudio.models.families.table import FAMILIES
 
 # A table, learned or computed once: `wpe.weight`, `embed_positions.weight`, `positions_embed.weight`, `pos_encoding`.
 _TABLE = re.compile(r"(?:^|\.)(?:wpe|\w*pos\w*)(?:\.weight)?$")

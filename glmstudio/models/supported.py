@@ -15,7 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from glmstudio.errors import StudioError
-from glmstudio.models.families import FAMILIES, Family
+from glmstudio.models.families.family import Family
+from glmstudio.models.families.table import FAMILIES
 from glmstudio.models.linear_names import linear_names
 
 # Their states are kept in a cache that only their own `generate` makes.

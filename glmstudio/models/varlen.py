@@ -15,7 +15,7 @@ from transformers import AttentionInterface, PreTrainedConfig
 
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.positions import position_ids_for
-from glmstudio.models.families import FAMILIES
+from glmstudio.models.families.table import FAMILIES
 from glmstudio.models.flash import HALF, attend_all, can_flash
 from glmstudio.models.packing import Packing
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from glmstudio.data.kept_rows import KeptRows, RowSet, RowsMovedOnError
 from glmstudio.errors import StudioError
-from glmstudio.models.families import Family
+from glmstudio.models.families.family import Family
 from glmstudio.training.token_counts import TokenCounts
 
 

@@ -16,14 +16,13 @@ import torch
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.prefix import PrefixShape
 from glmstudio.models.chat_format import Rendered
-from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.checkpoint_files import first_line
 from glmstudio.models.devices import free_memory as free_on
 from glmstudio.models.flash import HALF
 from glmstudio.models.inspection.memory_needs import BYTES_PER_ADAPTER_NUMBER
 from glmstudio.models.positions import positions_of
 from glmstudio.models.resident import Resident
-from glmstudio.models.varlen import SHORT_TOKENS
+from glmstudio.models.varlen import SHORT_TOKENS, is_causal
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training.frozen_linears import SHARE_OF_FREE, drop_frozen_linears, use_frozen_linears
 from glmstudio.training.held import HOLES, held
@@ -340,7 +339,7 @@ def _batch(model: Any, lengths: list[int], targets: int, device: torch.device) -
     first, rows = int(config.vocab_size) // 2, []
     for row, length in enumerate(lengths):
         ids = [first + row] * length
-        if isinstance(config, ChatGLMConfig):
+        if not is_causal(config):
             # Half of it context, in which every token sees every other.
             ids[length // 2 : length // 2 + 2] = [config.gmask_token_id, config.bos_token_id]
         rows.append(Rendered(ids, [place >= length - targets for place in range(length)], length - targets))

@@ -13,7 +13,7 @@ import numpy as np
 
 from glmstudio.data.kept_rows import RowSet
 from glmstudio.models.chat_format import Rendered
-from glmstudio.models.families import Family
+from glmstudio.models.families.family import Family
 from glmstudio.models.prompts.encoding import encoded
 from glmstudio.models.prompts.prompt_style import PromptStyle
 from glmstudio.settings import TrainingSettings

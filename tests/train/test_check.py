@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from glmstudio.data.example import Example
-from glmstudio.models.families import FAMILIES
+from glmstudio.models.families.table import FAMILIES
 from glmstudio.settings import PROMPT_STYLES, LoraSettings, TrainingSettings
 from glmstudio.training.batches import render_rows
 from glmstudio.training.check import optimizer_steps

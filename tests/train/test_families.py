@@ -17,7 +17,8 @@ from glmstudio.models.adapters.adapter_version import adapter_prompt
 from glmstudio.models.adapters.adapters import load_adapter
 from glmstudio.models.base import Base
 from glmstudio.models.exporting.export_merged import export_merged
-from glmstudio.models.families import CHATGLM, FAMILIES
+from glmstudio.models.families.chatglm import CHATGLM
+from glmstudio.models.families.table import FAMILIES
 from glmstudio.models.loading import load_base
 from glmstudio.models.resident import Resident
 from glmstudio.settings import PROMPT_STYLES, GenerationSettings, LoraSettings, TrainingSettings

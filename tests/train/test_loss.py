@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM, GlmConfig, GlmForCausalLM
 
 from glmstudio.models.base import Base
-from glmstudio.models.families import Family
+from glmstudio.models.families.family import Family
 from glmstudio.models.resident import Resident
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.training import loss

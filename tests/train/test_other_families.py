@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from glmstudio.errors import StudioError
 from glmstudio.models.base import Base
-from glmstudio.models.families import family_of
+from glmstudio.models.families.table import family_of
 from glmstudio.models.inspection.doctor import examine
 from glmstudio.models.loading import load_base
 from glmstudio.models.resident import BASE_NAME, Resident, lora_targets

@@ -10,7 +10,9 @@ import pytest
 from glmstudio.data.example import split_context
 from glmstudio.errors import StudioError
 from glmstudio.models.chat_format import Rendered, render_example, render_prompt
-from glmstudio.models.families import CHATGLM, FAMILIES, Family
+from glmstudio.models.families.chatglm import CHATGLM
+from glmstudio.models.families.family import Family
+from glmstudio.models.families.table import FAMILIES
 from glmstudio.models.loading import load_tokenizer
 from glmstudio.settings import PROMPT_STYLES
 from tests.prompt_bases import prompt_bases

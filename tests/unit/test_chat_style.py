@@ -10,7 +10,9 @@ import pytest
 from glmstudio.errors import StudioError
 from glmstudio.inference.compare import answer_text
 from glmstudio.models.chat_format import Rendered, render_example, render_examples, render_prompt
-from glmstudio.models.families import CHATGLM, FAMILIES, GLM_4, family_of
+from glmstudio.models.families.chatglm import CHATGLM
+from glmstudio.models.families.original_glm import GLM_4
+from glmstudio.models.families.table import FAMILIES, family_of
 from glmstudio.models.loading import load_tokenizer
 from glmstudio.models.prompts.dialogue import dialogue_of, stop_ids
 from glmstudio.settings import PROMPT_STYLES

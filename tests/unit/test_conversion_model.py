@@ -10,7 +10,7 @@ from transformers import GlmForCausalLM
 
 from glmstudio.errors import StudioError
 from glmstudio.models.conversion import GlmNames, glm_config
-from glmstudio.models.families import FAMILIES, family_of
+from glmstudio.models.families.table import FAMILIES, family_of
 from glmstudio.models.loading import load_base
 from tests.unit.golden_cases import (
     CHATGLM2,

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GlmForCausalLM
 
 from glmstudio.errors import StudioError
 from glmstudio.models.converting import convert
-from glmstudio.models.families import FAMILIES
+from glmstudio.models.families.table import FAMILIES
 from glmstudio.models.loading import load_base, load_tokenizer
 from tests.small_vocabularies import sentencepiece_file, tiktoken_file, tiktoken_ranks
 from tests.unit.golden_cases import (

@@ -13,7 +13,7 @@ from transformers import GlmConfig, GlmForCausalLM, PreTrainedModel
 from glmstudio.errors import StudioError
 from glmstudio.inference.engine import Column, generate, repeats
 from glmstudio.inference.rows import Row
-from glmstudio.models.families import FAMILIES
+from glmstudio.models.families.table import FAMILIES
 from glmstudio.models.loading import load_base
 from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.resident import BASE_NAME, Resident

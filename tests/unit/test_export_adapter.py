@@ -20,8 +20,8 @@ from glmstudio.models.base_names import public_name
 from glmstudio.models.chat_format import render_prompt
 from glmstudio.models.exporting.export import export
 from glmstudio.models.exporting.model_card import EXAMPLE
-from glmstudio.models.families import CHATGLM as CHATGLM_FAMILY
-from glmstudio.models.families import FAMILIES
+from glmstudio.models.families.chatglm import CHATGLM as CHATGLM_FAMILY
+from glmstudio.models.families.table import FAMILIES
 from glmstudio.models.loading import load_base
 from glmstudio.models.prompts.prompt_text import filled, prompt_text, seen_text
 from tests import tiny_base, tiny_families

@@ -11,8 +11,9 @@ from glmstudio.models.exporting import gguf
 from glmstudio.models.exporting.export import export, to_gguf
 from glmstudio.models.exporting.gguf_vocabulary import ConverterTokenizer
 from glmstudio.models.exporting.ollama import modelfile
-from glmstudio.models.families import CHATGLM3, FAMILIES
-from glmstudio.models.vocabularies.tokenization_glm import OPENING, ROLES
+from glmstudio.models.families.original_glm import CHATGLM3
+from glmstudio.models.families.table import FAMILIES
+from glmstudio.models.vocabularies.sentencepiece_words import OPENING, ROLES
 from tests import tiny_base, tiny_families
 from tests.prompt_bases import TEMPLATES, with_template
 from tests.unit.export_cases import chatglm_folder, random_adapter

@@ -80,6 +80,15 @@ def test_no_import_circle():
     TopologicalSorter(arrows).prepare()
 
 
+def test_what_depends_on_a_family_is_in_its_row():
+    rows = {f"glmstudio.models.families.{file}" for file in ("chatglm", "original_glm")}
+    outside = [path for path in SOURCES if path.parent != PACKAGE / "models" / "families"]
+    assert [str(path.relative_to(ROOT)) for path in outside if rows & imported_names(path)] == []
+    named = re.compile(r"family(?:\.name)? (?:is|==|in) (?:not )?[\"'(]")
+    lines = [f"{path.name}: {line}" for path in outside for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [line for line in lines if named.search(line)] == []
+
+
 def test_rooms_are_small():
     lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
     assert {name: length for name, length in lengths.items() if length > 400} == {}

@@ -15,8 +15,8 @@ from glmstudio.errors import StudioError
 from glmstudio.models import devices, processor, sources
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
 from glmstudio.models.chatglm.tokenization_chatglm import ChatGLMTokenizer
-from glmstudio.models.families import CHATGLM as CHATGLM_FAMILY
-from glmstudio.models.families import FAMILIES
+from glmstudio.models.families.chatglm import CHATGLM as CHATGLM_FAMILY
+from glmstudio.models.families.table import FAMILIES
 from glmstudio.models.loading import load_base, load_tokenizer
 from glmstudio.models.vocabularies.vocabulary_fit import tokens_in_use
 from tests.small_vocabularies import sentencepiece_file, tiktoken_file, tiktoken_ranks

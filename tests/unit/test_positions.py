@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from glmstudio.inference.engine import answers, generate
 from glmstudio.inference.rows import Row
 from glmstudio.models.base import Base
-from glmstudio.models.families import family_of
+from glmstudio.models.families.table import family_of
 from glmstudio.models.positions import Positions, positions_of
 from glmstudio.models.resident import BASE_NAME, Resident
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings

@@ -12,7 +12,7 @@ from glmstudio.data.example import Example
 from glmstudio.data.kept_rows import KeptRows, RowSet
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
-from glmstudio.models.families import CHATGLM
+from glmstudio.models.families.chatglm import CHATGLM
 from glmstudio.studio.row_counting import CountUnderWay, RowCounting
 from glmstudio.training.token_counts import TokenCounts
 from tests.scripted import ByteTokenizer

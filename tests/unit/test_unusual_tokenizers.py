@@ -8,7 +8,7 @@ import pytest
 
 from glmstudio.errors import StudioError
 from glmstudio.models.chat_format import render_example
-from glmstudio.models.families import FAMILIES
+from glmstudio.models.families.table import FAMILIES
 from glmstudio.models.inspection.doctor import examine
 from glmstudio.models.loading import load_base, load_tokenizer
 from glmstudio.models.prompts.dialogue import dialogue_of

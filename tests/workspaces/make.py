@@ -33,7 +33,7 @@ from glmstudio.data.verdicts import Judgement
 from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.models.base import Base
 from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGeneration
-from glmstudio.models.families import CHATGLM
+from glmstudio.models.families.chatglm import CHATGLM
 from glmstudio.settings import GenerationSettings, LoraSettings, TrainingSettings
 from glmstudio.studio import Studio
 from glmstudio.studio.base_slot import BaseWish

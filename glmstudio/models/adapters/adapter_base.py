@@ -12,20 +12,20 @@ from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_about import RECORD, record_of
 from glmstudio.models.adapters.adapter_files import AdapterForm, adapter_form
 from glmstudio.models.base_names import other_weights, public_name
+from glmstudio.models.families.table import FAMILIES
 
 if TYPE_CHECKING:
     from glmstudio.models.base import Base
-
-# ChatGLM2 and ChatGLM3 have equal shapes: only the name tells their adapters apart.
-_CHATGLM = re.compile(r"chatglm([23]?)-?6b", re.IGNORECASE)
 
 
 def refuse_other_base(form: AdapterForm, base: "Base") -> None:
     """Raise StudioError `adapter-other-weights` where the adapter's record tells other weights than the base's, and
     `adapter-other-family` where its config names another generation of ChatGLM-6B."""
     refuse_other_weights(form, base.source, base.fingerprint)
-    found = _CHATGLM.search((form.trained_on or "").replace("\\", "/").rstrip("/").rpartition("/")[2])
-    if found and base.family.name.startswith("chatglm") and base.family.name != f"chatglm{found[1]}":
+    name = (form.trained_on or "").replace("\\", "/").rstrip("/").rpartition("/")[2]
+    alike = [family for family in FAMILIES.values() if family.published_as]
+    named = [family for family in alike if re.search(family.published_as, name, re.IGNORECASE)]
+    if named and base.family in alike and base.family not in named:
         raise StudioError("adapter-other-family", **both_bases(form, base.source), family=base.family.title)
 
 

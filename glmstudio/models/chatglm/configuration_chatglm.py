@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
-from glmstudio.models.families import LATER_CHATGLM_KEYS
+from glmstudio.models.families.names import LATER_CHATGLM_KEYS
 
 OFFICIAL_RESIDUAL_ALPHA = (2 * 28) ** 0.5
 

@@ -1,7 +1,7 @@
 """Puts the tensors of official ChatGLM-6B files into the model, shard by shard. Knows no tokenizer and no hub."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from glmstudio.models.chatglm.modeling_chatglm import ChatGLMForConditionalGener
 from glmstudio.models.checkpoint_files import refuse_misfit, refuse_missing, tensors, weight_files
 from glmstudio.models.quantisation.quantised import quantisation_of, use_packed_layers
 from glmstudio.models.quantisation.quantising import Shrink, leave
+from glmstudio.models.stored_tensors import StoredTensors
 
 # The frequencies are computed; a prefix that was saved with its whole base is an adapter, and loads as one.
 NOT_LOADED = re.compile(r"rotary_emb\.inv_freq$|^transformer\.prefix_encoder\.")
@@ -55,3 +56,21 @@ def load_chatglm(
     refuse_missing(folder, missing)
     model.tie_weights()
     return model
+
+
+def chatglm_stored_tensors(folder: Path, config: Mapping[str, Any]) -> StoredTensors:
+    """The tensors of the model that the config describes. Raises whatever the config's class raises."""
+    with torch.device("meta"):
+        model: Any = ChatGLMForConditionalGeneration(ChatGLMConfig(**config))
+    kinds = use_packed_layers(model, quantisation_of(config, str(folder)))
+    tensors = dict(model.state_dict())
+
+    def names_of(file: Path, name: str, value: torch.Tensor) -> Collection[str]:
+        if NOT_LOADED.search(name):
+            return ()
+        own = "lm_head.weight" if name == WRAPPED_HEAD else name
+        shape = tuple(tensors[own].shape) if own in tensors else None
+        refuse_misfit(file, name, value, shape, packed=kinds.get(own) == torch.int8)
+        return (own,)
+
+    return StoredTensors(tensors, names_of)

@@ -16,7 +16,7 @@ from glmstudio.models.exporting.export_adapter import export_adapter
 from glmstudio.models.exporting.export_merged import Progress, Prompts, export_merged
 from glmstudio.models.exporting.export_result import ExportResult
 from glmstudio.models.exporting.ollama import modelfile
-from glmstudio.models.families import family_of
+from glmstudio.models.families.table import family_of
 from glmstudio.models.loading import load_tokenizer
 from glmstudio.models.prompts.dialogue import trained_end
 from glmstudio.models.prompts.prompt_style import CHAT

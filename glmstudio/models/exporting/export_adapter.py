@@ -20,7 +20,8 @@ from glmstudio.models.exporting import model_card
 from glmstudio.models.exporting.destinations import aside, size_of
 from glmstudio.models.exporting.export_result import ExportResult
 from glmstudio.models.exporting.shards import write_shards
-from glmstudio.models.families import FAMILIES, Family, family_of
+from glmstudio.models.families.family import Family
+from glmstudio.models.families.table import FAMILIES, family_of
 from glmstudio.models.fingerprint import fingerprint
 from glmstudio.models.loading import load_tokenizer
 from glmstudio.models.sources import folder_here

@@ -30,7 +30,8 @@ from glmstudio.models.exporting.merge_check import PROMPTS, MergeCheck, compared
 from glmstudio.models.exporting.merged_files import named_tensors, stored_dtype, write_rest
 from glmstudio.models.exporting.merging import merge_lora
 from glmstudio.models.exporting.shards import write_shards
-from glmstudio.models.families import CHATGLM, Family, family_of
+from glmstudio.models.families.family import Family
+from glmstudio.models.families.table import family_of
 from glmstudio.models.fingerprint import fingerprint
 from glmstudio.models.inspection.library import UNCHECKED
 from glmstudio.models.loading import load_base
@@ -143,7 +144,7 @@ def _refuse(source: Path, adapter: Path, form: str) -> None:
     if config.get("quantization_bit") or config.get("quantization_config"):
         raise StudioError("merge-quantized", source=str(source))
     family = family_of(config, str(source))
-    if form == "official" and family is not CHATGLM:
+    if form not in family.export_forms:
         raise StudioError("merge-form", family=family.title)
 
 

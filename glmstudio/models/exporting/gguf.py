@@ -20,15 +20,15 @@ from glmstudio.errors import StudioError
 from glmstudio.models.checkpoint_files import read_json
 from glmstudio.models.exporting import gguf_vocabulary
 from glmstudio.models.exporting.destinations import workplace
-from glmstudio.models.families import CHATGLM, CHATGLM2, CHATGLM3, FAMILY_KEY, Family, family_of
-from glmstudio.models.vocabularies.tokenization_glm import OPENING, ROLES
+from glmstudio.models.families.family import FAMILY_KEY, Family
+from glmstudio.models.families.table import family_of
+from glmstudio.models.vocabularies.sentencepiece_words import SentencepieceWords
 from glmstudio.settings import GGUF_TYPES
 
 VARIABLE = "GLMSTUDIO_LLAMA_CPP"
 SCRIPT = "convert_hf_to_gguf.py"
 ROPE_THETA = 10000.0
-# Their vocabularies are sentencepiece, which the converter reads only where the folder's name ends like this.
-SENTENCEPIECE = {CHATGLM2.name: OPENING, CHATGLM3.name: (*OPENING, *ROLES)}
+# The converter reads a sentencepiece vocabulary only where the folder's name ends like this.
 SENTENCEPIECE_NAME = "THUDM/chatglm3-6b"
 _PERCENT = re.compile(r"Writing:\s+(\d+)%")
 
@@ -58,9 +58,10 @@ def convert(
     if destination.exists():
         raise StudioError("export-not-empty", folder=str(destination))
     config = read_json(folder / "config.json")
-    refuse_unsupported(config, family_of(config, str(folder)))
+    family = family_of(config, str(folder))
+    refuse_unsupported(config, family)
     command = find_converter()
-    with workplace(destination) as beside, _staged(folder, config, end) as stage:
+    with workplace(destination) as beside, _staged(folder, config, family, end) as stage:
         unfinished = beside / destination.name
         arguments = [*command, str(stage), "--outfile", str(unfinished), "--outtype", outtype]
         arguments += ["--model-name", folder.resolve().name]
@@ -75,7 +76,7 @@ def convert(
 
 def refuse_unsupported(config: Mapping[str, Any], family: Family) -> None:
     """Raise StudioError `gguf-unsupported` where llama.cpp has no such model, or would compute it wrong."""
-    if family is CHATGLM:
+    if not family.in_llama_cpp:
         raise StudioError("gguf-unsupported", family=family.title)
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if config.get("model_type") == "glm" and rope.get("rope_type", "default") != "default":
@@ -96,14 +97,15 @@ def find_converter() -> list[str]:
 
 
 @contextmanager
-def _staged(folder: Path, config: Mapping[str, Any], end: str | None) -> Iterator[Path]:
+def _staged(folder: Path, config: Mapping[str, Any], family: Family, end: str | None) -> Iterator[Path]:
     """A folder of links to the model's files; config and vocabulary as the converter wants to find them."""
     with tempfile.TemporaryDirectory(prefix="glmstudio-gguf-") as name:
-        stage = Path(name) / (SENTENCEPIECE_NAME if config.get(FAMILY_KEY) in SENTENCEPIECE else "model")
+        words = family.words if FAMILY_KEY in config else None
+        stage = Path(name) / (SENTENCEPIECE_NAME if words else "model")
         stage.mkdir(parents=True)
-        own = {"config.json": json.dumps(dict(config) | _converter_keys(config))}
-        if config.get(FAMILY_KEY) in SENTENCEPIECE:
-            own |= _vocabulary_files(folder, config[FAMILY_KEY])
+        own = {"config.json": json.dumps(dict(config) | _converter_keys(config) | dict(family.llama_cpp_keys))}
+        if words:
+            own |= _vocabulary_files(folder, words)
         elif end is not None:
             about = read_json(folder / "tokenizer_config.json")
             own["tokenizer_config.json"] = json.dumps(about | {"eos_token": end})
@@ -116,14 +118,14 @@ def _staged(folder: Path, config: Mapping[str, Any], end: str | None) -> Iterato
         yield stage
 
 
-def _vocabulary_files(folder: Path, family: str) -> dict[str, str]:
+def _vocabulary_files(folder: Path, words: SentencepieceWords) -> dict[str, str]:
     """The tokenizer of a sentencepiece family for the converter, and its chat template with the original names."""
     module = Path(gguf_vocabulary.__file__)
     class_name = f"{module.stem}.{gguf_vocabulary.ConverterTokenizer.__name__}"
     config = {
         "tokenizer_class": gguf_vocabulary.ConverterTokenizer.__name__,
         "auto_map": {"AutoTokenizer": [class_name, None]},
-        "special_names": list(SENTENCEPIECE[family]),
+        "special_names": list(words.special),
     }
     template = folder / "chat_template.jinja"
     return {
@@ -137,9 +139,7 @@ def _vocabulary_files(folder: Path, family: str) -> dict[str, str]:
 
 def _converter_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """Keys of the original ChatGLM configs, which the converter reads for GlmForCausalLM too: without them it takes
-    1e-5, 10000 and the hidden size for epsilon, rotary base and context. Layers that no file holds are counted out."""
-    if config.get("model_type") == "glm4_moe":
-        return {"num_nextn_predict_layers": 0}
+    1e-5, 10000 and the hidden size for epsilon, rotary base and context."""
     if config.get("model_type") != "glm":
         return {}
     rope = config.get("rope_parameters") or config

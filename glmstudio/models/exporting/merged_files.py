@@ -15,7 +15,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from glmstudio.models.base import Base
 from glmstudio.models.chatglm.positions import ROTARY_BASE
 from glmstudio.models.checkpoint_files import read_json, tensors, weight_files
-from glmstudio.models.families import FAMILY_KEY
+from glmstudio.models.families.family import FAMILY_KEY
 from glmstudio.models.prompts.dialogue import end_ids
 
 TOKENIZER_FILES = (
@@ -27,7 +27,6 @@ TOKENIZER_FILES = (
     "vocab.json",
     "vocab.txt",
     "merges.txt",
-    "ice_text.model",
     "chat_template.jinja",
     "chat_template.json",
 )
@@ -84,7 +83,7 @@ def write_rest(folder: Path, base: Base, source: Path, form: str, dtype: torch.d
     if base.family.converted:
         base.tokenizer.save_pretrained(folder)
         return
-    for name in TOKENIZER_FILES:
+    for name in {*TOKENIZER_FILES, *base.family.tokenizer_files}:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
 

@@ -11,7 +11,7 @@ from typing import Any
 from glmstudio.models.chat_format import render_prompt
 from glmstudio.models.exporting.card_words import WORDS
 from glmstudio.models.exporting.merge_check import MergeCheck
-from glmstudio.models.families import CHATGLM, Family
+from glmstudio.models.families.family import Family
 from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.prompts.prompt_text import LIMIT, PromptText, filled, prompt_text, seen_text
 
@@ -134,13 +134,12 @@ def _loading(facts: CardFacts, words: Mapping[str, str], base: str) -> list[str]
 
 def _transformers_code(facts: CardFacts, base: str, found: PromptText) -> str:
     source = PLACE if facts.check else base
-    own = "import glmstudio.models.chatglm.registration  # ChatGLM-6B for the Auto classes\n"
     prompt, add = (found.bare, "") if found.by_itself else (found.text, "add_special_tokens=False, ")
     length = facts.about.get("max_target_length") or 300
     # Merged files name their ends themselves.
     ends = "" if facts.check else f", eos_token_id={end_ids(facts.tokenizer, facts.family, None)}"
     return (
-        f"{own if facts.family is CHATGLM else ''}"
+        f"{facts.family.import_line}"
         f"{'' if facts.check else 'from peft import PeftModel' + chr(10)}"
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         f'tokenizer = AutoTokenizer.from_pretrained("{source}")\n'

@@ -6,7 +6,7 @@ Writes text from a tokenizer and a family; knows no weights.
 from pathlib import Path
 from typing import Any
 
-from glmstudio.models.families import Family
+from glmstudio.models.families.family import Family
 from glmstudio.models.prompts.chat_forms import MESSAGE
 from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.prompts.prompt_style import CHAT

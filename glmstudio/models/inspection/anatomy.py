@@ -12,7 +12,8 @@ from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_about import RECORD
 from glmstudio.models.chatglm.weights import WRAPPED_HEAD
 from glmstudio.models.checkpoint_files import Header, read_config, survey_weights, tensor_headers
-from glmstudio.models.families import CHATGLM, FAMILY_KEY, Family, family_of
+from glmstudio.models.families.family import Family
+from glmstudio.models.families.table import family_of
 from glmstudio.models.quantisation.quantised import quantisation_of
 
 FORMS = ("embedded", "official", "original", "native", "converted", "merged", "int8", "int4")
@@ -61,7 +62,7 @@ class Anatomy:
     @property
     def tied(self) -> bool:
         """Whether embedding and head are one matrix, whatever the files repeat."""
-        return bool(self.config.get("tie_word_embeddings", self.family is CHATGLM))
+        return bool(self.config.get("tie_word_embeddings", self.family is not None and self.family.tied))
 
     @property
     def parameters(self) -> int:
@@ -132,8 +133,4 @@ def _form(found: Anatomy, family: Family) -> str:
         return found.source
     if WRAPPED_HEAD in found.tensors or (found.folder / RECORD).is_file():
         return "merged"
-    if family is CHATGLM:
-        return "official"
-    if found.config.get("model_type") == CHATGLM.name:
-        return "original"
-    return "converted" if FAMILY_KEY in found.config else "native"
+    return family.form(found.config)

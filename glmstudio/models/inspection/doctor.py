@@ -13,7 +13,7 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.models.devices import chosen_device, chosen_dtype, dtype_reason, free_memory
-from glmstudio.models.families import Family
+from glmstudio.models.families.family import Family
 from glmstudio.models.inspection.anatomy import NO_PARAMETER, Anatomy, anatomy
 from glmstudio.models.inspection.memory_needs import FITS, Needs, fitting, memory_needs
 from glmstudio.models.inspection.tensor_check import tensor_problems

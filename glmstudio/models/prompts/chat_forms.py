@@ -1,4 +1,4 @@
-"""How the ChatGLM generations that have no chat template write the first round of a dialogue. Data only."""
+"""How a family whose tokenizer has no chat template writes the first round of a dialogue. Data only."""
 
 from dataclasses import dataclass
 
@@ -17,10 +17,3 @@ class ChatForm:
     texts: tuple[str, ...]
     after: tuple[str, ...]
     answer_head: str = ""
-
-
-# Each is what the original code's `chat` builds for a first question.
-CHATGLM_FORM = ChatForm((), (MESSAGE,), ("[gMASK]", "<sop>"))
-CHATGLM2_FORM = ChatForm(("[gMASK]", "sop"), (f"[Round 1]\n\n问：{MESSAGE}\n\n答：",), ())
-CHATGLM3_FORM = ChatForm(("[gMASK]", "sop", "<|user|>"), ("\n", MESSAGE), ("<|assistant|>",), answer_head="\n")
-GLM4_FORM = ChatForm(("[gMASK]", "<sop>", "<|user|>"), ("\n", MESSAGE), ("<|assistant|>",), answer_head="\n")

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.models.families import Family
+from glmstudio.models.families.family import Family
 from glmstudio.models.prompts.chat_forms import MESSAGE, ChatForm
 from glmstudio.models.prompts.encoding import encoded
 

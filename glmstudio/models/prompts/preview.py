@@ -11,7 +11,7 @@ from typing import Any
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from glmstudio.models.chat_format import Rendered, render_example, render_prompt
-from glmstudio.models.families import Family
+from glmstudio.models.families.family import Family
 from glmstudio.settings import TrainingSettings
 
 BLANK = "▁"

@@ -8,7 +8,7 @@ from typing import Any
 
 from glmstudio.data.example import join_context, join_message
 from glmstudio.errors import StudioError
-from glmstudio.models.families import Family
+from glmstudio.models.families.family import Family
 from glmstudio.models.prompts.dialogue import dialogue_of
 from glmstudio.models.prompts.encoding import encoded
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from glmstudio.data.example import join_context, join_message
 from glmstudio.models.chat_format import render_prompt
-from glmstudio.models.families import Family
+from glmstudio.models.families.family import Family
 from glmstudio.models.prompts.chat_forms import MESSAGE
 from glmstudio.models.prompts.dialogue import templated
 from glmstudio.models.prompts.prompt_style import CHAT

@@ -13,13 +13,10 @@ from tokenizers import AddedToken, Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from glmstudio.models.checkpoint_files import read_json
-from glmstudio.models.families import CHATGLM2, CHATGLM3, Family
+from glmstudio.models.vocabularies.sentencepiece_words import ROLES, WRITTEN_OPENING, SentencepieceWords
 from glmstudio.models.vocabularies.vocabulary_files import sentencepiece_backend, text_of_pieces, tiktoken_backend
 
 VOCABULARY = "tokenizer.model"
-ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
-OPENING = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
-WRITTEN_OPENING = ("[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>")
 GLM_4_END = "<|endoftext|>"
 GLM_4_MEDIA = tuple(f"<|{edge}_of_{kind}|>" for kind in ("image", "video") for edge in ("begin", "end"))
 _TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"}
@@ -27,21 +24,6 @@ _MANNERS: dict[str, Any] = {
     "padding_side": "left",
     "clean_up_tokenization_spaces": False,
     "model_input_names": ["input_ids", "attention_mask"],
-}
-# Blanks in front of a message stand for the prefix that each message has in the original, encoded by itself.
-_TEMPLATES = {
-    CHATGLM2.name: (
-        "[gMASK]<sop>{% set ns = namespace(round=0) %}{% for message in messages %}"
-        "{% if message['role'] == 'user' %}{% set ns.round = ns.round + 1 %}"
-        "[Round {{ ns.round }}]\n\n问：{{ message['content'] }}\n\n答："
-        "{% elif message['role'] == 'assistant' %}{{ message['content'] }}"
-        "{% if not loop.last %}{{ '\n\n' }}{% endif %}{% endif %}{% endfor %}"
-    ),
-    CHATGLM3.name: (
-        "[gMASK]<sop>{% for message in messages %}<|{{ message['role'] }}|>{{ message['metadata'] }}\n"
-        "{% if message['content'] %} {{ message['content'] }}{% endif %}{% endfor %}"
-        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-    ),
 }
 _GLM_4_TEMPLATE = (
     "[gMASK]<sop>{% for message in messages %}<|{{ message['role'] }}|>{{ message['metadata'] }}\n"
@@ -67,17 +49,15 @@ class SentencePieceGlmTokenizer(PreTrainedTokenizerFast):
     in a call reads ChatGLM3's role tokens from text. Made by `read_sentencepiece`, from the bytes of the file.
     """
 
-    def __init__(self, vocabulary: bytes, family: Family, **kwargs: Any) -> None:
-        self._vocabulary, self._family = vocabulary, family
-        extra = OPENING + (ROLES if family is CHATGLM3 else ())
-        # ChatGLM2 decodes its special tokens to nothing, ChatGLM3 to their names.
-        self._silent = {*_TOKENS.values(), *(extra if family is CHATGLM2 else ())}
-        backend = sentencepiece_backend(vocabulary, extra)
-        backend.add_special_tokens([AddedToken(role, special=True, normalized=False) for role in extra[len(OPENING) :]])
+    def __init__(self, vocabulary: bytes, words: SentencepieceWords, **kwargs: Any) -> None:
+        self._vocabulary, self._words = vocabulary, words
+        self._silent = {*_TOKENS.values(), *(() if words.named else words.special)}
+        backend = sentencepiece_backend(vocabulary, words.special)
+        backend.add_special_tokens([AddedToken(role, special=True, normalized=False) for role in words.roles])
         _lead_with(backend, "[gMASK]", "sop", closing="</s>")
         super().__init__(
             tokenizer_object=backend,
-            chat_template=_TEMPLATES[family.name],
+            chat_template=words.chat_template,
             split_special_tokens=True,
             **_TOKENS | _MANNERS | kwargs,
         )
@@ -93,13 +73,13 @@ class SentencePieceGlmTokenizer(PreTrainedTokenizerFast):
     def written(self) -> WrittenGlmTokenizer:
         """The same vocabulary as plain transformers gets it: `sop` is called `<sop>`, special tokens are read from text
         and left out of decoded text where that is asked."""
-        extra = WRITTEN_OPENING + (ROLES if self._family is CHATGLM3 else ())
+        extra = WRITTEN_OPENING + self._words.roles
         backend = sentencepiece_backend(self._vocabulary, extra)
         _lead_with(backend, "[gMASK]", "<sop>", closing="</s>")
         return WrittenGlmTokenizer(
             tokenizer_object=backend,
             extra_special_tokens=list(extra),
-            chat_template=_TEMPLATES[self._family.name],
+            chat_template=self._words.chat_template,
             **_TOKENS | _MANNERS,
         )
 
@@ -124,9 +104,9 @@ class SentencePieceGlmTokenizer(PreTrainedTokenizerFast):
         return self.convert_tokens_to_string([piece for piece in pieces if piece is not None])
 
 
-def read_sentencepiece(folder: Path, family: Family) -> SentencePieceGlmTokenizer:
+def read_sentencepiece(folder: Path, words: SentencepieceWords) -> SentencePieceGlmTokenizer:
     """The tokenizer of a ChatGLM2 or ChatGLM3 folder. Raises ValueError where `tokenizer.model` is something else."""
-    return SentencePieceGlmTokenizer((folder / VOCABULARY).read_bytes(), family)
+    return SentencePieceGlmTokenizer((folder / VOCABULARY).read_bytes(), words)
 
 
 def read_tiktoken(folder: Path) -> WrittenGlmTokenizer:
