@@ -35,6 +35,8 @@ class AdapterChoice:
         self.pointed = [self.choice, self._picked]
 
     def wire(self, page: "Page", tab: str) -> None:
+        # There as soon as the tab is opened; from then on it follows the look.
+        page.on_load(self.on_look, [self.choice], inputs=self.pointed)
         page.on_wake(
             tab, lambda look, asked: _offered(look, asked.language), self.on_look, self.pointed, [self.choice],
             name=self._elem_id,
