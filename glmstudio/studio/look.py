@@ -14,6 +14,7 @@ from glmstudio.studio.run_queue import QueueState
 
 if TYPE_CHECKING:
     from glmstudio.evaluation.scoreboard import Scoreboard
+    from glmstudio.studio.run_starts import Preparing
     from glmstudio.training.runs import Run
     from glmstudio.training.train import Progress
 
@@ -24,8 +25,8 @@ SECONDS = 1.0
 @dataclass(frozen=True)
 class Look:
     """What there is and how everything stands. `progress` is that of the run `progressing`, which this process trains
-    or trained last. `probed` changes when the check of a run knows more of the base than before, `rows` when rows of
-    any dataset have changed or more of them are counted."""
+    or trained last. `preparing` is the run that is made ready. `probed` changes when the check of a run knows more of
+    the base than before, `rows` when rows of any dataset have changed or more of them are counted."""
 
     base: BaseStatus
     runs: "tuple[Run, ...]" = ()
@@ -37,6 +38,7 @@ class Look:
     progressing: str = ""
     progress: "Progress | None" = None
     queue: QueueState = field(default_factory=QueueState)
+    preparing: "Preparing | None" = None
     jobs: tuple[BackgroundJob, ...] = ()
     probing: bool = False
     probed: int = 0
@@ -48,6 +50,7 @@ class Look:
         """Whether something is under way, so that the next look will show something else."""
         return (
             (self.active is not None and self.active.status != "paused")
+            or self.preparing is not None
             or self.probing
             or self.counting
             or self.base.state in ("downloading", "loading")

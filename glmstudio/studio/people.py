@@ -27,8 +27,8 @@ _VERBS = {
     # Look at rows, runs and scores, and ask what is there.
     "viewer": """
         active_run adapters base_status bases broken_imports checkpoints compare count_tokens damaged datasets
-        default_settings dev_row devices former_database get_example imports job look metrics page preparing
-        preview probing progress require_dataset row_after run runs training_rows
+        default_settings dev_row devices former_database get_example imports job look metrics page preview probing
+        progress require_dataset row_after run runs training_rows
     """,
     # Write rows, take data in and out, judge answers.
     "annotator": """

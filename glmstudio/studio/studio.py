@@ -27,7 +27,7 @@ from glmstudio.studio.people import OWNER, Person, asks_the_role
 from glmstudio.studio.probes import Probing
 from glmstudio.studio.row_counting import RowCounting
 from glmstudio.studio.run_queue import RunQueue
-from glmstudio.studio.run_starts import Preparing, RunStarts
+from glmstudio.studio.run_starts import RunStarts
 from glmstudio.studio.scoreboards import Scoreboards
 from glmstudio.training import runs
 from glmstudio.training.run_config import as_command, as_yaml
@@ -129,8 +129,8 @@ class Studio(ModelVerbs):
         boards, damaged_boards = self._scoreboards.look()
         return Look(
             self._base.status(), tuple(found), tuple(self._adapters_of(found)), tuple(boards), tuple(damaged),
-            tuple(damaged_boards), active, *queue.latest_progress(), queue.state(), tuple(self._jobs.all()),
-            self._probing.active, self._probing.count, self._counting.active,
+            tuple(damaged_boards), active, *queue.latest_progress(), queue.state(), self._starts.preparing,
+            tuple(self._jobs.all()), self._probing.active, self._probing.count, self._counting.active,
             (self._store.changes.all(), self._counting.version),
         )  # fmt: skip
 
@@ -182,17 +182,13 @@ class Studio(ModelVerbs):
         from_adapter: str = "",
     ) -> runs.Run:
         """Freezes the rows, writes the run folder, starts the run; with `queue` it waits for the runs before it, with
-        `from_adapter` (a path or an `AdapterRef.name`) its adapter starts as that one. `preparing` tells meanwhile.
+        `from_adapter` (a path or an `AdapterRef.name`) its adapter starts as that one.
+        A look tells meanwhile how far it is.
 
         Raises StudioError `base-loading`, `run-refused` (with the findings), `disk-full-start`, `queue-elsewhere` and,
         without `queue`, `run-active` and `run-starting`.
         """
         return self.run(self._starts.start(dataset, lora, settings, queue=queue, from_adapter=from_adapter))
-
-    @property
-    def preparing(self) -> Preparing | None:
-        """The run that `start_run` makes ready at this moment, and how far it is."""
-        return self._starts.preparing
 
     def resume_run(self, run_id: str, *, queue: bool = False) -> runs.Run:
         """Goes on with a run that was stopped, failed or broke off, from its newest checkpoint; with `queue` at its

@@ -217,7 +217,7 @@ def _rendered(
     on_stage("rendering", 0, total)
     cache = TokenCache(frozen.folder, resident.base, settings)
 
-    def rendered(split: str, rows: Sequence[Example], before: int) -> "list[Rendered]":
+    def rendered(split: str, rows: Sequence[Example], before: int) -> "Sequence[Rendered]":
         return cache.rows(split, rows, lambda done: on_stage("rendering", before + done, total))
 
     return RowSizes.of(rendered("train", frozen.train, 0), rendered("dev", frozen.dev, len(frozen.train)))

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -41,16 +42,14 @@ class RowSizes:
     @classmethod
     def of(cls, train: Sequence[Rendered], dev: Sequence[Rendered]) -> "RowSizes":
         """Of rows that are rendered already: then `row` is exact."""
-        rows = [*train, *dev]
-        row, prompt, cut_prompt, cut_target = (
-            np.fromiter(numbers, np.int32, len(rows))
-            for numbers in (
-                (len(item.ids) for item in rows),
-                (item.prompt_length for item in rows),
-                (item.cut_prompt for item in rows),
-                (item.cut_target for item in rows),
-            )
+        # A row at a time: nobody holds all of them.
+        numbers = (
+            number
+            for item in chain(train, dev)
+            for number in (len(item.ids), item.prompt_length, item.cut_prompt, item.cut_target)
         )
+        count = len(train) + len(dev)
+        row, prompt, cut_prompt, cut_target = np.fromiter(numbers, np.int32, 4 * count).reshape(count, 4).T
         kept = row - prompt - 1
         return cls(
             len(train), prompt + cut_prompt, kept + cut_target, kept, row, cut_prompt > 0,

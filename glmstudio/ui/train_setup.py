@@ -44,6 +44,8 @@ _WRITTEN = ("command", "yaml")
 _RECOMMENDED = ("num_train_epochs", "learning_rate")
 # A check that has to read more rows than that shows how far it is.
 PATIENCE_SECONDS = 0.3
+# Behind a press, whose start is under way by then.
+_ONCE_IT_STARTS = "() => { setTimeout(() => glm.look(), 500); }"
 # The events of one form come in bursts: while one look is under way only the last of the rest is kept.
 _DEBOUNCED: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 
@@ -141,7 +143,10 @@ class Setup:
             [method.input, page.base_state.change], self.on_recommend, [self.preset, method, *recommending],
             recommending, **QUIET,
         )  # fmt: skip
+        pressed = self.start.click(lambda: gr.update(interactive=False), None, self.start, **QUIET)
+        look_after(pressed, js=_ONCE_IT_STARTS)
         started = self.start.click(self.on_start, asked, [self.start, *self.running], **QUEUED)
+        started.failure(self.on_look, asked, looked, **QUIET)
         started.success(None, js=SHOW_NEWEST, **QUIET)
         look_after(started)
         look_after(self.queue.click(self.on_queue, asked, None, **QUEUED))
@@ -154,9 +159,9 @@ class Setup:
     # Handlers
 
     def _situation(self, look: "Look", asked: "Asked | None" = None) -> tuple[Any, ...]:
-        """What the check, the needs and the buttons depend on beside the form: base, rows, queue and active run."""
+        """What the check, the needs and the buttons depend on beside the form: base, rows, queue and runs."""
         run, queue = (look.active.id, look.active.status) if look.active else (), look.queue
-        asked_for = queue.pausing, queue.stopping, queue.held, queue.elsewhere is None
+        asked_for = queue.pausing, queue.stopping, queue.held, queue.elsewhere is None, look.preparing is None
         return *run, look.base.state, look.base.source, *asked_for, look.probed, look.probing, look.rows
 
     def on_method(self, method: str) -> list[Any]:
@@ -187,11 +192,13 @@ class Setup:
 
     def on_look(self, request: gr.Request, dataset: str | None, begun: str, *typed: Any) -> list[Any]:
         """Checks the form as it stands: facts, everything wrong at once, needs, buttons, command line."""
-        lang, look = language_of(request), self._studio.look(fresh=True)
+        lang, situation = language_of(request), self._situation(self._studio.look(fresh=True))
         (lora, settings), problems = self.form.read(typed)
         findings, estimate = (
             self._studio.plan_run(dataset, lora, settings, begun, seconds=PATIENCE_SECONDS) if dataset else ([], None)
         )
+        # The check may have taken a while.
+        look = self._studio.look(fresh=True)
         status, active = look.base, look.active
         if look.queue.elsewhere is not None:
             problems.append(look.queue.elsewhere)
@@ -203,7 +210,7 @@ class Setup:
         plan = next((found.params for found in findings if found.code == "plan"), {})
         measuring = clear and self._studio.probing
         return [
-            marked(self._situation(look)),
+            marked(situation),
             *_running(look),
             facts_html(summary, plan, lang),
             check_html(bool(dataset), problems, findings, active, lang, look.queue.held),
@@ -215,7 +222,7 @@ class Setup:
                 measuring=measuring,
                 numbers=in_numbers(status.dtype, status.dtype_reason, lang),
             ),
-            gr.update(interactive=clear and active is None),
+            gr.update(interactive=clear and active is None and look.preparing is None),
             gr.update(interactive=clear, visible=active is not None),
             self._studio.command_line(dataset, lora, settings, begun) if dataset else "",
             self._studio.run_yaml(dataset, lora, settings, begun) if dataset else "",

@@ -14,6 +14,7 @@ from glmstudio.ui.language import error_text, field_text, finding_text, t
 if TYPE_CHECKING:
     from glmstudio.data.quality import Finding
     from glmstudio.data.row_reader import DatasetSummary
+    from glmstudio.studio.run_starts import Preparing
     from glmstudio.training.estimate import Estimate
     from glmstudio.training.metrics import MetricRecord
     from glmstudio.training.runs import Run
@@ -49,6 +50,17 @@ def status_html(
     return (
         f'<div class="run-status run-{run.status}"><div class="bar"><i style="width:{share:.1f}%"></i></div>'
         f"<p><b>{escape(run_name(run, lang))} · {_status(run, lang)}</b>{spans}</p>{reason}</div>"
+    )
+
+
+def preparing_html(preparing: "Preparing", lang: str) -> str:
+    """Bar and stage of a run that is made ready."""
+    share = 100 * preparing.done / preparing.total if preparing.total else 0.0
+    stage = t(f"train.stage.{preparing.stage}", lang, done=f"{preparing.done:,}", total=f"{preparing.total:,}")
+    facts = "".join(f'<span class="fact">{escape(fact)}</span>' for fact in (preparing.dataset, stage))
+    return (
+        f'<div class="run-status run-preparing"><div class="bar"><i style="width:{share:.1f}%"></i></div>'
+        f"<p><b>{t('train.preparing', lang)}</b>{facts}</p></div>"
     )
 
 

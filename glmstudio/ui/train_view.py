@@ -13,7 +13,7 @@ from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import finding_text, label, language_of, t
 from glmstudio.ui.live_figure import drawn, hint
 from glmstudio.ui.page import LOOK, QUEUED, QUIET, signal_field
-from glmstudio.ui.train_status import in_order, run_name, runs_html, status_html
+from glmstudio.ui.train_status import in_order, preparing_html, run_name, runs_html, status_html
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,7 +134,10 @@ class View:
         latest = self._curves.tail(run).latest if run else {}
         progress = look.progress_of(run) if run else None
         pausing = run is not None and run.id == look.queue.active and look.queue.pausing
-        return status_html(run, progress, latest, asked.language, pausing=pausing)
+        preparing = preparing_html(look.preparing, asked.language) if look.preparing is not None else ""
+        if preparing and look.active is None:
+            return preparing
+        return preparing + status_html(run, progress, latest, asked.language, pausing=pausing)
 
     def run_list(self, look: "Look", asked: "Asked") -> str:
         shown, lang = _shown(look, asked), asked.language

@@ -180,8 +180,8 @@ def test_a_start_that_is_refused_leaves_nothing_behind(studio, tmp_path, monkeyp
     with pytest.raises(StudioError, match="run-refused" if at in ("check", "memory") else "disk-full-start"):
         studio.start_run("alone", LORA, settings)
     assert files(studio._workspace.root) == before
-    assert studio.look(fresh=True).queue.active == ""
-    assert studio.preparing is None
+    seen = studio.look(fresh=True)
+    assert (seen.queue.active, seen.preparing) == ("", None)
 
 
 def test_a_run_is_replaced_only_by_one_that_is_whole(tmp_path, monkeypatch) -> None:
@@ -229,7 +229,9 @@ def test_a_slow_start_says_what_it_does_and_nobody_waits_for_it(studio, monkeypa
     )
     for look in looks:
         look()
-    assert (studio.preparing.dataset, studio.preparing.stage) == (DATASET, "rendering")
+    seen = studio.look(fresh=True)
+    assert seen.busy
+    assert (seen.preparing.dataset, seen.preparing.stage) == (DATASET, "rendering")
     for other, code in (
         (lambda: studio.start_run(DATASET, LORA, SETTINGS), "run-starting"),
         (lambda: studio.use_base("embedded", "none"), "run-starting"),
@@ -241,4 +243,4 @@ def test_a_slow_start_says_what_it_does_and_nobody_waits_for_it(studio, monkeypa
     click.join(600)
     wait_for_training()
     assert studio.run(started[0]).status == "finished"
-    assert studio.preparing is None
+    assert studio.look(fresh=True).preparing is None
