@@ -12,10 +12,12 @@ from typing import Any
 from glmstudio.data.conversations import turns_of
 from glmstudio.data.example import Reject, split_of_name
 from glmstudio.data.reading.encodings import BROKEN
-from glmstudio.data.reading.json_text import DECODER, JsonBroken, JsonText
+from glmstudio.data.reading.json_text import DECODER, LONGEST, JsonBroken, JsonText
 from glmstudio.data.reading.rows import RawRow, Row
 
 _REASONS = {"quotes": "json-quotes", "comment": "json-comment", "cut": "json-cut", "syntax": "json-broken"}
+# What begins like a list of rows and goes on for longer is one.
+_LONGEST_ROW = 1 << 20
 _BLANK = " \t\r\n\ufeff"
 _BEGINS = re.compile(r"(?:\s|\ufeff|(?://|#)[^\n]*\n|/\*.*?\*/)*(?:\{|\[\s*(?:[\[{\]/#]|$))", re.DOTALL)
 _TEXT = r'"(?:[^"\\]|\\.)*"'
@@ -149,10 +151,11 @@ class _Values:
         """An object that is a row, or holds rows."""
         text = self._text
         line, _ = text.place(text.position)
+        opens_rows = self._opens_rows()
         try:
-            value = text.value()
+            value = text.value(_LONGEST_ROW if opens_rows else LONGEST)
         except JsonBroken as error:
-            if self._opens_rows():
+            if opens_rows:
                 text.position += 1
                 self._inside.append(("{", ""))
             else:
@@ -174,7 +177,7 @@ class _Values:
         return self._holds_rows(value) or self._by_columns(value) is not None
 
     def _opens_rows(self) -> bool:
-        """The same of an object that is broken, or too long to look at whole."""
+        """Whether an object that is broken, or too long to look at whole, holds rows by its beginning."""
         found = _OPENS_ROWS.match(self._text.text, self._text.position)
         return found is not None and not self._is_field(found["name"])
 

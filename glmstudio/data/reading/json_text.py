@@ -91,14 +91,15 @@ class JsonText:
         self.position = found.end()
         return True
 
-    def value(self) -> Any:
-        """The value at `position`, behind which `position` is then. Raises JsonBroken, and stays where it is."""
+    def value(self, longest: int = LONGEST) -> Any:
+        """The value at `position`, behind which `position` is then. Raises JsonBroken, also for one that goes on for
+        more than `longest` characters, and stays where it is."""
         while True:
             try:
                 value, end = DECODER.raw_decode(self.text, self.position)
             except json.JSONDecodeError as error:
                 at_end = error.pos >= len(self.text) - 16 or error.msg.startswith("Unterminated string")
-                if at_end and len(self.text) - self.position < LONGEST and self.more():
+                if at_end and len(self.text) - self.position < longest and self.more():
                     continue
                 raise JsonBroken(error.pos, self._why(error)) from None
             except (ValueError, RecursionError):
