@@ -13,6 +13,7 @@ from typing import Any
 
 from glmstudio.data.conversations import Conversation, NoConversation, conversation_of, turns_of
 from glmstudio.data.example import STATUSES, Example, Reject, join_context, split_context, split_of_name
+from glmstudio.data.labelled import TOOL_NAMES, cells_of
 from glmstudio.data.quality import RAW_CONTEXT_TAG, is_storable
 from glmstudio.data.reading.encodings import BROKEN
 from glmstudio.data.reading.rows import RawRow
@@ -64,6 +65,11 @@ class Columns:
     def __init__(self, given: Mapping[str, str] | None = None) -> None:
         self._given = dict(given or {})
         self._known: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    @property
+    def are_given(self) -> bool:
+        """Whether a person has named any."""
+        return bool(self._given)
 
     def knows(self, name: str) -> bool:
         """Whether that name makes an object a row, and a line the names of columns."""
@@ -125,6 +131,8 @@ class RowMaker:
         """A reject's code is `field-missing` where no name is that of a prompt, `prompt-empty`, `field-broken`,
         `field-nul`, `field-unstorable`, or one of `conversation_of`."""
         cells = list(row.cells)
+        if not TOOL_NAMES.isdisjoint([name for name, _ in cells]) and not self.columns.are_given:
+            cells = cells_of(cells)
         names = tuple([name for name, _ in cells])
         fields = self.columns.fields(names)
         values: dict[str, str] = {}

@@ -20,7 +20,10 @@ from tests.unit.file_cases import opened, put
 
 ROWS = [{"instruction": "抽取", "input": f"第{number}句", "output": [{"名": number}]} for number in range(4)]
 TURNS = [{"role": "user", "content": "一"}, {"role": "assistant", "content": "甲"}]
+TASK = {"data": {"text": "甲乙"}, "annotations": [{"result": [{"type": "relation", "from_id": 1, "labels": ["在"]}]}]}
+SPANS = {"text": "甲乙", "entities": [{"id": 1, "start_offset": 0, "end_offset": 1}], "label": [[0, 1, "人"]]}
 TEXTS = [
+    json.dumps([TASK, SPANS], ensure_ascii=False),
     json.dumps(ROWS, ensure_ascii=False),
     json.dumps({"data": ROWS}, ensure_ascii=False, indent=1),
     "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS),

@@ -11,6 +11,7 @@ from typing import Any
 
 from glmstudio.data.conversations import turns_of
 from glmstudio.data.example import Reject, split_of_name
+from glmstudio.data.labelled import is_task
 from glmstudio.data.reading.encodings import BROKEN
 from glmstudio.data.reading.json_text import DECODER, LONGEST, JsonBroken, JsonText
 from glmstudio.data.reading.rows import RawRow, Row
@@ -182,7 +183,7 @@ class _Values:
         return found is not None and not self._is_field(found["name"])
 
     def _holds_rows(self, value: dict[str, Any]) -> bool:
-        if any(map(self._is_field, value)):
+        if any(map(self._is_field, value)) or is_task(value):
             return False
         return any(map(self._are_rows, value.values())) or any(map(_is_list_of_objects, value.values()))
 
