@@ -34,7 +34,10 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         "--root", type=Path, default=repository_root(), help="folder that holds data/ and checkpoints/ (default: here)"
     )
     parser.add_argument(
-        "--base", default="embedded", help="embedded (the demonstration base), a model folder or a Hugging Face id"
+        "--base",
+        default="embedded",
+        help="embedded (the demonstration base), a model folder, a Hugging Face id, or none: the one that was used "
+        "last, loaded when somebody needs it",
     )
     parser.add_argument(
         "--quantization",
@@ -77,6 +80,7 @@ def run(arguments: argparse.Namespace, language: str) -> None:
         from glmstudio.ui.row_words import opening_lines
     from glmstudio.studio import Studio
     from glmstudio.studio.base_slot import BaseWish
+    from glmstudio.studio.bases import NO_BASE
 
     wish = BaseWish(arguments.base, dtype=arguments.dtype, quantization=arguments.quantization)
     studio = Studio(Workspace(arguments.root.resolve()), base=wish)
@@ -86,7 +90,8 @@ def run(arguments: argparse.Namespace, language: str) -> None:
         for line in opening_lines(studio.broken_imports(), studio.former_database, language):
             print(line, flush=True)
         url = serve.launch(blocks, address)
-        studio.load_base()
+        if arguments.base != NO_BASE:
+            studio.load_base()
         serve.announce(blocks, address, url, language)
         for error in studio.damaged():
             print(error_text(error, language, command=True), file=sys.stderr, flush=True)

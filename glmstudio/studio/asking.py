@@ -14,7 +14,9 @@ from glmstudio.data.verdicts import Answerer
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.settings import GenerationSettings
-from glmstudio.studio.base_slot import BaseSlot, Use
+from glmstudio.studio.base_slot import BaseSlot, Use, never
+from glmstudio.studio.jobs import Report
+from glmstudio.studio.run_thread import nothing
 from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -29,11 +31,6 @@ class Asked:
     names: list[str]
     prompt: "AdapterPrompt"
     ref: AdapterRef | None
-
-
-def never() -> bool:
-    """The `should_stop` of work that nothing stops."""
-    return False
 
 
 class Asking:
@@ -55,7 +52,8 @@ class Asking:
         """As `Studio.compare`."""
         from glmstudio.inference.compare import compare
 
-        with self._slot.use() as use, self._holding(use, ref, prompt_style) as asked:
+        waiting = self._slot.use(load=True, should_stop=should_stop)
+        with waiting as use, self._holding(use, ref, prompt_style) as asked:
             base, settings = use.resident.base, asked.prompt.answered(settings)
             adapter = (asked.ref.name, asked.ref.digest) if asked.ref else ("", "")
             how = dataclasses.asdict(settings) | {"max_source_length": asked.prompt.max_source_length}
@@ -74,18 +72,22 @@ class Asking:
         examples: list[Example],
         ref: AdapterRef | None,
         settings: GenerationSettings,
-        on_progress: Callable[[int, int], None] | None = None,
+        report: Report = nothing,
         should_stop: Callable[[], bool] = never,
     ) -> dict[str, Any]:
-        """Scores and whole answers of base and adapter on the examples, asked as `compare` asks, and `answered_by`."""
+        """Scores and whole answers of base and adapter on the examples, asked as `compare` asks, and `answered_by`.
+        The stage `load` is that of a base that is waited for."""
         from glmstudio.evaluation.evaluate import answered_by, evaluate
 
         refusal = StudioError("base-evaluates", adapter=ref.name if ref else "–")
-        with self._slot.use(refusal=refusal) as use, self._holding(use, ref) as asked:
+        if self._slot.status().state != "ready":
+            report(0, len(examples), "load")
+        waiting = self._slot.use(load=True, should_stop=should_stop, refusal=refusal)
+        with waiting as use, self._holding(use, ref) as asked:
             scores = evaluate(
                 use.resident, asked.names, examples, asked.prompt.answered(settings),
                 max_source_length=asked.prompt.max_source_length, style=asked.prompt.style,
-                on_progress=on_progress, should_stop=should_stop,
+                on_progress=report, should_stop=should_stop,
             )  # fmt: skip
             return scores | {"answered_by": answered_by(use.resident.base, asked.prompt, asked.ref)}
 

@@ -1,11 +1,10 @@
 """The place of the one resident base: which one is wished for, its download and loading on a thread, its state, and who
 uses it, so that it is gone before another one comes. Knows no page, no words and no run."""
 
-import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from glmstudio import faults
@@ -15,6 +14,10 @@ from glmstudio.studio.jobs import TimeLeft
 
 if TYPE_CHECKING:
     from glmstudio.models.resident import Resident
+
+
+# How often whoever waits for a base looks whether to go on waiting.
+_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Download:
 
 @dataclass(frozen=True)
 class BaseStatus:
-    """`state` is downloading (then with its `download`), loading, ready or failed. `memory_bytes` is what the process
+    """`state` is released (let go of, or not asked for yet: the rest is then as it was last, but for the memory),
+    downloading (then with its `download`), loading, ready or failed. `memory_bytes` is what the process
     holds, `weight_bytes` what the base's weights take of it, `parameters` a count, `quantization` "none", "8bit" or
     "4bit"; `fingerprint` tells the weights by content; `dtype_reason` is what speaks for its numbers or against them,
     as `devices.DTYPE_REASONS`."""
@@ -73,10 +77,12 @@ class Use:
 
 
 class _Loading:
-    """One wish on its way: the thread, how it ended, and who uses what came."""
+    """One wish that nobody needs yet, is on its way or there: the thread, how it ended, and who uses what came.
+    `former` is what was there before; `on_ready` hears the source of what has come. `again` says that somebody needed
+    what was let go of."""
 
-    def __init__(self, wish: BaseWish, former: "_Loading | None") -> None:
-        self.wish = wish
+    def __init__(self, wish: BaseWish, on_ready: Callable[[str], None], former: "_Loading | None" = None) -> None:
+        self.wish, self.again = wish, False
         self.settled = threading.Event()
         self.stop = threading.Event()
         self.resident: Resident | None = None
@@ -86,7 +92,12 @@ class _Loading:
         self.uses: list[Use] = []
         self.unused = threading.Event()
         self.unused.set()
-        self._former = former
+        self._on_ready, self._former = on_ready, former
+        self._released = BaseStatus("released", wish.source)
+        if former is not None and former.wish == wish:
+            gone = {"memory_bytes": 0, "weight_bytes": 0, "download": None, "error": None}
+            self._released = replace(former.status(), state="released", **gone)
+        self._making_room = threading.Lock()
         self._thread = threading.Thread(target=self._load, name="load base", daemon=True)
 
     @property
@@ -98,9 +109,10 @@ class _Loading:
 
     def _load(self) -> None:
         try:
-            self._make_room()
+            self.make_room()
             if not self.stop.is_set():
                 self.resident = self._loaded()
+                self._on_ready(self.resident.base.source)
         except StudioError as error:
             self.error = error.bare()
         except Exception as error:
@@ -123,27 +135,66 @@ class _Loading:
     def _on_download(self, done: int, total: int, file: str) -> None:
         self.download = Download(done, total, self._left.seconds(done, total))
 
-    def _make_room(self) -> None:
-        """Two bases at a time may be more than the machine holds: the former one goes first."""
-        former, self._former = self._former, None
-        if former is None or not former.started:
-            return
-        former.settled.wait()
-        former.unused.wait()
-        former.resident = None
-        gc.collect()
-        import torch
+    def make_room(self) -> None:
+        """Waits until nobody uses the former one, and lets go of it: two bases at a time may be more than the machine
+        holds."""
+        with self._making_room:
+            former, self._former = self._former, None
+            if former is None:
+                return
+            if not former.started:
+                former.make_room()
+                return
+            former.settled.wait()
+            former.unused.wait()
+            former.resident = None
+            from glmstudio.training.memory_shortage import free_memory
 
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            free_memory()
+
+    def status(self) -> BaseStatus:
+        if self.error is not None:
+            return BaseStatus("failed", self.wish.source, error=self.error)
+        resident = self.resident
+        if resident is None:
+            return self._on_its_way() if self.started else self._released
+        from glmstudio.models.devices import dtype_reason
+
+        base = resident.base
+        return BaseStatus(
+            "ready",
+            base.source,
+            base.family.name,
+            str(base.device),
+            str(base.dtype).removeprefix("torch."),
+            resident.memory_bytes,
+            resident.parameters,
+            base.quantization,
+            resident.weight_bytes,
+            fingerprint=base.fingerprint,
+            dtype_reason=dtype_reason(base.dtype, base.device),
+        )
+
+    def _on_its_way(self) -> BaseStatus:
+        got, source = self.download, self.wish.source
+        if got is None or got.done >= got.total:
+            return BaseStatus("loading", source)
+        return BaseStatus("downloading", source, download=got)
+
+
+def never() -> bool:
+    """The `should_stop` of work that nothing stops."""
+    return False
 
 
 class BaseSlot:
-    """Holds the base that was wished for last. Safe to call from several threads."""
+    """Holds the base that was wished for last; `on_ready` hears its source whenever one has come. Safe to call from
+    several threads."""
 
-    def __init__(self, wish: BaseWish) -> None:
+    def __init__(self, wish: BaseWish, on_ready: Callable[[str], None] = lambda source: None) -> None:
         self._lock = threading.Lock()
-        self._now = _Loading(wish, None)
+        self._on_ready = on_ready
+        self._now = _Loading(wish, on_ready)
 
     @property
     def wish(self) -> BaseWish:
@@ -162,11 +213,20 @@ class BaseSlot:
         then nothing has changed.
         """
         with self._lock:
-            self._refuse(refuse)
-            self._now.stop.set()
-            # Nobody begins to use the former one from here on.
-            self._now = _Loading(wish, self._now)
+            self._let_go(wish, refuse)
             self._now.start()
+
+    def release(self, refuse: Callable[[], None] = lambda: None) -> None:
+        """Lets go of the base, or of its loading, until somebody waits for it; returns at once. Raises as `switch`."""
+        with self._lock:
+            self._let_go(self._now.wish, refuse)
+            threading.Thread(target=self._now.make_room, name="release base", daemon=True).start()
+
+    def _let_go(self, wish: BaseWish, refuse: Callable[[], None]) -> None:
+        self._refuse(refuse)
+        self._now.stop.set()
+        # Nobody begins to use the former one from here on.
+        self._now = _Loading(wish, self._on_ready, self._now)
 
     def refuse_switch(self, refuse: Callable[[], None]) -> None:
         """Raises what `switch` would raise now."""
@@ -179,14 +239,22 @@ class BaseSlot:
             raise refusal.bare()
 
     @contextmanager
-    def use(self, *, wait: bool = False, refusal: StudioError | None = None) -> Iterator[Use]:
-        """The base stays within; no switch is possible meanwhile where there is a `refusal`. Raises as `resident`."""
+    def use(
+        self,
+        *,
+        wait: bool = False,
+        load: bool = False,
+        should_stop: Callable[[], bool] = never,
+        refusal: StudioError | None = None,
+    ) -> Iterator[Use]:
+        """The base stays within; no switch is possible meanwhile where there is a `refusal`. `wait`, `load` and
+        `should_stop` as in `resident`, and raises as that does."""
         with self.use_if_ready(refusal) as use:
             if use is not None:
                 yield use
                 return
-        self.resident(wait=wait)
-        with self.use(wait=wait, refusal=refusal) as use:
+        self.resident(wait=wait, load=load, should_stop=should_stop)
+        with self.use(wait=wait, load=load, should_stop=should_stop, refusal=refusal) as use:
             yield use
 
     @contextmanager
@@ -208,50 +276,40 @@ class BaseSlot:
                     now.unused.set()
 
     def status(self) -> BaseStatus:
-        now = self._now
-        if now.error is not None:
-            return BaseStatus("failed", now.wish.source, error=now.error)
-        resident = now.resident
-        if resident is None:
-            return _on_its_way(now)
-        from glmstudio.models.devices import dtype_reason
+        return self._now.status()
 
-        base = resident.base
-        return BaseStatus(
-            "ready",
-            base.source,
-            base.family.name,
-            str(base.device),
-            str(base.dtype).removeprefix("torch."),
-            resident.memory_bytes,
-            resident.parameters,
-            base.quantization,
-            resident.weight_bytes,
-            fingerprint=base.fingerprint,
-            dtype_reason=dtype_reason(base.dtype, base.device),
-        )
+    def resident(
+        self, *, wait: bool = False, load: bool = False, should_stop: Callable[[], bool] = never
+    ) -> "Resident":
+        """The resident base, for a look at it: whoever works with it takes `use`. With `load` one that was let go of
+        comes back first; with `wait` one that is on its way is waited for, too, whichever it is.
 
-    def resident(self, *, wait: bool = False) -> "Resident":
-        """The resident base, for a look at it: whoever works with it takes `use`.
-
-        Raises StudioError `base-loading` (unless `wait`) or what made the loading fail.
+        Raises StudioError `base-loading` and `base-released` where there is none, `base-wait-stopped` once
+        `should_stop` says so, or what made the loading fail.
         """
-        now = self._now
-        while wait:
-            now.settled.wait()
-            # A wish that another one has replaced settles, too.
-            if now is self._now:
-                break
+        with self._lock:
             now = self._now
+            if (wait or load) and not now.started:
+                now.again = True
+                now.start()
+        if wait or (load and now.again):
+            self._settle(now, should_stop)
+        # A wish that another one has replaced settles, too.
+        while now is not self._now:
+            now = self._now
+            if wait and now.started:
+                self._settle(now, should_stop)
+            elif now.started:
+                raise StudioError("base-loading", source=now.wish.source)
         if now.error is not None:
             raise now.error.bare()
-        if now.resident is None:
+        if now.resident is not None:
+            return now.resident
+        if now.started:
             raise StudioError("base-loading", source=now.wish.source)
-        return now.resident
+        raise StudioError("base-released", source=now.wish.source)
 
-
-def _on_its_way(now: _Loading) -> BaseStatus:
-    got, source = now.download, now.wish.source
-    if got is None or got.done >= got.total:
-        return BaseStatus("loading", source)
-    return BaseStatus("downloading", source, download=got)
+    def _settle(self, now: _Loading, should_stop: Callable[[], bool]) -> None:
+        while not now.settled.wait(_LOOK_SECONDS):
+            if should_stop():
+                raise StudioError("base-wait-stopped", source=now.wish.source)

@@ -1,17 +1,22 @@
 """The bases that could be used and the one that is: listing, looking, downloading, switching. Knows no words."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmstudio.environment import importing
-from glmstudio.studio.base_slot import BaseSlot
+from glmstudio.models.used_bases import remember, remembered
+from glmstudio.studio.base_slot import BaseSlot, BaseWish
 from glmstudio.studio.jobs import Jobs, Report
 
 if TYPE_CHECKING:
     from glmstudio.models.inspection.doctor import Diagnosis
     from glmstudio.models.inspection.library import LocalBase
+
+
+NO_BASE = "none"
 
 
 class ModelShelf:
@@ -61,14 +66,26 @@ class ModelShelf:
 
         self._jobs.begin("download", {"source": source}, fetch)
 
-    def _switch(self, source: str, quantization: str) -> None:
-        from glmstudio.models.inspection.library import remember
+    def release(self) -> None:
+        """Lets go of the resident base. Raises what keeps it from going, as `use` does."""
+        self._slot.release(self._refuse_switch)
 
+    def _switch(self, source: str, quantization: str) -> None:
         wish = replace(self._slot.wish, source=source, quantization=quantization)
         self._slot.switch(wish, self._refuse_switch)
         self._jobs.forget("download")
-        if Path(source).expanduser().is_dir():
-            remember(self._root, source)
+
+
+def slot_of(root: Path, wish: BaseWish) -> BaseSlot:
+    """The place for a workspace's base. `NO_BASE` stands for the one that was used last, or the embedded one."""
+
+    def on_ready(source: str) -> None:
+        # A list that cannot be written is no reason to be without a base.
+        with suppress(OSError):
+            remember(root, source)
+
+    used = [*remembered(root), BaseWish.source]
+    return BaseSlot(replace(wish, source=used[0]) if wish.source == NO_BASE else wish, on_ready)
 
 
 def with_hub(source: str, hub: str) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.settings import GenerationSettings, TrainingSettings
-from glmstudio.studio.asking import Asking, never
-from glmstudio.studio.base_slot import BaseStatus
+from glmstudio.studio.asking import Asking
+from glmstudio.studio.base_slot import BaseStatus, never
 from glmstudio.studio.bases import ModelShelf, with_hub
 from glmstudio.studio.exports import Exports
 from glmstudio.studio.runs import RunVerbs
@@ -37,7 +37,7 @@ class ModelVerbs(RunVerbs):
         return self._base.status()
 
     def resident(self, *, wait: bool = False) -> "Resident":
-        """The resident base. Raises StudioError `base-loading` (unless `wait`) or what made the loading fail."""
+        """The resident base; with `wait` it is loaded where nobody has begun. Raises as `BaseSlot.resident` does."""
         return self._base.resident(wait=wait)
 
     def devices(self) -> int:
@@ -60,6 +60,11 @@ class ModelVerbs(RunVerbs):
     def use_base(self, source: str, quantization: str = "none", hub: str = "") -> None:
         """Puts another base in the place of the resident one; returns at once. Raises as `ModelShelf.use` does."""
         self._shelf.use(with_hub(source, hub), quantization)
+
+    def release_base(self) -> None:
+        """Lets go of the base, so that its memory is free: it is loaded again when somebody asks, trains or evaluates.
+        Returns at once. Raises what keeps it from going: `run-active`, `run-starting`, `base-evaluates`."""
+        self._shelf.release()
 
     def count_tokens(self, text: str) -> int | None:
         """Tokens of a text without special ones; None until there is a base with a tokenizer."""
@@ -98,7 +103,7 @@ class ModelVerbs(RunVerbs):
         `prompt_style` is for the base alone. Each `Comparison` says in `adapter` which content of the checkpoint it is.
 
         Raises StudioError `answer-base-gone` at the end where another base was chosen meanwhile, and those of
-        `resident`, `Resident.holding` and generating."""
+        `BaseSlot.resident`, `Resident.holding` and generating."""
         return self._asking.compare(instruction, input, ref, settings, should_stop, prompt_style=prompt_style)
 
     def start_evaluation(self, dataset: str, adapter: str, settings: GenerationSettings) -> str:
@@ -112,7 +117,8 @@ class ModelVerbs(RunVerbs):
         _, dev = self.training_rows(dataset)
         if not dev:
             raise StudioError("evaluate-no-dev", dataset=dataset)
-        self.resident()
+        if self._base.status().state != "released":
+            self.resident()
         return self._scoreboards.start(dataset, dev, ref, settings)
 
     def damaged(self) -> list[StudioError]:

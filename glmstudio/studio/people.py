@@ -38,8 +38,8 @@ _VERBS = {
     # Train, evaluate, choose bases, give models away; what concerns everybody, or names files of the machine.
     "owner": """
         as_ begins_anew close command_line continue_run examine_base load_base move_in_queue pause_run plan_run
-        remove_broken_imports remove_from_queue rename_dataset resident resume_run run_yaml start start_evaluation
-        start_export start_queue start_run start_values stop_job stop_run use_base
+        release_base remove_broken_imports remove_from_queue rename_dataset resident resume_run run_yaml start
+        start_evaluation start_export start_queue start_run start_values stop_job stop_run use_base
     """,
 }
 ROLE_OF = {verb: role for role, verbs in _VERBS.items() for verb in verbs.split()}

@@ -3,9 +3,9 @@
 Making a run ready may take a while, and no look waits for it. Knows no page, no words and no database.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from glmstudio.data.kept_rows import RowsMovedOnError
 from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
-from glmstudio.studio.base_slot import BaseSlot
+from glmstudio.studio.base_slot import BaseSlot, Use
 from glmstudio.studio.probes import Probing
 from glmstudio.studio.row_counting import CountUnderWay, RowCounting
 from glmstudio.studio.run_queue import RunQueue
@@ -35,7 +35,8 @@ Rows = Callable[[str], tuple[list[Example], list[Example]]]
 
 @dataclass(frozen=True)
 class Preparing:
-    """A run that is made ready: of which dataset, the stage as `prepare.OnStage` hears it, `done` of `total` rows."""
+    """A run that is made ready: of which dataset, the stage as `prepare.OnStage` hears it, before that loading, `done`
+    of `total` rows."""
 
     dataset: str
     stage: str = "freezing"
@@ -83,17 +84,25 @@ class RunStarts:
                 if isinstance(rows, CountUnderWay):
                     waits = Finding("rows-counted", "error", params={"percent": rows.percent})
                     return Plan(lora, settings, [waits])
-                return plan_run(
+                plan = plan_run(
                     resident, rows, lora, settings, measure=self._asking(resident), start=start, known=refused,
                     sizes=partial(self._counting.counts.sizes, *asked, rows),
                 )  # fmt: skip
+                return plan if resident else self._once_loaded(plan)
+
+    def _once_loaded(self, plan: Plan) -> Plan:
+        """A base that a start loads, or that comes for one, keeps nobody from starting."""
+        if self._base.status().state != "released" and (self.preparing is None or self.preparing.stage != "loading"):
+            return plan
+        findings = [found for found in plan.findings if found.code != "base-not-ready"]
+        return replace(plan, findings=[*findings, Finding("base-released", "info")])
 
     def start(
         self, dataset: str, lora: LoraSettings, settings: TrainingSettings, *, queue: bool, from_adapter: str
     ) -> str:
-        """A new run's id. Raises StudioError `base-loading`, `run-refused` (with the findings), `disk-full-start`,
-        `queue-elsewhere` and, without `queue`, `run-active` and `run-starting`."""
-        with self._base.use(refusal=StudioError("run-starting")) as use, self._queue.preparing(now=not queue):
+        """A new run's id. Raises StudioError as `BaseSlot.resident` does, `run-refused` (with the findings),
+        `disk-full-start`, `queue-elsewhere` and, without `queue`, `run-active` and `run-starting`."""
+        with self._held(dataset) as use, self._queue.preparing(now=not queue):
             try:
                 self._stage(dataset)
                 start, refused = self.adapters.look(from_adapter, use.resident)
@@ -113,10 +122,11 @@ class RunStarts:
                 self.preparing = None
 
     def resume(self, run_id: str, *, queue: bool) -> None:
-        """Goes on with a run. Raises StudioError `base-loading`, `queue-elsewhere`, `snapshot-missing`,
+        """Goes on with a run. Raises StudioError as `BaseSlot.resident` does, `queue-elsewhere`, `snapshot-missing`,
         `snapshot-changed`, those of `reopen` and, without `queue`, `run-active` and `run-starting`."""
-        with self._base.use(refusal=StudioError("run-starting")) as use, self._queue.preparing(now=not queue):
-            folder = RunFolder(self._workspace.run_folder(run_id))
+        folder = RunFolder(self._workspace.run_folder(run_id))
+        run = resume.last_sitting(folder)
+        with self._held(run.dataset) as use, self._queue.preparing(now=not queue):
             resume.last_sitting(folder)
             folder.rows(self._workspace.snapshots)
             resume.reopen(folder, use.resident.base)
@@ -125,6 +135,20 @@ class RunStarts:
     def choose(self, folder: RunFolder, frozen: "Snapshot", resident: "Resident") -> None:
         """Chooses at a run's turn what was left open when it was queued."""
         choose(folder, frozen, resident, self._measuring(resident))
+
+    @contextmanager
+    def _held(self, dataset: str) -> Iterator[Use]:
+        """The base, which cannot be exchanged meanwhile; one that was let go of is loaded first."""
+        loading = Preparing(dataset, "loading")
+        if self._base.status().state == "released":
+            self.preparing = loading
+        try:
+            with self._base.use(load=True, refusal=StudioError("run-starting")) as use:
+                yield use
+        finally:
+            # Another start may stand there by now.
+            if self.preparing is loading:
+                self.preparing = None
 
     def _stage(self, dataset: str, *now: Any) -> None:
         self.preparing = Preparing(dataset, *now)

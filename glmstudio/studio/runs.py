@@ -27,8 +27,8 @@ class RunVerbs(RowVerbs):
     _runs: RunList
 
     def start_queue(self) -> None:
-        """Lets the runs go on that wait since a restart. Raises StudioError `base-loading` as `resident` does."""
-        self._base.resident()
+        """Lets the runs go on that wait since a restart, once the base is there. Raises as `BaseSlot.resident` does."""
+        self._base.resident(load=True)
         self._queue.go()
 
     def stop_run(self, run_id: str) -> None:

@@ -17,8 +17,8 @@ from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.studio.asking import Asking
-from glmstudio.studio.base_slot import BaseSlot, BaseWish
-from glmstudio.studio.bases import ModelShelf
+from glmstudio.studio.base_slot import BaseWish
+from glmstudio.studio.bases import ModelShelf, slot_of
 from glmstudio.studio.exports import Exports
 from glmstudio.studio.jobs import BackgroundJob, Jobs
 from glmstudio.studio.look import Look, Looks
@@ -51,7 +51,7 @@ class Studio(ModelVerbs):
         self._workspace = workspace.ensure()
         faults.keep_log(self._workspace.log)
         self._store = Store(workspace.database_url)
-        self._base = BaseSlot(base or BaseWish())
+        self._base = slot_of(self._workspace.root, base or BaseWish())
         self._queue = RunQueue(self._workspace, self._trained_on, lambda *turn: self._starts.choose(*turn))
         self._probing = Probing(self._base.use, lambda: bool(self._queue.active_id) or self._queue.starting)
         self._counting = RowCounting(KeptRows(self._store), TokenCounts())
@@ -185,8 +185,7 @@ class Studio(ModelVerbs):
         `from_adapter` (a path or an `AdapterRef.name`) its adapter starts as that one.
         A look tells meanwhile how far it is.
 
-        Raises StudioError `base-loading`, `run-refused` (with the findings), `disk-full-start`, `queue-elsewhere` and,
-        without `queue`, `run-active` and `run-starting`.
+        A base that was let go of is loaded first. Raises StudioError as `RunStarts.start` does.
         """
         return self.run(self._starts.start(dataset, lora, settings, queue=queue, from_adapter=from_adapter))
 
@@ -194,8 +193,7 @@ class Studio(ModelVerbs):
         """Goes on with a run that was stopped, failed or broke off, from its newest checkpoint; with `queue` at its
         turn.
 
-        Raises StudioError `base-loading`, `queue-elsewhere`, `snapshot-missing`, `snapshot-changed`, those of `reopen`
-        and, without `queue`, `run-active` and `run-starting`.
+        A base that was let go of is loaded first. Raises StudioError as `RunStarts.resume` does.
         """
         self._starts.resume(run_id, queue=queue)
         return self.run(run_id)

@@ -18,7 +18,7 @@ from glmstudio.settings import out_of_bounds
 from glmstudio.ui.adapter_choice import DIGEST_SHOWN, adapter_label
 from glmstudio.ui.answers import head, pane, panes
 from glmstudio.ui.language import error_text, field_text, language_of, t
-from glmstudio.ui.page import QUIET, signal, signal_field
+from glmstudio.ui.page import LOOK_SOON, QUIET, signal, signal_field
 from glmstudio.ui.train_status import run_name
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class Answering:
         begun = tab.generate.click(
             self.on_begin, [tab.view, *tab.form.inputs], [*buttons, *shown, *verdict, self.asked], **QUIET
         )
+        begun.then(None, js=LOOK_SOON, **QUIET)
         asked = [*texts, tab.run, taken, *tab.form.inputs]
         answered = begun.then(self.on_answer, asked, [*shown, tab.message, self.asked, *verdict], **_MODEL)
         remembered = answered.then(self.on_remember, self.asked, self._remembered, **QUIET)
@@ -182,7 +183,7 @@ class Answering:
         status = self._studio.base_status()
         if status.error is not None:
             return error_text(status.error, lang)
-        if status.state != "ready":
+        if status.state not in ("ready", "released"):
             return t("compare.base-loading", lang)
         return "" if instruction.strip() or input.strip() else t("compare.no-prompt", lang)
 
@@ -243,6 +244,8 @@ class Answering:
         active = self._studio.active_run()
         if any(session != request.session_hash for session in self._live):
             words = t("compare.waiting-answer", lang)
+        elif self._studio.base_status().state != "ready":
+            words = t("compare.base-loading", lang)
         elif active is not None and active.status != "paused":
             words = t("compare.waiting-run", lang, run=run_name(active, lang))
         elif (evaluation := self._studio.job("evaluation")) is not None and evaluation.running:

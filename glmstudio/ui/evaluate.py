@@ -111,7 +111,7 @@ class Evaluating:
         look = self._studio.look()
         now = look.job("evaluation")
         running = now is not None and now.running
-        can_start = look.base.state == "ready" and bool(run) and not running
+        can_start = look.base.state in ("ready", "released") and bool(run) and not running
         return [now.id if now is not None else "", gr.update(interactive=can_start), gr.update(interactive=running)]
 
     def on_show(self, request: gr.Request, chosen: str, place: int, wanted: str) -> list[Any]:

@@ -41,6 +41,7 @@ def progress_html(now: "BackgroundJob | None", lang: str) -> str:
     if not now.running:
         return ended_html(now, lang)
     counted = t("evaluate.progress", lang, done=f"{now.done:,}", total=f"{now.total:,}")
+    counted = t("compare.base-loading", lang) if now.stage == "load" else counted
     return bar_html(now.done, now.total, counted, left_text(now.seconds_left, lang))
 
 

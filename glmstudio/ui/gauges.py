@@ -30,12 +30,12 @@ def _line(left: str, right: str) -> str:
 
 
 def _tokens(number: int | None, language: str) -> str:
-    return t("annotate.tokens", language, count="…" if number is None else f"{number:,}")
+    return t("annotate.tokens", language, count="–" if number is None else f"{number:,}")
 
 
 def _against(key: str, number: int | None, limit: int) -> Callable[[str], str]:
     def words(language: str) -> str:
-        text = t(key, language, count="…" if number is None else f"{number:,}", limit=limit)
+        text = t(key, language, count="–" if number is None else f"{number:,}", limit=limit)
         too_long = number is not None and number > limit
         hint = t("annotate.too-long", language, limit=limit)
         return f'<span class="glm-warn" title="{hint}">{text}</span>' if too_long else text

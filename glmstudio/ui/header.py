@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from glmstudio.ui.live import Asked, Live
     from glmstudio.ui.page import Page
 
-_MARKS = {"downloading": "◌", "loading": "◌", "ready": "●", "failed": "✕"}
+_MARKS = {"downloading": "◌", "loading": "◌", "ready": "●", "failed": "✕", "released": "○"}
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
@@ -82,6 +82,8 @@ def header_html(
 def _base(status: "BaseStatus", language: str) -> str:
     name = t("header.demonstration", language) if status.demonstration else PurePath(status.source).name
     reason = error_text(status.error, language) if status.error is not None else ""
+    if status.state == "released":
+        reason = t("models.released", language, name=name)
     got = status.download
     share = f"{100 * got.done / got.total:.0f}" if got is not None and got.total else "0"
     state = t(f"header.{status.state}", language, reason=reason, share=share)

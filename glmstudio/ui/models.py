@@ -11,7 +11,7 @@ from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.models_export import Exporting
 from glmstudio.ui.models_words import bases_html, diagnosis_html, state_html
-from glmstudio.ui.page import LIVE, QUEUED, QUIET, picks, slot
+from glmstudio.ui.page import LIVE, LOOK, QUEUED, QUIET, picks, slot
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -61,6 +61,7 @@ class Models:
             self.look = gr.Button(label("models.look"), size="sm", elem_id="models-look")
             self.use = gr.Button(label("models.use"), variant="primary", size="sm", elem_id="models-use")
             self.stop = gr.Button(label("models.stop"), size="sm", interactive=False, elem_id="models-stop")
+            self.release = gr.Button(label("models.release"), size="sm", interactive=False, elem_id="models-release")
 
     def wire(self, page: "Page") -> None:
         asked = [self.source, self.hub]
@@ -75,9 +76,10 @@ class Models:
             **QUIET,
         )
         self.stop.click(self.on_stop, self.job, self.stop, **QUIET)
+        self.release.click(self.on_release, None, self.release, **QUEUED).then(None, js=LOOK, **QUIET)
         page.tabs.select(self.on_open, self.source, looked, **QUIET)
         self.exporting.wire(page)
-        buttons = [self.job, self.stop, self.use, self.bases]
+        buttons = [self.job, self.stop, self.use, self.release, self.bases]
         page.on_wake("models", self._standing, self.on_standing, [self.source], buttons)
 
     def _standing(self, look: "Look", asked: "Asked") -> tuple[Any, ...]:
@@ -98,10 +100,11 @@ class Models:
         look = self._studio.look()
         status, download = look.base, look.job("download")
         busy = download is not None and download.running
-        settled = status.state in ("ready", "failed") and not busy
+        settled = status.state in ("ready", "failed", "released") and not busy
         return [
             download.id if download is not None else "", gr.update(interactive=busy),
             gr.update(interactive=not busy and status.state != "loading"),
+            gr.update(interactive=status.state not in ("failed", "released")),
             self._list(request, source) if settled else gr.skip(),
         ]  # fmt: skip
 
@@ -126,13 +129,18 @@ class Models:
         self._studio.use_base(source.strip(), quantization, hub)
         return gr.update(interactive=False)
 
+    def on_release(self) -> Any:
+        """Lets go of the base until somebody needs it."""
+        self._studio.release_base()
+        return gr.update(interactive=False)
+
     def on_stop(self, job: str) -> Any:
         self._studio.stop_job(job)
         return gr.update(interactive=False)
 
     def _list(self, request: gr.Request, source: str) -> str:
         lang = language_of(request)
-        return bases_html(self._studio.bases(), self._studio.base_status().source, source.strip(), lang)
+        return bases_html(self._studio.bases(), self._studio.base_status(), source.strip(), lang)
 
 
 def _state(look: "Look", asked: "Asked") -> str:

@@ -26,14 +26,16 @@ _FITS = {
 _COLUMNS = ("base", "family", "form", "size", "fits")
 
 
-def bases_html(bases: "Sequence[LocalBase]", resident: str, chosen: str, lang: str) -> str:
-    """A row a base; the resident one is marked, a damaged one says what is wrong."""
+def bases_html(bases: "Sequence[LocalBase]", status: "BaseStatus", chosen: str, lang: str) -> str:
+    """A row a base; the resident one is marked, or that which is loaded when it is needed; a damaged one says what is
+    wrong."""
     header = "".join(f"<th>{t(f'models.column.{name}', lang)}</th>" for name in _COLUMNS)
-    rows = "".join(_base_row(base, base.source == resident, base.source == chosen, lang) for base in bases)
+    marks = {status.source: "○" if status.state == "released" else "●"}
+    rows = "".join(_base_row(base, marks.get(base.source, ""), base.source == chosen, lang) for base in bases)
     return f'<table><thead><tr><th class="m"></th>{header}</tr></thead><tbody>{rows}</tbody></table>'
 
 
-def _base_row(base: "LocalBase", resident: bool, chosen: bool, lang: str) -> str:
+def _base_row(base: "LocalBase", place: str, chosen: bool, lang: str) -> str:
     if base.problem is not None:
         kind, mark, hint = "bad", "✗", error_text(base.problem, lang)
         fits = t("models.damaged", lang)
@@ -42,7 +44,7 @@ def _base_row(base: "LocalBase", resident: bool, chosen: bool, lang: str) -> str
         hint = t(f"fits.{base.fits['none']}", lang)
         fits = t(f"models.fits.{base.fits['none']}", lang)
     cells = (
-        f'<td class="m">{"●" if resident else ""}</td>',
+        f'<td class="m">{place}</td>',
         f'<td title="{escape(base.source)}"><button>{escape(base_name(base.source, lang))}</button></td>',
         f'<td title="{escape(base.title)}">{escape(base.title or "–")}</td>',
         f"<td>{_form(base.form, lang)}</td>",
@@ -121,6 +123,8 @@ def state_html(status: "BaseStatus", download: "BackgroundJob | None", lang: str
     if status.state == "failed" and status.error is not None:
         return failure_html(status.error, lang)
     name = base_name(status.source, lang)
+    if status.state == "released":
+        return f"<p>○ {escape(t('models.released', lang, name=name))}</p>"
     if status.state == "loading":
         return f'<p class="going">{escape(t("models.loading", lang, name=name))}</p>'
     return f'<p class="ok">✓ {escape(t("models.resident", lang, name=name))}</p>'

@@ -68,6 +68,8 @@ def signal_field(value: str = "") -> gr.Textbox:
 
 # Shows at once what an event has changed, for what follows the look.
 LOOK = "() => { glm.look(); }"
+# The same for an event that goes on: shortly after it has begun.
+LOOK_SOON = "() => { setTimeout(glm.look, 300); }"
 # The script of a slot that a screen reader reads aloud when it changes.
 LIVE = "element.setAttribute('aria-live', 'polite');"
 

@@ -34,6 +34,8 @@ class Beginning:
     def wire(self, page: "Page", form: "Form") -> None:
         fields = [form.component(name) for name in _OWN]
         self.choice.change(lambda chosen: self.on_choice(form, chosen), self.choice, fields, **QUIET)
+        # The base, by which the checkpoint is read, may come later.
+        page.base_state.change(lambda chosen: self._values(form, chosen), self.choice, fields, **QUIET)
         page.on_wake(
             "train", lambda look, asked: _offered(look, asked.language), self.on_look, [self.choice], [self.choice],
             name="begin",
@@ -47,6 +49,12 @@ class Beginning:
         return gr.update(choices=choices, value=value if value in [name for _, name in choices] else "")
 
     def on_choice(self, form: "Form", chosen: str) -> list[Any]:
+        """Who begins with a checkpoint wants to train: a base that was let go of is loaded."""
+        if chosen:
+            self._studio.load_base()
+        return self._values(form, chosen)
+
+    def _values(self, form: "Form", chosen: str) -> list[Any]:
         """The fields that come from the checkpoint show its values and cannot be changed."""
         try:
             values = self._studio.start_values(chosen) if chosen else {}

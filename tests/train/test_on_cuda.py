@@ -4,6 +4,7 @@ none."""
 import dataclasses
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,14 @@ from glmstudio.models.base import Base
 from glmstudio.models.packing import Packing
 from glmstudio.models.resident import Resident
 from glmstudio.settings import TrainingSettings
+from glmstudio.studio.base_slot import BaseSlot, BaseWish
 from glmstudio.training.estimate import most_tokens, planned
 from glmstudio.training.loss import batch_form, ready, target_loss
+from glmstudio.training.memory_shortage import free_memory
 from glmstudio.training.probe import probe
 from glmstudio.training.runs import Run, RunFolder
 from glmstudio.training.token_counts import TokenCounts
+from tests.tiny_families import native_folder
 from tests.train.runs import bytes_of, records, resume_in, run_in
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no graphics card here")
@@ -169,3 +173,16 @@ def test_memory_that_runs_out_halves_the_budget(tmp_path: Path) -> None:
     found = RunFolder(tmp_path / "run").read()
     assert (found.status, found.step) == ("finished", 2)
     assert found.halved_from > found.token_budget > 0
+
+
+def test_a_base_that_is_let_go_leaves_the_card(tmp_path) -> None:
+    free_memory()
+    before = torch.cuda.memory_reserved()
+    slot = BaseSlot(BaseWish(str(native_folder("llama", tmp_path / "llama")), "cuda", "bf16"))
+    with slot.use(load=True):
+        assert torch.cuda.memory_allocated() > 0
+    slot.release()
+    for thread in threading.enumerate():
+        if thread.name == "release base":
+            thread.join(600)
+    assert torch.cuda.memory_reserved() <= before

@@ -91,11 +91,19 @@ def test_another_base_takes_the_place_of_the_resident_one(page):
     expect(page.locator("#header")).to_contain_text("tiny-glm")
     expect(page.locator("#header")).to_contain_text("就绪")
     expect(page.locator("#models-state")).to_contain_text("tiny-glm 已载入")
+    page.locator("#models-release").click()
+    expect(page.locator("#models-state")).to_contain_text("tiny-glm 未加载")
+    expect(page.locator("#header")).to_contain_text("未加载")
+    page.locator("#tab-train-button").click()
+    expect(page.locator("#train-check")).to_contain_text("点“开始训练”会先加载它")
+    expect(page.locator("#train-start")).to_be_enabled()
+    expect(page.locator("#header")).to_contain_text("未加载")
     page.locator("#tab-compare-button").click()
     box(page, "compare-input").fill("Paris is red.")
     box(page, "compare-max-new-tokens").fill("4")
     page.locator("#compare-generate").click()
     expect(page.locator("#compare-base-head")).to_contain_text("词元")
+    expect(page.locator("#header")).to_contain_text("就绪")
 
 
 def test_a_base_from_a_hub_is_downloaded_and_loaded(page, program):

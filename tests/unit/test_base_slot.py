@@ -1,6 +1,7 @@
 """One resident base at a time: loading, failing, switching."""
 
 import gc
+import threading
 import weakref
 
 import pytest
@@ -21,8 +22,8 @@ def slot(tmp_path) -> BaseSlot:
 
 def test_before_it_is_loaded_there_is_a_reason(tmp_path):
     slot = BaseSlot(BaseWish(str(tmp_path)))
-    assert slot.status().state == "loading"
-    with pytest.raises(StudioError, match="base-loading"):
+    assert slot.status().state == "released"
+    with pytest.raises(StudioError, match="base-released"):
         slot.resident()
 
 
@@ -115,3 +116,96 @@ def test_the_last_of_several_wishes_wins(slot, tmp_path):
     slot.switch(BaseWish(str(tmp_path / "qwen2"), "cpu", "fp32"))
     assert slot.resident(wait=True).base.family.name == "qwen2"
     assert slot.wish.source == str(tmp_path / "qwen2")
+
+
+def let_go_of(slot: BaseSlot) -> None:
+    slot.release()
+    for thread in threading.enumerate():
+        if thread.name == "release base":
+            thread.join(600)
+
+
+def test_a_base_that_is_let_go_is_gone_and_comes_when_it_is_needed(slot):
+    former, before = weakref.ref(slot.resident().base.model), slot.status()
+    let_go_of(slot)
+    assert former() is None
+    after = slot.status()
+    assert (after.state, after.memory_bytes, after.weight_bytes) == ("released", 0, 0)
+    assert (after.source, after.fingerprint, after.parameters) == (before.source, before.fingerprint, before.parameters)
+    # Looks do not bring it back.
+    with slot.use_if_ready() as none:
+        assert none is None
+    with pytest.raises(StudioError, match="base-released"):
+        slot.resident()
+    assert slot.status().state == "released"
+    with slot.use(load=True) as use:
+        assert use.resident.base.family.name == "llama"
+    assert slot.status().state == "ready"
+
+
+def test_who_uses_a_base_that_is_let_go_is_waited_for(slot, tmp_path):
+    with slot.use(refusal=StudioError("run-active", run="run-0007")), pytest.raises(StudioError, match="run-active"):
+        slot.release()
+    with slot.use() as use:
+        model = weakref.ref(use.resident.base.model)
+        slot.release()
+        assert use.leaving()
+        # Another one that is chosen now waits as well: two are never there.
+        slot.switch(BaseWish(str(native_folder("glm", tmp_path / "glm")), "cpu", "fp32"))
+        assert (slot.status().state, model() is not None) == ("loading", True)
+    assert slot.resident(wait=True).base.family.name == "glm"
+    del use
+    gc.collect()
+    assert model() is None
+
+
+def test_a_reload_is_for_the_base_that_was_let_go_of(slot, tmp_path, monkeypatch):
+    """Whoever needed that one gets no other, and may stop waiting."""
+    native_folder("glm", tmp_path / "glm")
+    load, begun, may = loading.load_base, threading.Event(), threading.Event()
+
+    def slow(*values: object, **wish: object) -> object:
+        begun.set()
+        assert may.wait(600)
+        return load(*values, **wish)
+
+    monkeypatch.setattr(loading, "load_base", slow)
+    let_go_of(slot)
+    with pytest.raises(StudioError, match="base-wait-stopped"):
+        slot.resident(load=True, should_stop=begun.is_set)
+    told: list[str] = []
+
+    def needed() -> None:
+        try:
+            slot.resident(load=True)
+        except StudioError as error:
+            told.append(error.code)
+
+    waiting = threading.Thread(target=needed)
+    waiting.start()
+    slot.switch(BaseWish(str(tmp_path / "glm"), "cpu", "fp32"))
+    # One that a person has chosen and that is on its way is nobody's to wait for.
+    with pytest.raises(StudioError, match="base-loading"):
+        slot.resident(load=True)
+    may.set()
+    waiting.join(600)
+    assert slot.resident(wait=True).base.family.name == "glm"
+    assert told == ["base-loading"]
+
+
+def test_a_base_on_its_way_can_be_let_go(slot, tmp_path, monkeypatch):
+    begun, may = threading.Event(), threading.Event()
+
+    def slow(*_: object, should_stop: object, **__: object) -> object:
+        begun.set()
+        assert may.wait(600)
+        raise StudioError("download-stopped", source="x")
+
+    monkeypatch.setattr(loading, "load_base", slow)
+    slot.switch(BaseWish(str(tmp_path / "glm")))
+    assert begun.wait(600)
+    slot.release()
+    with pytest.raises(StudioError, match="base-released"):
+        slot.resident()
+    may.set()
+    assert (slot.status().state, slot.status().source) == ("released", str(tmp_path / "glm"))

@@ -5,9 +5,9 @@ import shutil
 import pytest
 
 from glmstudio.errors import StudioError
-from glmstudio.models.inspection.library import remembered
+from glmstudio.models.used_bases import remembered
 from glmstudio.studio.base_slot import BaseSlot, BaseWish
-from glmstudio.studio.bases import ModelShelf, with_hub
+from glmstudio.studio.bases import ModelShelf, slot_of, with_hub
 from glmstudio.studio.jobs import Jobs
 from tests.tiny_families import native_folder
 from tests.unit.golden_cases import CHATGLM2
@@ -20,7 +20,7 @@ def nothing() -> None:
 
 @pytest.fixture
 def slot(tmp_path) -> BaseSlot:
-    made = BaseSlot(BaseWish(str(native_folder("llama", tmp_path / "llama")), "cpu", "fp32"))
+    made = slot_of(tmp_path, BaseWish(str(native_folder("llama", tmp_path / "llama")), "cpu", "fp32"))
     made.load()
     made.resident(wait=True)
     return made
@@ -30,7 +30,7 @@ def test_a_folder_is_used_and_remembered(slot, tmp_path):
     shelf = ModelShelf(tmp_path, slot, Jobs(), nothing)
     shelf.use(str(native_folder("glm", tmp_path / "glm")), "none")
     assert slot.resident(wait=True).base.family.name == "glm"
-    assert remembered(tmp_path) == [str(tmp_path / "glm")]
+    assert remembered(tmp_path) == [str(tmp_path / "glm"), str(tmp_path / "llama")]
     assert str(tmp_path / "glm") in [base.source for base in shelf.bases()]
     shelf.use(str(tmp_path / "glm"), "8bit")
     assert slot.resident(wait=True).base.quantization == "8bit"

@@ -8,6 +8,7 @@ from glmstudio.errors import StudioError
 from glmstudio.inference.compare import Answer, Comparison
 from glmstudio.models.adapters.adapter_ref import AdapterRef
 from glmstudio.settings import GenerationSettings
+from glmstudio.studio.base_slot import BaseStatus
 from glmstudio.studio.jobs import BackgroundJob
 from glmstudio.ui import compare_answers
 from glmstudio.ui.compare_answers import Answering, Live
@@ -26,7 +27,10 @@ class Fake:
 
     def __init__(self, *script: object, run: object = RUN) -> None:
         self._script, self._run = script, run
-        self.active, self.probing, self.evaluation = None, False, None
+        self.active, self.probing, self.evaluation, self.base = None, False, None, "ready"
+
+    def base_status(self) -> BaseStatus:
+        return BaseStatus(self.base, "x")
 
     def active_run(self) -> object:
         return self.active
@@ -91,7 +95,7 @@ def test_an_error_of_the_title_does_not_leave_generate_off(answered, run):
 def test_an_answer_that_breaks_off_stays(answered):
     _, _, _, said, message, asked, *_ = answered(Fake(shot("cancelled"), StudioError("answer-base-gone", source="x")))
     assert "red" in said
-    assert "Another base was chosen" in message
+    assert "exchanged or let go of" in message
     assert asked.judged == "red"
 
 
@@ -103,6 +107,7 @@ def test_a_checkpoint_that_has_gone_is_told_instead_of_the_base_alone(answered):
     ("works", "words"),
     [
         ({}, "waiting…"),
+        ({"base": "released"}, "The base is loading…"),
         ({"probing": True}, "waiting for the measurement before a run…"),
         ({"probing": True, "evaluation": BackgroundJob("1", "evaluation", {})}, "taking turns with an evaluation…"),
         ({"active": SimpleNamespace(number=3, status="running")}, "waiting for the next pause between steps of run 3…"),

@@ -112,6 +112,7 @@ def test_the_state_of_a_base_that_is_coming():
     assert "owner/name" in state_html(ready, begun, "en")
     failed = replace(begun, state="failed", error=StudioError("hub-unknown", source="o/n", endpoint="here"))
     assert "glm-bad" in state_html(ready, failed, "en")
+    assert "name is not loaded" in state_html(BaseStatus("released", "owner/name"), None, "en")
     got = Download(3 * 2**30, 12 * 2**30)
     assert "width:25.0%" in state_html(BaseStatus("downloading", "owner/name", download=got), None, "en")
 
@@ -119,8 +120,9 @@ def test_the_state_of_a_base_that_is_coming():
 def test_the_list_and_a_diagnosis_in_both_languages(tmp_path):
     bases = bases_on_this_machine(tmp_path)
     for lang, word in (("zh", "可训练"), ("en", "trains")):
-        html = bases_html(bases, "embedded", "", lang)
+        html = bases_html(bases, BaseStatus("ready", "embedded"), "", lang)
         assert '<td class="m">●</td>' in html
+        assert '<td class="m">○</td>' in bases_html(bases, BaseStatus("released", "embedded"), "", lang)
         assert word in html
     found = diagnosis_html(examine(CHATGLM2), "zh")
     assert "18 个张量改名" in found

@@ -10,8 +10,9 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from glmstudio.models.inspection.library import LocalBase, bases_on_this_machine, remember, remembered
+from glmstudio.models.inspection.library import LocalBase, bases_on_this_machine
 from glmstudio.models.inspection.memory_needs import FITS
+from glmstudio.models.used_bases import remember, remembered
 from tests.tiny_families import native_folder
 from tests.unit.golden_cases import CHATGLM
 

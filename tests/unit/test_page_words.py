@@ -118,7 +118,7 @@ def test_the_gauges_count_against_the_lengths_of_training():
     assert seen(gauges.target_gauge("x" * 301, len, "en")) == "301 / 300 tokens"
     assert "glm-warn" in gauges.target_gauge("x" * 301, len, "en")
     assert "glm-warn" not in gauges.target_gauge("x" * 300, len, "en")
-    assert seen(gauges.input_gauge("a", "b", lambda text: None, "en")) == "… tokens · prompt … / 400"
+    assert seen(gauges.input_gauge("a", "b", lambda text: None, "en")) == "– tokens · prompt – / 400"
     assert seen(gauges.instruction_gauge("a", len, "en")) == "1 token"
 
 
@@ -133,7 +133,7 @@ def test_the_gauges_count_against_the_lengths_of_training():
     ],
 )
 def test_the_target_says_whether_it_is_json(target, text):
-    assert seen(gauges.target_gauge(target, lambda _: None, "en")).removesuffix("… / 300 tokens").strip() == text
+    assert seen(gauges.target_gauge(target, lambda _: None, "en")).removesuffix("– / 300 tokens").strip() == text
 
 
 def test_many_rejects_are_cut_with_their_number():

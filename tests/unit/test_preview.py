@@ -109,7 +109,7 @@ def test_a_cut_stands_between_what_is_kept_and_what_stands_around_it(name: str, 
 
 def test_the_studio_previews_on_the_resident_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     studio = Studio(Workspace(tmp_path))
-    with pytest.raises(StudioError, match="base-loading"):
+    with pytest.raises(StudioError, match="base-released"):
         studio.preview(*ROW, TrainingSettings())
     tokenizer, family = prompt_bases()["plain"]
     base = SimpleNamespace(base=SimpleNamespace(tokenizer=tokenizer, family=family))

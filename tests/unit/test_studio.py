@@ -1,6 +1,7 @@
 """Studio's verbs on a workspace of their own."""
 
 import json
+import threading
 
 import pytest
 
@@ -10,7 +11,10 @@ from glmstudio.data.verdicts import Answerer, Judgement
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
 from glmstudio.studio import Studio
+from glmstudio.studio.base_slot import BaseWish
+from glmstudio.studio.bases import NO_BASE
 from glmstudio.workspace import Workspace
+from tests.tiny_families import native_folder
 
 
 @pytest.fixture
@@ -45,9 +49,30 @@ def test_an_empty_prompt_is_refused(studio):
         studio.save_example(Example(" ", "", "target"))
 
 
-def test_a_run_does_not_start_while_the_base_loads(studio):
+def test_a_run_does_not_start_while_a_base_loads_that_was_chosen(studio, monkeypatch):
+    begun, may = threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> None:
+        begun.set()
+        may.wait(600)
+        raise StudioError("base-missing", source="x")
+
+    monkeypatch.setattr("glmstudio.models.loading.load_base", slow)
+    studio.load_base()
+    assert begun.wait(600)
     with pytest.raises(StudioError, match="base-loading"):
         studio.start_run("demo", LoraSettings(), TrainingSettings())
+    may.set()
+
+
+def test_without_a_base_the_one_of_last_time_is_loaded_when_it_is_needed(tmp_path):
+    folder = str(native_folder("llama", tmp_path / "llama"))
+    for wish in (BaseWish(folder, "cpu", "fp32"), BaseWish(NO_BASE, "cpu", "fp32")):
+        studio = Studio(Workspace(tmp_path), base=wish)
+        assert (studio.base_status().state, studio.base_status().source) == ("released", folder)
+        assert studio.resident(wait=True).base.family.name == "llama"
+        studio.close()
+    assert Studio(Workspace(tmp_path / "new"), base=BaseWish(NO_BASE)).base_status().source == "embedded"
 
 
 def test_a_judged_answer_becomes_a_feedback_row(studio):

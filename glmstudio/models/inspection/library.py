@@ -3,8 +3,6 @@
 Reads configs and headers, never weights; a folder that cannot be read is listed with the reason.
 """
 
-import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +20,10 @@ from glmstudio.models.inspection.anatomy import Anatomy, anatomy, is_prefix
 from glmstudio.models.inspection.memory_needs import Needs, fitting, memory_needs
 from glmstudio.models.sources import embedded_folder
 from glmstudio.models.supported import unsupported_folder
+from glmstudio.models.used_bases import remembered
 from glmstudio.settings import QUANTIZATIONS
 from glmstudio.workspace import Workspace
 
-REMEMBERED = 50
 # Where an export whose check failed is put aside.
 UNCHECKED = ".unchecked"
 WEIGHT_NAMES = tuple(f"{name}{end}" for name in SINGLE_FILES for end in ("", ".index.json"))
@@ -70,29 +68,6 @@ def bases_on_this_machine(root: Path, *, held: int = 0) -> list[LocalBase]:
     return [first, *sorted(others, key=lambda base: (base.title, base.source))]
 
 
-def remember(root: Path, source: str) -> None:
-    """Puts `source` at the head of the bases that were used, in `data/bases.json` of the workspace."""
-    sources = [source, *(name for name in remembered(root) if name != source)][:REMEMBERED]
-    path = _list_path(root)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(sources, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    os.replace(aside, path)
-
-
-def remembered(root: Path) -> list[str]:
-    """The bases that were used, the last one first; none where the list is absent or damaged."""
-    try:
-        sources = json.loads(_list_path(root).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [source for source in sources if isinstance(source, str)] if isinstance(sources, list) else []
-
-
-def _list_path(root: Path) -> Path:
-    return Workspace(root).data / "bases.json"
-
-
 def _candidates(workspace: Workspace) -> Iterator[tuple[str, Path]]:
     """(source, folder); where two names lead to one folder, the better name comes first."""
     yield EMBEDDED, embedded_folder()
@@ -110,7 +85,7 @@ def _candidates(workspace: Workspace) -> Iterator[tuple[str, Path]]:
             yield absolute(str(folder)), folder
     for source in remembered(workspace.root):
         folder = Path(source).expanduser()
-        if folder.is_dir():
+        if source != EMBEDDED and folder.is_dir():
             yield absolute(source), folder
 
 
