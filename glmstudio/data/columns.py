@@ -30,13 +30,14 @@ _OWN = {
 }
 # The names that other files have: each counts where its field has no name of its own in the file. Of two names for a
 # prompt the first is the instruction and the second the input.
-_ASKING = ("prompt", "提示词", "提示", "question", "问题", "提问", "问", "query")
+_ASKING = ("prompt", "提示词", "提示", "question", "问题", "提问", "问", "query", "q", "human")
 _GIVEN = (
     "text", "文本", "原文", "content", "内容", "正文", "sentence", "句子", "article", "文章", "document", "passage",
 )  # fmt: skip
 _ANSWERING = (
-    "answer", "answers", "答案", "回答", "答", "回复", "reply", "completion", "summary", "摘要",
-    "label", "labels", "标签", "标注", "标注结果", "结果", "result", "类别", "category", "目标",
+    "answer", "answers", "答案", "回答", "答", "a", "assistant", "回复", "reply", "completion", "summary", "摘要",
+    "参考答案", "标准答案", "ground_truth", "expected_output", "label", "labels", "标签", "标注", "标注结果",
+    "结果", "result", "类别", "category", "目标",
 )  # fmt: skip
 _OWN_OF = {name: place for place, names in _OWN.items() for name in names}
 # What a person may call a column.

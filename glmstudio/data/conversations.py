@@ -12,6 +12,8 @@ _ROLES = {
     "system": ("system", "系统"),
 }
 _ROLE_OF = {name: role for role, names in _ROLES.items() for name in names}
+# Some write question and answer of one turn into one object.
+_PAIRS = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("question", "answer"))
 _WHO, _WHAT = ("role", "from", "speaker"), ("content", "value", "text")
 
 
@@ -35,14 +37,30 @@ class NoConversation(Exception):
 
 
 def turns_of(value: Any) -> list[Any] | None:
-    """The turns of a value that is a list of them, or JSON of one; None for anything else."""
+    """The turns of a value that is a list of them, or of pairs, or JSON of one; None for anything else."""
     if isinstance(value, str) and value.lstrip()[:1] == "[":
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
             return None
-    is_turns = isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value)
-    return value if is_turns and _named(value[0], _WHO) else None
+    if are_turns(value):
+        return value
+    if not isinstance(value, list) or not value or not all(isinstance(pair, dict) for pair in value):
+        return None
+    names = next((pair for pair in _PAIRS if pair[0] in value[0] and pair[1] in value[0]), None)
+    return [turn for pair in value for turn in _turns(pair, names)] if names else None
+
+
+def are_turns(value: Any) -> bool:
+    """Whether it is a list of objects that say who says what."""
+    is_list = isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value)
+    return bool(is_list) and bool(_named(value[0], _WHO))
+
+
+def _turns(pair: dict[str, Any], names: tuple[str, str]) -> list[dict[str, Any]]:
+    system = [{"role": "system", "content": pair["system"]}] if pair.get("system") else []
+    said = [{"role": role, "content": pair.get(name)} for role, name in zip(("user", "assistant"), names, strict=True)]
+    return system + said
 
 
 def conversation_of(turns: list[Any]) -> Conversation:

@@ -33,6 +33,9 @@ def rows_of(folder: Path, *rows: dict, **options) -> list:
         ({"问题": "i", "答案": "o"}, ("i", "", "o")),
         ({"文本": "x", "标签": "o"}, ("", "x", "o")),
         ({"query": "i", "response": "o"}, ("i", "", "o")),
+        ({"Q": "i", "A": "o"}, ("i", "", "o")),
+        ({"human": "i", "assistant": "o"}, ("i", "", "o")),
+        ({"原文": "x", "参考答案": "o"}, ("", "x", "o")),
         ({"output": "", "response": "o", "instruction": "i"}, ("i", "", "o")),
     ],
 )
@@ -131,6 +134,14 @@ def test_the_last_question_of_a_conversation_is_the_row(tmp_path: Path, name: st
     reading = opened(put(tmp_path / "a.jsonl", json.dumps({"id": "", name: value})))
     assert good(list(reading)) == [("二", "", "乙")]
     assert (reading.kind, reading.told.ignored) == ("conversations", {"history": 1, "system": 1})
+
+
+@pytest.mark.parametrize("names", [("human", "assistant"), ("input", "output"), ("question", "answer")])
+def test_question_and_answer_may_be_one_object(tmp_path: Path, names: tuple[str, str]) -> None:
+    turns = [dict(zip(names, ("一", "甲"), strict=True)) | {"system": "s"}, dict(zip(names, ("二", "乙"), strict=True))]
+    reading = opened(put(tmp_path / "a.json", json.dumps([{"conversation": turns, "category": "c"}])))
+    assert good(list(reading)) == [("二", "", "乙")]
+    assert reading.told.ignored == {"category": 1, "history": 1, "system": 1}
 
 
 def test_conversations_that_are_none_are_refused_with_their_row(tmp_path: Path) -> None:

@@ -28,6 +28,12 @@ HEADER = "instruction,input,output\n"
         ("cp1250", "Překlad,Příliš žluťoučký kůň,ano", "Windows-1250"),
         ("cp1251", "Тональность,Отличный ресторан,хорошо", "CP1251"),
         ("utf-16-le", "抽取,湖,a", "UTF-16-LE"),
+        ("utf-8", "Цена,5 €,café", "UTF-8"),
+        ("utf-8", "Цена,naïve,ß", "UTF-8"),
+        ("gb18030", "问候,嗨,问候你好", "GB18030"),
+        ("utf-16-be", "问题？,一一一一,门票", "UTF-16-BE"),
+        ("utf-16-le", f"抽取,{'湖' * 900},a", "UTF-16-LE"),
+        ("iso2022_jp", "挨拶,こんにちは,はい", "ISO2022_JP"),
         ("utf-16-be", "抽取,湖,a", "UTF-16-BE"),
         ("utf-16", "抽取,湖,a", "UTF-16"),
         ("utf-32", "抽取,湖,a", "UTF-32"),
@@ -80,6 +86,12 @@ def test_a_byte_lost_in_a_file_of_one_line_is_its_row_s(tmp_path: Path, rest: li
     rows = read(put(tmp_path / "a.json", line.encode().replace("环境".encode(), "环境".encode()[:-1])))
     assert [text for _, text, _ in good(rows)] == [text for text in texts if text != "环境一般"]
     assert [(bad.row, bad.code) for bad in rows if not hasattr(bad, "target")] == [(3, "field-broken")]
+
+
+def test_a_few_nuls_make_no_utf_16(tmp_path: Path) -> None:
+    reading = opened(put(tmp_path / "a.jsonl", row("一") + row("二").replace("正", "\0\0\0") + row("三\0") * 2))
+    assert rejects(list(reading)) == [(2, "field-nul"), (3, "field-nul"), (4, "field-nul")]
+    assert reading.told.encodings == ["UTF-8"]
 
 
 def test_a_line_whose_structure_is_broken_is_not_readable(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def test_bad_lines_are_named_and_good_ones_come_in(tmp_path: Path) -> None:
     [
         ("{'instruction': 'c'}", "json-quotes", 2),
         ('{"instruction": “c”}', "json-quotes", 17),
+        ('{"instruction"："c"}', "json-punctuation", 15),
         ('{"instruction": "c" // why\n}', "json-comment", 21),
         ('{"instruction": "c" "output": "o"}', "json-broken", 21),
         ('{"instruction": "c", "output": "o"', "json-broken", None),

@@ -132,7 +132,9 @@ def _unpacked(file: BinaryIO, name: str) -> BinaryIO:
 
 def _source(name: str, open_file: Callable[[], BinaryIO], member: str, *, packed: bool = True) -> Source:
     with open_file() as file:
-        start = file.read(16)
+        start = file.read(512)
+    if start[257:262] == b"ustar":
+        raise StudioError("file-kind-unread", name=name, kind="a tar archive")
     for magic, kind in _OTHER_KINDS.items():
         if start.startswith(magic):
             raise StudioError("file-kind-unread", name=name, kind=kind)

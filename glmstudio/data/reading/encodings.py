@@ -20,10 +20,14 @@ codecs.register_error(_MARK, lambda error: (BROKEN, error.end))
 # Files are read in pieces of so many bytes, at most twice.
 BLOCK = 1 << 20
 _SAMPLE = 64 * 1024
-# What part of a text is usual characters of its script: enough to be sure, and enough to be asked about.
-_SURE, _POSSIBLE = 0.9, 0.5
+# What part of a text is usual characters of its script: enough to be sure, enough to be asked about, and so far ahead
+# of others that these need not be.
+_SURE, _POSSIBLE, _AHEAD = 0.9, 0.5, 0.2
 # All usual characters of Korean are usual ones of Chinese, too; half of those of Chinese are none of Korean.
-_FEW_KOREAN = 8
+_FEW_KOREAN = 12
+_HANGUL = re.compile("[\uac00-\ud7a3]")
+# Of so few characters, some may be unusual in the encoding that is expected.
+_CHINESE, _FEW = "gb18030", 12
 # Of those that make about as much sense, the first.
 _SINGLE_BYTE = ["cp1252", "cp1250", "cp1251"]
 _SAME_CHAOS = 0.05
@@ -35,14 +39,20 @@ _MARKS = (
 )
 _SHOWN = {"cp949": "EUC-KR", "cp932": "SHIFT-JIS", "cp1252": "Windows-1252", "cp1250": "Windows-1250"}
 _LINE_MARKS = re.compile("^\ufeff+", re.MULTILINE)
+# Japanese in seven bits: what parts the characters sets is an escape.
+_ESCAPED = re.compile(rb"\x1b\$[@B]")
+# A file with fewer NULs that is UTF-8 else is UTF-8 with NULs.
+_FEW_NULS = 20
+_PLAIN = re.compile("[\t\r\n -~\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef“”‘’…—·]")
+_MOSTLY_PLAIN = 0.95
 _ASCII = re.compile(r"[\x00-\x7f]+")
 _SHOWN_TEXT = 40
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """`wide` is the codec of a file in UTF-16 or UTF-32; else lines that are no UTF-8 are decoded as `other`, where
-    that is known. `mixed` says that some lines are UTF-8 beyond doubt."""
+    """`wide` is the codec of a file that has one for all of it (UTF-16, UTF-32, ISO-2022); else lines that are no
+    UTF-8 are decoded as `other`, where that is known. `mixed` says that some lines are UTF-8 beyond doubt."""
 
     wide: str = ""
     other: str = ""
@@ -141,13 +151,28 @@ def _wide(start: bytes) -> str:
     for mark, codec in _MARKS:
         if start.startswith(mark):
             return codec
-    pairs = len(start) // 2
-    sample = start[: pairs * 2]
-    # Braces, commas and line breaks are there in every file of rows: every second byte of theirs is NUL.
-    low, high = sample[0::2].count(0), sample[1::2].count(0)
-    if pairs and max(low, high) >= max(2, pairs // 50) and min(low, high) * 50 <= max(low, high):
-        return "utf-16-le" if high > low else "utf-16-be"
-    return ""
+    if _ESCAPED.search(start):
+        return "iso2022_jp"
+    if start.count(0) * _FEW_NULS < len(start) and _is_utf8(start):
+        return ""
+    # Braces, commas and line breaks are there in every file of rows, as a NUL and a byte.
+    shares = {codec: _plain_share(start, codec) for codec in ("utf-16-le", "utf-16-be")} if 0 in start else {}
+    best = max(shares, key=shares.__getitem__, default="")
+    return best if best and shares[best] >= _MOSTLY_PLAIN else ""
+
+
+def _is_utf8(start: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _plain_share(start: bytes, codec: str) -> float:
+    """How much of a text so decoded is ASCII, or Chinese, Japanese or Korean."""
+    text = start[: len(start) // 2 * 2].decode(codec, "replace")
+    return len(_PLAIN.findall(text)) / max(len(text), 1)
 
 
 def _blocks(file: BinaryIO, start: bytes = b"") -> Iterator[bytes]:
@@ -220,15 +245,23 @@ def _damaged(line: bytes) -> bool:
 def _guess(sample: list[bytes]) -> tuple[str, dict[str, str]]:
     """(the codec, or nothing where it is not sure; the text in each that it may be)."""
     texts = {codec: text for codec in _USUAL if (text := _text(sample, codec))}
+    likely = _likely(texts)
+    if not likely:
+        return _western(b"\n".join(sample))
+    return likely[0] if len(likely) == 1 else "", {codec: texts[codec] for codec in likely}
+
+
+def _likely(texts: dict[str, str]) -> list[str]:
+    """The codecs of those in which a text makes sense, the most usual one first."""
     shares = {codec: _usual_share(text, codec) for codec, text in texts.items()}
-    if likely := [codec for codec, share in shares.items() if share >= _SURE]:
-        korean = _ASCII.sub("", texts.get("cp949", ""))
-        if "cp949" in likely and len(korean) >= _FEW_KOREAN:
-            likely = ["cp949"]
-        return likely[0] if len(likely) == 1 else "", {codec: texts[codec] for codec in likely}
-    if likely := [codec for codec, share in shares.items() if share >= _POSSIBLE]:
-        return likely[0] if len(likely) == 1 else "", {codec: texts[codec] for codec in likely}
-    return _western(b"\n".join(sample))
+    lengths = {codec: len(_ASCII.sub("", text)) for codec, text in texts.items()}
+    sure = [codec for codec, share in shares.items() if share >= _SURE]
+    if "cp949" in sure and len(_HANGUL.findall(texts["cp949"])) >= _FEW_KOREAN:
+        return ["cp949"]
+    if sure and (_CHINESE in sure or shares.get(_CHINESE, 0) < _POSSIBLE or lengths[_CHINESE] >= _FEW):
+        return sure
+    least = _POSSIBLE if sure else max(_POSSIBLE, max(shares.values(), default=0) - _AHEAD)
+    return [codec for codec, share in shares.items() if share >= least]
 
 
 def _text(sample: list[bytes], codec: str) -> str:

@@ -9,14 +9,20 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from glmstudio.data.conversations import turns_of
+from glmstudio.data.conversations import are_turns
 from glmstudio.data.example import Reject, split_of_name
 from glmstudio.data.labelled import is_task
 from glmstudio.data.reading.encodings import BROKEN
 from glmstudio.data.reading.json_text import DECODER, LONGEST, JsonBroken, JsonText
 from glmstudio.data.reading.rows import RawRow, Row
 
-_REASONS = {"quotes": "json-quotes", "comment": "json-comment", "cut": "json-cut", "syntax": "json-broken"}
+_REASONS = {
+    "quotes": "json-quotes",
+    "punctuation": "json-punctuation",
+    "comment": "json-comment",
+    "cut": "json-cut",
+    "syntax": "json-broken",
+}
 # What begins like a list of rows and goes on for longer is one.
 _LONGEST_ROW = 1 << 20
 _BLANK = " \t\r\n\ufeff"
@@ -56,7 +62,7 @@ def line_rows(lines: Iterable[str], is_field: IsField, encoding: str) -> Iterato
             if isinstance(row, dict):
                 yield RawRow(line, number, row.items())
                 continue
-            if turns_of(row) is not None:
+            if are_turns(row):
                 yield RawRow(line, number, [("messages", row)])
                 continue
             if row != [] and not _is_list_of_objects(row):
@@ -122,7 +128,7 @@ class _Values:
         if isinstance(value, dict):
             self._first_name = next(iter(value), "")
             yield RawRow(line, self._row, value.items(), split)
-        elif turns_of(value) is not None:
+        elif are_turns(value):
             yield RawRow(line, self._row, [("messages", value)], split)
         elif self._inside:
             yield Reject(line, "line-not-object", row=self._row)
@@ -263,7 +269,7 @@ def is_line_a_row(head: Sequence[str], is_field: IsField) -> bool:
     lines = [line for line in head if line.strip(_BLANK)]
     if len(lines) < 2 or lines[0].strip(_BLANK) == "[":
         return False
-    rows = [row for line in lines if isinstance(row := _decoded(line), dict) or turns_of(row)]
+    rows = [row for line in lines if isinstance(row := _decoded(line), dict) or are_turns(row)]
     values = _Values(JsonText(iter(())), is_field, 0, Counter())
     return bool(rows) and not (isinstance(rows[0], dict) and values.holds_more_than_a_row(rows[0]))
 

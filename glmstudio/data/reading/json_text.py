@@ -21,11 +21,12 @@ _COMMENT = re.compile(r"(//|#)[^\n]*|/\*.*?(\*/|\Z)", re.DOTALL)
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{}\[\]]')
 _COMMA_AT_END = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
 _OPENS = {"]": "[", "}": "{"}
+_PUNCTUATION = "：，｛｝［］"
 _QUOTES = "'‘’“”＂＇`"
 
 
 class JsonBroken(Exception):
-    """A value that is no JSON: where, and why in a word: `quotes`, `comment`, `cut` or `syntax`."""
+    """A value that is no JSON: where, and why in a word: `quotes`, `punctuation`, `comment`, `cut` or `syntax`."""
 
     def __init__(self, position: int, why: str) -> None:
         super().__init__(why)
@@ -120,6 +121,8 @@ class JsonText:
         char = self.text[error.pos : error.pos + 1]
         if char and char in _QUOTES:
             return "quotes"
+        if char and char in _PUNCTUATION:
+            return "punctuation"
         if _COMMENT.match(self.text, error.pos):
             return "comment"
         return "syntax" if char else "cut"
