@@ -39,10 +39,23 @@ _MIXTURE = {
     "n_group": 1,
     "topk_group": 1,
 }
+# Keys and values of other widths than queries', as no released model has them.
+_LATENT = {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 24,
+    "kv_lora_rank": 32,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 6,
+    "v_head_dim": 10,
+}
+# Every token looks at 24 others, chosen by layers of their own.
+_SPARSE = {"index_topk": 24, "index_head_dim": 16, "index_n_heads": 2}
 QUIRKS: dict[str, dict[str, object]] = {
     "glm": _GLM,
     "glm4": _GLM,
     "glm4_moe": _GLM | _MIXTURE,
+    "glm4_moe_lite": _MIXTURE | _LATENT,
+    "glm_moe_dsa": _MIXTURE | _LATENT | _SPARSE,
     "qwen2": {"tie_word_embeddings": True},
     "qwen3": {},
     "llama": {},

@@ -46,7 +46,7 @@ def can_pack(config: PreTrainedConfig) -> bool:
 
     Another family may cap its scores or carry a state from token to token, which this attention knows nothing of.
     """
-    return config.model_type in FAMILIES
+    return config.model_type in FAMILIES and FAMILIES[config.model_type].packs
 
 
 def is_causal(config: PreTrainedConfig) -> bool:

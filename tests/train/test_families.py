@@ -92,8 +92,10 @@ def test_adapters_sit_on_the_rows_layers_and_on_all_of_them(row: Row) -> None:
     wanted = set(row.base.family.target_modules)
     assert wanted <= names
     # The router of the mixture is no linear layer, and its fused experts stay frozen like the dense layers before them.
-    experts = {"gate_proj", "up_proj", "down_proj"} if row.name == "glm4_moe" else set()
-    assert names - wanted <= {"lm_head"} | experts
+    experts = {"gate_proj", "up_proj", "down_proj"} if "moe" in row.name else set()
+    # What chooses the tokens to look at has no gradient.
+    indexer = {"wk", "wq_b", "weights_proj"} if row.name == "glm_moe_dsa" else set()
+    assert names - wanted <= {"lm_head"} | experts | indexer
     adapted = [name.rpartition(".lora_")[0] for name in weights(row.run("instruction") / "last") if ".lora_A." in name]
     targets = {path for path in linear if path.rpartition(".")[2] in wanted}
     assert {name.removeprefix("base_model.model.") for name in adapted} == targets

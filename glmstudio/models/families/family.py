@@ -36,7 +36,8 @@ class Family:
     `words` are those beside the pieces of a sentencepiece vocabulary. `published_as` is a regular expression for the
     names of bases whose adapters only the name tells from those of another family. `import_line` makes plain
     transformers know the family. `in_llama_cpp`: llama.cpp has such models; `llama_cpp_keys` are what its converter
-    reads in the config besides. `export_forms` are those of merged weights."""
+    reads in the config besides. `export_forms` are those of merged weights. `packs`: samples may lie end to end in one
+    sequence, and rows that are answered in one cache (`models.varlen`)."""
 
     name: str
     title: str
@@ -55,6 +56,7 @@ class Family:
     in_llama_cpp: bool = True
     llama_cpp_keys: tuple[tuple[str, Any], ...] = ()
     export_forms: tuple[str, ...] = ("native",)
+    packs: bool = True
 
     def form(self, config: Mapping[str, Any]) -> str:
         """The form of a folder with this parsed config.json, one of `anatomy.FORMS`."""

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+# Multi-head latent attention: queries, and keys and values, through a narrow layer each.
+LATENT_ATTENTION = ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")
 GLM_LINEAR = (*ATTENTION, "gate_up_proj", "down_proj")
 LLAMA_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 GLM_STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")

@@ -9,7 +9,14 @@ from typing import Any
 from glmstudio.errors import StudioError
 from glmstudio.models.families.chatglm import CHATGLM
 from glmstudio.models.families.family import FAMILY_KEY, Family
-from glmstudio.models.families.names import ATTENTION, GLM_LINEAR, GLM_STOPS, LLAMA_LINEAR, is_original
+from glmstudio.models.families.names import (
+    ATTENTION,
+    GLM_LINEAR,
+    GLM_STOPS,
+    LATENT_ATTENTION,
+    LLAMA_LINEAR,
+    is_original,
+)
 from glmstudio.models.families.original_glm import CHATGLM2, CHATGLM3, GLM_4, original_family
 
 FAMILIES = {
@@ -30,6 +37,9 @@ FAMILIES = {
             stop_tokens=GLM_STOPS,
             llama_cpp_keys=(("num_nextn_predict_layers", 0),),
         ),
+        # Their cache has narrow states from which keys and values are made anew, and GLM-5 looks at some tokens only.
+        Family("glm4_moe_lite", "GLM-4.7-Flash", LATENT_ATTENTION, stop_tokens=GLM_STOPS, packs=False),
+        Family("glm_moe_dsa", "GLM-5", LATENT_ATTENTION, stop_tokens=GLM_STOPS, packs=False),
         Family("qwen2", "Qwen2, Qwen2.5", LLAMA_LINEAR, stop_tokens=("<|im_end|>", "<|endoftext|>")),
         Family("qwen3", "Qwen3", LLAMA_LINEAR, stop_tokens=("<|im_end|>", "<|endoftext|>")),
         Family("llama", "Llama", LLAMA_LINEAR, stop_tokens=("<|eot_id|>",)),
