@@ -39,11 +39,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 run")'
 	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); echo "Python has no venv here: on Debian and Ubuntu, apt install python3-venv"; exit 1)
 
-$(VENV)/.run-ready: requirements.txt | $(VENV)/bin/python
+$(VENV)/.run-ready: requirements.txt .ci/constraints.txt | $(VENV)/bin/python
 	$(BIN)/pip install -q -r requirements.txt
 	touch $@
 
-$(VENV)/.test-ready: requirements.txt tests/requirements.txt | $(VENV)/bin/python
+$(VENV)/.test-ready: requirements.txt .ci/constraints.txt tests/requirements.txt | $(VENV)/bin/python
 	$(BIN)/pip install -q -r requirements.txt -r tests/requirements.txt
 	touch $@ $(VENV)/.run-ready
 

@@ -51,6 +51,10 @@ class Header:
     def numel(self) -> int:
         return math.prod(self.shape)
 
+    def empty(self) -> torch.Tensor:
+        """A tensor like it on "meta"; of bytes where torch has no such numbers."""
+        return torch.empty(self.shape, dtype=getattr(torch, self.dtype, torch.uint8), device="meta")
+
 
 def first_line(error: Exception) -> str:
     """What an error of a library says, short enough for a sentence; its kind where it says nothing."""

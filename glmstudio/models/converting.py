@@ -3,9 +3,8 @@
 Streams from file to file: one shard of the result is in memory. Knows no adapter; the numbers stay as they are stored.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ import torch
 from transformers import GenerationConfig, GlmConfig
 
 from glmstudio.errors import StudioError
-from glmstudio.models.checkpoint_files import read_config, refuse_missing, tensors, weight_files
+from glmstudio.models.checkpoint_files import read_config, refuse_missing, tensor_headers, tensors, weight_files
 from glmstudio.models.conversion import GlmNames, empty_model, native_tensors
 from glmstudio.models.devices import chosen_dtype
 from glmstudio.models.exporting.destinations import aside, require_room
-from glmstudio.models.exporting.shards import SHARD_BYTES
+from glmstudio.models.exporting.shards import SHARD_BYTES, planned, write_shards
 from glmstudio.models.families.family import Family
 from glmstudio.models.families.names import is_original
 from glmstudio.models.families.table import family_of
@@ -25,7 +24,6 @@ from glmstudio.models.loading import TOKENIZER_FILES, load_tokenizer
 from glmstudio.models.prompts.dialogue import end_ids
 from glmstudio.models.quantisation.quantised import quantisation_of
 from glmstudio.models.sources import folder_of
-from glmstudio.models.tensor_writing import save_tensors
 from glmstudio.models.vocabularies.vocabulary_fit import refuse_larger_vocabulary
 
 OnProgress = Callable[[int, int], None]
@@ -70,73 +68,51 @@ def convert(
     require_room(destination, sum(file.stat().st_size for file in files))
     with aside(Path(destination)) as new:
         wish = None if dtype == "auto" else chosen_dtype(dtype, torch.device("cpu"))
-        shards = _Shards(new, shard_bytes)
         shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-        for name, part in _parts(files, names, shapes, on_progress):
-            shards.add(name, part.to(part.dtype if wish is None else wish, copy=True).contiguous())
+        stored = _Stored(files, names, shapes)
+        stored.look(wish)
         tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-        refuse_missing(folder, {names.official_tensor(name) for name in shapes.keys() - shards.placed.keys() - tied})
-        shards.close()
-        model.config.dtype = shards.dtype
+        refuse_missing(folder, {names.official_tensor(name) for name in shapes.keys() - stored.forms.keys() - tied})
+        plan = planned(stored.forms, shard_bytes)
+        write_shards(new, plan, stored.read(on_progress))
+        model.config.dtype = next(iter(stored.forms.values())).dtype
         model.config.save_pretrained(new)
         _generation_config(model.config, family, tokenizer).save_pretrained(new)
         if tokenizer is not None:
             tokenizer.save_pretrained(new)
-    return ConvertReport(family.name, len(shards.placed), shards.bytes, shards.count)
+    return ConvertReport(family.name, len(stored.forms), plan.metadata["total_size"], len(plan.filename_to_tensors))
 
 
-def _parts(
-    files: list[Path], names: GlmNames, shapes: Mapping[str, tuple[int, ...]], on_progress: OnProgress
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """(native name, view) of every stored tensor."""
-    done, total = 0, sum(file.stat().st_size for file in files)
-    for file in files:
-        for stored_name, value in tensors(file):
-            yield from native_tensors(names, shapes, file, stored_name, value).items()
-            done += value.nbytes
-            on_progress(min(done, total), total)
-    on_progress(total, total)
+@dataclass
+class _Stored:
+    """What `files` hold for the converted model: `forms` are its tensors on "meta", in the order in which they are
+    read; `files_of` says where each is."""
 
+    files: list[Path]
+    names: GlmNames
+    shapes: Mapping[str, tuple[int, ...]]
+    forms: dict[str, torch.Tensor] = field(default_factory=dict)
+    files_of: dict[str, Path] = field(default_factory=dict)
 
-class _Shards:
-    """Safetensors files of `limit` bytes at most, filled one after another, and their index where there are several.
+    def look(self, wish: torch.dtype | None) -> None:
+        """Reads the headers alone. Raises StudioError for a tensor that is not of the model."""
+        for file in self.files:
+            for stored_name, header in tensor_headers(file).items():
+                parts = native_tensors(self.names, self.shapes, file, stored_name, header.empty())
+                self.forms |= {name: part.to(wish or part.dtype) for name, part in parts.items()}
+                self.files_of |= dict.fromkeys(parts, file)
 
-    Their names say how many there are, so they get them at the end.
-    """
-
-    def __init__(self, folder: Path, limit: int) -> None:
-        self.folder, self.limit = folder, limit
-        self.placed: dict[str, int] = {}
-        self.dtype: torch.dtype | None = None
-        self.bytes = self.count = 0
-        self._open: dict[str, torch.Tensor] = {}
-
-    def add(self, name: str, value: torch.Tensor) -> None:
-        """Takes a tensor that owns its memory."""
-        if self._open and sum(tensor.nbytes for tensor in self._open.values()) + value.nbytes > self.limit:
-            self._flush()
-        self._open[name], self.placed[name], self.dtype = value, self.count, self.dtype or value.dtype
-        self.bytes += value.nbytes
-
-    def close(self) -> None:
-        """Writes what is left, then gives every file its name."""
-        self._flush()
-        if self.count == 1:
-            self._unnamed(0).rename(self.folder / "model.safetensors")
-            return
-        final = [f"model-{number:05d}-of-{self.count:05d}.safetensors" for number in range(1, self.count + 1)]
-        for number, name in enumerate(final):
-            self._unnamed(number).rename(self.folder / name)
-        weight_map = {name: final[number] for name, number in sorted(self.placed.items())}
-        index = {"metadata": {"total_size": self.bytes}, "weight_map": weight_map}
-        (self.folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-    def _unnamed(self, number: int) -> Path:
-        return self.folder / f"{number}.part"
-
-    def _flush(self) -> None:
-        save_tensors(self._open, self._unnamed(self.count))
-        self._open, self.count = {}, self.count + 1
+    def read(self, on_progress: OnProgress) -> Iterator[tuple[str, torch.Tensor]]:
+        """(name, tensor with a memory of its own), one after another."""
+        done, total = 0, sum(file.stat().st_size for file in self.files)
+        for file in self.files:
+            for stored_name, value in tensors(file):
+                for name, part in native_tensors(self.names, self.shapes, file, stored_name, value).items():
+                    if self.files_of[name] == file:
+                        yield name, part.to(self.forms[name].dtype, copy=True).contiguous()
+                done += value.nbytes
+                on_progress(min(done, total), total)
+        on_progress(total, total)
 
 
 def _generation_config(config: GlmConfig, family: Family, tokenizer: Any) -> GenerationConfig:

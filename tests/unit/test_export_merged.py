@@ -99,7 +99,7 @@ def test_the_sum_is_rounded_once(qwen, tmp_path):
 
 
 def test_many_shards_say_the_same(qwen, tmp_path, monkeypatch):
-    monkeypatch.setattr(shards.write_shards, "__kwdefaults__", shards.write_shards.__kwdefaults__ | {"limit": 40_000})
+    monkeypatch.setattr(shards.planned, "__defaults__", (40_000,))
     steps = []
     merge(
         *qwen, tmp_path / "merged", device="cpu", prompts=ROWS, on_progress=lambda *step: steps.append(step)
@@ -168,10 +168,10 @@ def test_chatglm_keeps_its_vocabulary_to_the_last_byte(tmp_path):
 
 
 def test_a_failed_check_keeps_the_files_aside_and_says_the_numbers(qwen, tmp_path, monkeypatch):
-    def broken(folder, named, **more):
+    def broken(folder, plan, named, **more):
         spoilt = dict(named)
-        spoilt["model.layers.1.mlp.up_proj.weight"] = named["model.layers.1.mlp.up_proj.weight"] * 1.01
-        return shards.write_shards(folder, spoilt, **more)
+        spoilt["model.layers.1.mlp.up_proj.weight"] = spoilt["model.layers.1.mlp.up_proj.weight"] * 1.01
+        return shards.write_shards(folder, plan, spoilt.items(), **more)
 
     monkeypatch.setattr(export_merged, "write_shards", broken)
     with pytest.raises(StudioError) as error:

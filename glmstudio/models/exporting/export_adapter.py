@@ -19,7 +19,7 @@ from glmstudio.models.checkpoint_files import read_json
 from glmstudio.models.exporting import model_card
 from glmstudio.models.exporting.destinations import aside, size_of
 from glmstudio.models.exporting.export_result import ExportResult
-from glmstudio.models.exporting.shards import write_shards
+from glmstudio.models.exporting.shards import planned, write_shards
 from glmstudio.models.families.family import Family
 from glmstudio.models.families.table import FAMILIES, family_of
 from glmstudio.models.fingerprint import fingerprint
@@ -79,7 +79,7 @@ def write_adapter(folder: Path, form: AdapterForm, base: str) -> None:
     if config.target_modules is None:
         config.target_modules = sorted({name.partition(".lora_")[0].rpartition(".")[2] for name in lora.state})
     config.save_pretrained(folder)
-    write_shards(folder, lora.state)
+    write_shards(folder, planned(lora.state), lora.state.items())
     os.replace(folder / "model.safetensors", folder / "adapter_model.safetensors")
 
 

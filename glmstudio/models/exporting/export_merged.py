@@ -29,7 +29,7 @@ from glmstudio.models.exporting.export_result import ExportResult
 from glmstudio.models.exporting.merge_check import PROMPTS, MergeCheck, compared, logits_of, tolerance
 from glmstudio.models.exporting.merged_files import named_tensors, stored_dtype, write_rest
 from glmstudio.models.exporting.merging import merge_lora
-from glmstudio.models.exporting.shards import write_shards
+from glmstudio.models.exporting.shards import planned, write_shards
 from glmstudio.models.families.family import Family
 from glmstudio.models.families.table import family_of
 from glmstudio.models.fingerprint import fingerprint
@@ -171,9 +171,11 @@ def _write_merged(folder: Path, wish: _Wish, about: Mapping[str, Any]) -> _Expec
         on_layer=lambda done, total: wish.on_progress(done, total, "merge"),
         should_stop=wish.should_stop,
     )
+    named = named_tensors(merged, wish.form) if merged is not None else {}
     whole = merged is not None and write_shards(
         folder,
-        named_tensors(merged, wish.form),
+        planned(named),
+        named.items(),
         on_progress=lambda done, total: wish.on_progress(done, total, "write"),
         should_stop=wish.should_stop,
     )

@@ -5,8 +5,6 @@ Builds the model on "meta", where it takes no memory. Knows no tokenizer.
 
 from pathlib import Path
 
-import torch
-
 from glmstudio.errors import StudioError
 from glmstudio.models.checkpoint_files import first_line, refuse_missing
 from glmstudio.models.inspection.anatomy import Anatomy
@@ -28,9 +26,8 @@ def tensor_problems(found: Anatomy) -> list[StudioError]:
     missing = set(model.tensors) - ({HEAD} if found.tied else set())
     for file, headers in found.headers.items():
         for name, header in headers.items():
-            value = torch.empty(header.shape, dtype=getattr(torch, header.dtype), device="meta")
             try:
-                missing.difference_update(model.names_of(file, name, value))
+                missing.difference_update(model.names_of(file, name, header.empty()))
             except StudioError as error:
                 problems.setdefault(file, error)
     if not renamed and not problems and set(found.headers) == set(found.files) and not found.problems:
