@@ -61,10 +61,18 @@ def row(text: str) -> str:
     return json.dumps({"instruction": "情感", "input": text, "output": "正面"}, ensure_ascii=False) + "\n"
 
 
-def test_joined_files_keep_the_encoding_of_each_line(tmp_path: Path) -> None:
-    first = [row(f"第{number}家店不错") for number in range(30)]
-    then = [row(f"味道很好{number}") for number in range(20)]
-    content = "".join(first).encode("gb18030") + "".join(then).encode()
+@pytest.mark.parametrize("block", [1000, 1 << 20])
+@pytest.mark.parametrize("codecs", [("gb18030", "utf-8"), ("utf-8", "gb18030"), ("utf-8", "big5"), ("cp949", "utf-8")])
+def test_joined_files_keep_the_encoding_of_each_line(tmp_path, monkeypatch, block: int, codecs: tuple) -> None:
+    monkeypatch.setattr(encodings, "BLOCK", block)
+    texts = ["第{}家店不好", "味道很好{}"]
+    if "cp949" in codecs:
+        texts[0] = "음식이 정말 맛있다 {}"
+    first, then = ([row(text.format(number)) for number in range(30)] for text in texts)
+    if set(codecs) & {"big5", "cp949"}:
+        first, then = ([line.replace("情感", "味").replace("正面", "好") for line in lines] for lines in (first, then))
+        first = [line.replace("味", "평", 1).replace("好", "네") if "cp949" in codecs else line for line in first]
+    content = "".join(first).encode(codecs[0]) + "".join(then).encode(codecs[1])
     rows = read(put(tmp_path / "a.jsonl", content))
     assert [text for _, text, _ in good(rows)] == [json.loads(line)["input"] for line in first + then]
 

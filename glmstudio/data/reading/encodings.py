@@ -77,14 +77,16 @@ class _Found:
         if block.isascii():
             return
         try:
-            self.certain = self.certain or _is_certain(block.decode())
+            text = block.decode()
+            self.certain = self.certain or _is_certain(text)
         except UnicodeDecodeError:
             for line in block.splitlines():
                 self._look_at_line(line)
 
     def _look_at_line(self, line: bytes) -> None:
         try:
-            self.certain = self.certain or _is_certain(line.decode())
+            text = line.decode()
+            self.certain = self.certain or _is_certain(text)
         except UnicodeDecodeError:
             if _damaged(line):
                 self.certain = True
@@ -116,12 +118,12 @@ def encoding_of(open_file: Callable[[], BinaryIO], name: str, wish: str = "") ->
     if wish or not found.sample:
         return Encoding()
     sure, texts = _guess(found.sample)
+    if found.certain and (sure in _SINGLE_BYTE or len(_ASCII.sub("", texts.get(sure, ""))) < _FEW):
+        # The file is UTF-8, and lines of it are damaged.
+        return Encoding()
     if sure:
         # Two bytes that are UTF-8 by chance are no word of a language that has one byte a letter.
         return Encoding(other=sure, mixed=found.certain or sure in _SINGLE_BYTE)
-    if found.certain:
-        # The file is UTF-8, and lines of it are damaged.
-        return Encoding()
     samples = "; ".join(f"{shown(codec)}: {text[:_SHOWN_TEXT].strip()}" for codec, text in texts.items())
     raise StudioError("encoding-unsure", name=name, samples=samples or repr(found.sample[0][:_SHOWN_TEXT])[2:-1])
 
