@@ -46,6 +46,11 @@ class RowSet:
     def dev(self) -> int:
         return len(self.facts) - self.train
 
+    def differing(self, former: "RowSet") -> int:
+        """How many rows are only in one of them, or have other texts or another split there; rows are told by id."""
+        here, there = ({row.place: (row.split, row.content) for row in rows.facts} for rows in (self, former))
+        return sum(here.get(place) != there.get(place) for place in here.keys() | there.keys())
+
     @cached_property
     def findings(self) -> list[Finding]:
         """As `findings_of`."""

@@ -65,6 +65,10 @@ class RowCounting:
                 rows = count.result()
         return rows
 
+    def unchanged(self, dataset: str, rows: RowSet) -> bool:
+        """Whether no row of the dataset has changed since `rows` gave these."""
+        return self._known.latest(dataset) is rows
+
     @property
     def active(self) -> bool:
         """Whether somebody was told how far it is."""

@@ -3,6 +3,9 @@
 Making a run ready may take a while, and no look waits for it. Knows no page, no words and no database.
 """
 
+import threading
+import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -10,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from glmstudio.data.example import Example
-from glmstudio.data.kept_rows import RowsMovedOnError
+from glmstudio.data.kept_rows import RowSet, RowsMovedOnError
 from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from glmstudio.models.resident import Resident
     from glmstudio.training.probe import Probe
 
+# So many versions of rows are kept that a check was of; those that follow each other share nearly everything.
+CHECKS_KEPT = 16
 # (train, dev) of a dataset.
 Rows = Callable[[str], tuple[list[Example], list[Example]]]
 
@@ -62,6 +67,8 @@ class RunStarts:
         self._rows, self._counting, self._asked = rows, counting, asked
         self.adapters = Starts(workspace.checkpoints)
         self.preparing: Preparing | None = None
+        self._lock = threading.Lock()
+        self._checked: OrderedDict[str, RowSet] = OrderedDict()
 
     def plan(
         self,
@@ -88,6 +95,7 @@ class RunStarts:
                     resident, rows, lora, settings, measure=self._asking(resident), start=start, known=refused,
                     sizes=partial(self._counting.counts.sizes, *asked, rows),
                 )  # fmt: skip
+                plan = replace(plan, checked=self._keep(rows))
                 return plan if resident else self._once_loaded(plan)
 
     def _once_loaded(self, plan: Plan) -> Plan:
@@ -98,10 +106,21 @@ class RunStarts:
         return replace(plan, findings=[*findings, Finding("base-released", "info")])
 
     def start(
-        self, dataset: str, lora: LoraSettings, settings: TrainingSettings, *, queue: bool, from_adapter: str
+        self,
+        dataset: str,
+        lora: LoraSettings,
+        settings: TrainingSettings,
+        *,
+        queue: bool,
+        from_adapter: str,
+        checked: str,
+        tell: Callable[[Finding], None],
     ) -> str:
-        """A new run's id. Raises StudioError as `BaseSlot.resident` does, `run-refused` (with the findings),
-        `disk-full-start`, `queue-elsewhere` and, without `queue`, `run-active` and `run-starting`."""
+        """A new run's id. `tell` hears `rows-moved` where the rows are no longer those of the plan that was `checked`.
+
+        Raises StudioError as `BaseSlot.resident` does, `run-refused` (with the findings), `disk-full-start`,
+        `queue-elsewhere` and, without `queue`, `run-active` and `run-starting`.
+        """
         with self._held(dataset) as use, self._queue.preparing(now=not queue):
             try:
                 self._stage(dataset)
@@ -117,6 +136,8 @@ class RunStarts:
                     run_id = new_run_id(self._workspace.checkpoints)
                     ready.write(RunFolder(self._workspace.run_folder(run_id)))
                     self._queue.add(run_id, now=not queue)
+                    if count := self._moved(dataset, checked, ready.rows):
+                        tell(Finding("rows-moved", "warning", count, params={"dataset": dataset}))
                 return run_id
             finally:
                 self.preparing = None
@@ -149,6 +170,21 @@ class RunStarts:
             # Another start may stand there by now.
             if self.preparing is loading:
                 self.preparing = None
+
+    def _keep(self, rows: RowSet) -> str:
+        """A name for rows that a check was of."""
+        with self._lock:
+            name = next((name for name, kept in self._checked.items() if kept is rows), "") or uuid.uuid4().hex
+            self._checked[name] = rows
+            self._checked.move_to_end(name)
+            while len(self._checked) > CHECKS_KEPT:
+                self._checked.popitem(last=False)
+            return name
+
+    def _moved(self, dataset: str, checked: str, rows: RowSet) -> int:
+        """How many of the rows are not as they were then."""
+        former = self._checked.get(checked)
+        return 0 if former is None or self._counting.unchanged(dataset, former) else rows.differing(former)
 
     def _stage(self, dataset: str, *now: Any) -> None:
         self.preparing = Preparing(dataset, *now)

@@ -81,10 +81,10 @@ class RunVerbs(RowVerbs):
 
     def training_rows(self, dataset: str) -> tuple[list[Example], list[Example]]:
         """(train, dev): the rows that are done."""
-        train, dev = (
-            list(self._store.iterate(Query(dataset=dataset, split=split, status="done"))) for split in ("train", "dev")
-        )
-        return train, dev
+        rows = self._store.iterate(Query(dataset=dataset, status="done"))
+        # One may have moved while the others were read.
+        done = [row for row in rows if (row.dataset, row.status) == (dataset, "done")]
+        return [row for row in done if row.split == "train"], [row for row in done if row.split == "dev"]
 
     def default_settings(self, preset: str = "standard", method: str = "lora") -> TrainingSettings:
         return recommended(preset, demonstration=self._base.status().demonstration, method=method)

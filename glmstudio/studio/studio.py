@@ -37,7 +37,7 @@ from glmstudio.workspace import Workspace
 
 if TYPE_CHECKING:
     from glmstudio.models.resident import Resident
-    from glmstudio.training.estimate import Estimate
+    from glmstudio.training.prepare import Plan
 
 DEMO_DATASET = "demo"
 
@@ -153,15 +153,14 @@ class Studio(ModelVerbs):
         from_adapter: str = "",
         *,
         seconds: float | None = None,
-    ) -> "tuple[list[quality.Finding], Estimate | None]":
-        """(everything that is wrong or worth knowing before a start, at once, what the run would take); None of that
+    ) -> "Plan":
+        """Everything that is wrong or worth knowing before a start, at once, and what the run would take; no estimate
         where something is wrong, and while the base is loading or being measured.
 
         Where rows have to be counted for longer than so many seconds, the error `rows-counted` is all that is found:
         `Look.rows` changes when there is more to tell.
         """
-        plan = self._starts.plan(dataset, lora, settings, from_adapter, seconds)
-        return plan.findings, plan.estimate
+        return self._starts.plan(dataset, lora, settings, from_adapter, seconds)
 
     def start_values(self, from_adapter: str) -> "dict[str, Any]":
         """The settings that a run has which begins with that adapter. Raises StudioError as `read_start` does."""
@@ -180,14 +179,20 @@ class Studio(ModelVerbs):
         *,
         queue: bool = False,
         from_adapter: str = "",
+        checked: str = "",
+        tell: Callable[[quality.Finding], None] = lambda finding: None,
     ) -> runs.Run:
         """Freezes the rows, writes the run folder, starts the run; with `queue` it waits for the runs before it, with
-        `from_adapter` (a path or an `AdapterRef.name`) its adapter starts as that one.
-        A look tells meanwhile how far it is.
+        `from_adapter` (a path or an `AdapterRef.name`) its adapter starts as that one. A look tells meanwhile how far
+        it is. With `checked`, that of the `Plan` that a person has seen, `tell` hears how many rows have changed since:
+        the run takes them as they are now.
 
         A base that was let go of is loaded first. Raises StudioError as `RunStarts.start` does.
         """
-        return self.run(self._starts.start(dataset, lora, settings, queue=queue, from_adapter=from_adapter))
+        run_id = self._starts.start(
+            dataset, lora, settings, queue=queue, from_adapter=from_adapter, checked=checked, tell=tell
+        )
+        return self.run(run_id)
 
     def resume_run(self, run_id: str, *, queue: bool = False) -> runs.Run:
         """Goes on with a run that was stopped, failed or broke off, from its newest checkpoint; with `queue` at its

@@ -47,13 +47,15 @@ def nothing(*_: Any) -> None:
 @dataclass(frozen=True)
 class Plan:
     """What the check says of a run and how it would be trained: `estimate` is None where something is wrong and where
-    nobody measured; with `measurable` somebody can still do so."""
+    nobody measured; with `measurable` somebody can still do so. `checked` names the rows for who is to start the run.
+    """
 
     lora: LoraSettings
     settings: TrainingSettings
     findings: list[Finding]
     estimate: "Estimate | None" = None
     measurable: bool = False
+    checked: str = ""
 
     @property
     def errors(self) -> list[Finding]:
@@ -141,8 +143,10 @@ class RunWish:
 class Prepared:
     """A run that can be written: its rows are frozen and rendered, and nothing is wrong with it."""
 
-    def __init__(self, wish: RunWish, frozen: snapshot.Snapshot, plan: Plan, resident: "Resident") -> None:
-        self.frozen, self.plan = frozen, plan
+    def __init__(
+        self, wish: RunWish, frozen: snapshot.Snapshot, rows: RowSet, plan: Plan, resident: "Resident"
+    ) -> None:
+        self.frozen, self.rows, self.plan = frozen, rows, plan
         self._wish, self._base = wish, resident.base
         self.traces = ExitStack()
 
@@ -189,8 +193,9 @@ def prepared_run(
         if frozen.new:
             traces.callback(shutil.rmtree, frozen.folder, ignore_errors=True)
         on_stage("checking")
+        rows = RowSet.of(frozen.train, frozen.dev)
         plan = plan_run(
-            resident, RowSet.of(frozen.train, frozen.dev), wish.lora, wish.settings, start=wish.start, said=wish.said,
+            resident, rows, wish.lora, wish.settings, start=wish.start, said=wish.said,
             known=wish.known, measure=_told(measure, on_stage),
             sizes=lambda settings: _rendered(frozen, resident, settings, on_stage),
         )  # fmt: skip
@@ -198,7 +203,7 @@ def prepared_run(
             tell(finding)
         if plan.errors:
             raise StudioError("run-refused", findings=plan.errors)
-        ready = Prepared(wish, frozen, plan, resident)
+        ready = Prepared(wish, frozen, rows, plan, resident)
         traces.push(ready.traces)
         yield ready
         # It is handed over: what was made for it stays.

@@ -12,7 +12,7 @@ from glmstudio.settings import PRESETS, LoraSettings, TrainingSettings
 from glmstudio.ui.choice import Choice, follow_datasets
 from glmstudio.ui.forms import Form
 from glmstudio.ui.kept import keep
-from glmstudio.ui.language import in_numbers, label, language_of
+from glmstudio.ui.language import finding_text, in_numbers, label, language_of, t
 from glmstudio.ui.live import marked
 from glmstudio.ui.page import QUEUED, QUIET, signal_field, slot
 from glmstudio.ui.train_begin import Beginning
@@ -21,8 +21,9 @@ from glmstudio.ui.train_status import check_html, facts_html, needs_html
 from glmstudio.ui.train_view import SHOW_NEWEST, look_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from glmstudio.data.quality import Finding
     from glmstudio.studio import Studio
     from glmstudio.studio.look import Look
     from glmstudio.ui.live import Asked
@@ -86,7 +87,18 @@ class Setup:
         self.recommended = gr.State(self._usual("standard", "lora"))
         self.asked = [self.dataset, self.begin.choice, *self.form.inputs]
         self.running = [self.situation, self.active, self.pause, self.go_on, self.stop]
-        self.looked = [*self.running, self.facts, self.check, self.needs, self.start, self.queue, *self.commands]
+        # The rows that the check was of.
+        self.checked = gr.State("")
+        self.looked = [
+            self.checked,
+            *self.running,
+            self.facts,
+            self.check,
+            self.needs,
+            self.start,
+            self.queue,
+            *self.commands,
+        ]
 
     def _place_data(self) -> None:
         with gr.Row(elem_classes="glm-line", elem_id="train-data"):
@@ -145,11 +157,11 @@ class Setup:
         )  # fmt: skip
         pressed = self.start.click(lambda: gr.update(interactive=False), None, self.start, **QUIET)
         look_after(pressed, js=_ONCE_IT_STARTS)
-        started = self.start.click(self.on_start, asked, [self.start, *self.running], **QUEUED)
+        started = self.start.click(self.on_start, [self.checked, *asked], [self.start, *self.running], **QUEUED)
         started.failure(self.on_look, asked, looked, **QUIET)
         started.success(None, js=SHOW_NEWEST, **QUIET)
         look_after(started)
-        look_after(self.queue.click(self.on_queue, asked, None, **QUEUED))
+        look_after(self.queue.click(self.on_queue, [self.checked, *asked], None, **QUEUED))
         for button, handler in ((self.pause, self.on_pause), (self.go_on, self.on_continue), (self.stop, self.on_stop)):
             look_after(button.click(handler, self.active, self.running, **QUEUED))
         page.on_wake("train", self._situation, self.on_look, asked, looked, name="setup")
@@ -194,9 +206,8 @@ class Setup:
         """Checks the form as it stands: facts, everything wrong at once, needs, buttons, command line."""
         lang, situation = language_of(request), self._situation(self._studio.look(fresh=True))
         (lora, settings), problems = self.form.read(typed)
-        findings, estimate = (
-            self._studio.plan_run(dataset, lora, settings, begun, seconds=PATIENCE_SECONDS) if dataset else ([], None)
-        )
+        check = self._studio.plan_run(dataset, lora, settings, begun, seconds=PATIENCE_SECONDS) if dataset else None
+        findings, estimate, checked = (check.findings, check.estimate, check.checked) if check else ([], None, "")
         # The check may have taken a while.
         look = self._studio.look(fresh=True)
         status, active = look.base, look.active
@@ -210,6 +221,7 @@ class Setup:
         plan = next((found.params for found in findings if found.code == "plan"), {})
         measuring = clear and self._studio.probing
         return [
+            checked,
             marked(situation),
             *_running(look),
             facts_html(summary, plan, lang),
@@ -241,16 +253,33 @@ class Setup:
                 return (row * plan["steps"] * _rows_a_step(settings) if "steps" in plan else None), run
         return None, None
 
-    def on_start(self, request: gr.Request, dataset: str, begun: str, *typed: Any) -> list[Any]:
+    def on_start(self, request: gr.Request, checked: str, dataset: str, begun: str, *typed: Any) -> list[Any]:
         """Starts the run; the view follows it."""
-        (lora, settings), _ = self.form.read(typed)
-        self._studio.start_run(dataset, lora, settings, from_adapter=begun)
+        self._start(request, checked, dataset, begun, typed)
         return [gr.update(interactive=False), "", *_running(self._studio.look(fresh=True))]
 
-    def on_queue(self, request: gr.Request, dataset: str, begun: str, *typed: Any) -> None:
+    def on_queue(self, request: gr.Request, checked: str, dataset: str, begun: str, *typed: Any) -> None:
         """Puts the run behind the others; the view stays with what it shows."""
+        self._start(request, checked, dataset, begun, typed, queue=True)
+
+    def _start(
+        self,
+        request: gr.Request,
+        checked: str,
+        dataset: str,
+        begun: str,
+        typed: "Sequence[Any]",
+        *,
+        queue: bool = False,
+    ) -> None:
         (lora, settings), _ = self.form.read(typed)
-        self._studio.start_run(dataset, lora, settings, queue=True, from_adapter=begun)
+        told: list[Finding] = []
+        self._studio.start_run(
+            dataset, lora, settings, queue=queue, from_adapter=begun, checked=checked, tell=told.append
+        )
+        for finding in told:
+            lang = language_of(request)
+            gr.Warning(finding_text(finding, lang), title=t("train.start", lang))
 
     def on_pause(self, run_id: str) -> list[Any]:
         """Lets the run wait."""

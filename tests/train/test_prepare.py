@@ -205,6 +205,41 @@ def test_a_run_is_replaced_only_by_one_that_is_whole(tmp_path, monkeypatch) -> N
     assert write(overwrite=True).status == "queued"
 
 
+def test_a_start_says_how_many_rows_are_others_than_the_check_was_of(studio) -> None:
+    studio._store.add_many(dataclasses.replace(row, dataset="moving") for row in [*TRAIN[:12], *DEV])
+    checked = studio.plan_run("moving", LORA, SETTINGS).checked
+    assert studio.plan_run("moving", LORA, dataclasses.replace(SETTINGS, num_train_epochs=1)).checked == checked
+    told: list[tuple[str, int]] = []
+
+    def started() -> RunFolder:
+        run = studio.start_run(
+            "moving", LORA, SETTINGS, checked=checked, tell=lambda found: told.append((found.code, found.count))
+        )
+        wait_for_training()
+        return RunFolder(studio._workspace.run_folder(run.id))
+
+    started()
+    assert told == []
+    first, second, third, fourth, *_ = studio.training_rows("moving")[0]
+    studio.save_example(dataclasses.replace(first, target="another"))
+    studio.save_example(dataclasses.replace(second, status="draft"))
+    studio.save_example(dataclasses.replace(third, split="dev"))
+    studio.delete_examples([fourth.id])
+    studio.save_example(dataclasses.replace(TRAIN[20], dataset="moving"))
+    # The rows of another dataset are no matter.
+    studio.save_example(dataclasses.replace(TRAIN[20], dataset="other"))
+    rows = started().rows(studio._workspace.snapshots)
+    assert told == [("rows-moved", 5)]
+    assert (rows.train[0].target, len(rows.train), len(rows.dev)) == ("another", 10, 7)
+    # Back to what the check was of.
+    for row in (first, second, third):
+        studio.undo_save(row.id)
+    studio.restore_examples([fourth.id])
+    studio.delete_examples([studio.training_rows("moving")[0][-1].id])
+    started()
+    assert len(told) == 1
+
+
 def test_a_slow_start_says_what_it_does_and_nobody_waits_for_it(studio, monkeypatch) -> None:
     begun, go = threading.Event(), threading.Event()
     render = token_cache.render_rows

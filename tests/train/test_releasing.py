@@ -41,7 +41,8 @@ def test_nothing_of_it_is_left_and_work_brings_it_back(studio, monkeypatch):  # 
     assert emptied == ["card", "heap"]
     monkeypatch.undo()
 
-    findings, estimate = studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS)
+    plan = studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS)
+    findings, estimate = plan.findings, plan.estimate
     assert {found.code: found.severity for found in findings}["base-released"] == "info"
     assert not [found for found in findings if found.severity == "error"]
     assert (estimate, studio.probing, studio.count_tokens("Oslo")) == (None, False, None)

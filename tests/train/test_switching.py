@@ -39,7 +39,7 @@ def studio(tmp_path: Path):
 def planned(studio: Studio) -> None:
     studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS)
     studio._probing._thread.join(600)
-    _, estimate = studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS)
+    estimate = studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS).estimate
     assert estimate is not None
 
 
@@ -68,19 +68,20 @@ def test_a_plan_waits_for_rows_as_long_as_one_wants(studio, monkeypatch):
         return look(*values)
 
     monkeypatch.setattr(studio._counting._known, "look", slow)
-    findings, estimate = studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS, seconds=0)
+    plan = studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS, seconds=0)
+    findings, estimate = plan.findings, plan.estimate
     assert [(found.code, found.severity) for found in findings] == [("rows-counted", "error")]
     assert estimate is None
     before = studio.look(fresh=True)
     assert before.busy
     go_on.set()
-    findings, _ = studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS)
+    findings = studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS).findings
     assert "plan" in [found.code for found in findings]
     counted = studio.look(fresh=True)
     assert (counted.counting, counted.rows == before.rows) == (False, False)
     studio.save_example(Example("Name it.", "Oslo is grey.", "grey", dataset=DATASET))
     assert studio.look(fresh=True).rows != counted.rows
-    changed, _ = studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS, seconds=120)
+    changed = studio.plan_run(DATASET, LoraSettings(r=4), SETTINGS, seconds=120).findings
     assert changed[-1].count == findings[-1].count + 1
 
 
