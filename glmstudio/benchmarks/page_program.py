@@ -24,7 +24,7 @@ TABS = ("annotate", "train")
 PATIENCE = 600_000
 # What is there once a tab has all that it shows.
 _SHOWN = {"annotate": "#annotate-table tr[data-id]", "train": "#train-needs p[title]"}
-_QUIET = 0.25
+_QUIET = 0.15
 
 
 class Program:
@@ -50,7 +50,7 @@ class Program:
                 said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 raise StudioError("bench-failed", way="app.py", reason=(said or [""])[-1])
             time.sleep(0.1)
-        while shares([[self.process]], 2.0)[0] > _QUIET:
+        while max(shares([[self.process]], 1.0)[0] for _ in range(4)) > _QUIET:
             pass
 
     def _answers(self) -> bool:
