@@ -11,7 +11,7 @@ ICON = _HERE / "icon.svg"
 _SHEETS = (
     "style.css", "header.css", "annotate.css", "train.css", "compare.css", "evaluate.css", "models.css", "narrow.css"
 )  # fmt: skip
-_SCRIPTS = ("page.js", "look.js", "address.js", "drafts.js")
+_SCRIPTS = ("clocks.js", "page.js", "look.js", "address.js", "drafts.js")
 SANS = ("system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "DejaVu Sans Mono", "Noto Sans Mono CJK SC", "monospace")
 

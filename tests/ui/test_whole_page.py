@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.ui.program import Program, box, opened, running
+from tests.ui.program import PATIENCE, Program, box, opened, running
 from tests.ui.small_workspace import DATASET, DEV_ROWS, prepare
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
@@ -129,3 +129,34 @@ def test_names_are_no_markup_anywhere(browser: Browser, program: Program):
             show(page, tab)
         assert page.locator("img[src=x]").count() == 0
         assert page.title() != "taken"
+
+
+# Counts who asks to be called at the next frame.
+COUNTED = """
+window.asked = 0;
+const native = window.requestAnimationFrame;
+window.nextFrame = (call) => native(call);
+window.requestAnimationFrame = (call) => { window.asked += 1; return native(call); };
+"""
+# How often in thirty frames somebody did, once what the page has begun is over.
+ASKED = """async () => {
+  let asked = 30;
+  for (let turn = 0; turn < 20 && asked >= 10; turn += 1) {
+    const before = window.asked;
+    for (let frame = 0; frame < 30; frame += 1) await new Promise(window.nextFrame);
+    asked = window.asked - before;
+  }
+  return asked;
+}"""
+
+
+def test_a_page_that_nobody_touches_draws_no_frames(browser: Browser, program: Program):
+    context = browser.new_context(locale="en-US")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.add_init_script(COUNTED)
+    page.goto(program.url)
+    expect(page.locator("#annotate-table tr[data-id]").first).to_be_visible()
+    expect(page.locator(".glm-ready")).to_be_visible()
+    assert page.evaluate(ASKED) < 10
+    context.close()
