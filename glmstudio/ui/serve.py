@@ -37,6 +37,8 @@ def login_message() -> str:
 
 def launch(blocks: "App", address: Address) -> str:
     """Starts the server on threads of its own and returns its local URL."""
+    # Gradio asks itself a thousand times a second whether somebody has clicked; on Windows as seldom as this.
+    blocks._queue.sleep_when_free, blocks._queue.progress_update_sleep_when_free = 0.05, 0.1
     _, url, _ = blocks.launch(
         server_name=address.host,
         server_port=address.port,
