@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from glmstudio.benchmarks.clock import Clock
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.processor import onednn_takes
+from glmstudio.models.torch_internals import onednn_product, onednn_weight
 from glmstudio.settings import LoraSettings
 
 # As many rows as an update of eight samples has tokens.
@@ -63,8 +64,8 @@ def _body(model: Any) -> Iterator[tuple[str, nn.Module]]:
 def _products(states: torch.Tensor, weight: torch.Tensor) -> Iterator[Callable[[], torch.Tensor]]:
     yield lambda: F.linear(states, weight)
     if states.device.type == "cpu" and onednn_takes(states.dtype):
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, TOKENS)
-        yield lambda: torch.ops.mkldnn._linear_pointwise(states, packed, None, "none", [], "")
+        packed = onednn_weight(weight, TOKENS)
+        yield lambda: onednn_product(states, packed, None)
 
 
 def _seconds(call: Callable[[], torch.Tensor], device: torch.device) -> float:

@@ -22,6 +22,7 @@ from glmstudio.data.example import Example
 from glmstudio.models.base import Base
 from glmstudio.models.chat_format import Rendered, render_example
 from glmstudio.models.resident import Resident
+from glmstudio.models.transformers_internals import attention_of
 from glmstudio.settings import TrainingSettings
 from glmstudio.training.metrics import read_from
 from glmstudio.training.runs import RunFolder
@@ -96,7 +97,7 @@ def hf_best(base: Base, rows: Sequence[Example], epochs: int) -> Outcome:
     The rows come sorted by length, which is the least padding that `group_by_length` could reach on them.
     """
     ordered = sorted(rendered(base, rows), key=lambda row: len(row.ids), reverse=True)
-    attention = base.model.config._attn_implementation
+    attention = attention_of(base.model.config)
     base.model.set_attn_implementation("eager")
     try:
         return _hugging_face(base, ordered, epochs, batch=2, sampling="sequential")

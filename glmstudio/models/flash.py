@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from glmstudio.models.packing import Packing
+from glmstudio.models.torch_internals import flash_backward, flash_forward
 
 HALF = (torch.bfloat16, torch.float16)
 # What the kernel takes: cards from Ampere on, and heads of these sizes.
@@ -101,9 +102,7 @@ class Flash(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.options = _options(scaling, window)
         ctx.places = (queries.ends, keys.ends, queries.longest, keys.longest, 0.0, _is_causal(window))
-        output, sums, dice, unused, _ = torch.ops.aten._flash_attention_forward(
-            query, key, value, *ctx.places, False, **ctx.options
-        )
+        output, sums, dice, unused, _ = flash_forward(query, key, value, *ctx.places, False, **ctx.options)
         ctx.save_for_backward(query, key, value, output, sums, dice, unused)
         return output
 
@@ -111,7 +110,7 @@ class Flash(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, output, sums, dice, unused = ctx.saved_tensors
         with _in_order():
-            slopes = torch.ops.aten._flash_attention_backward(
+            slopes = flash_backward(
                 gradient.contiguous(), query, key, value, output, sums, *ctx.places, dice, unused, **ctx.options
             )
         return (*slopes, None, None, None, None)

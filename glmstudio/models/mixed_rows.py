@@ -20,7 +20,9 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from glmstudio.models.packed_weights import PackedWeights
+from glmstudio.models.peft_internals import holds_copy, one_active
 from glmstudio.models.processor import multiplies_well, onednn_gains
+from glmstudio.models.torch_internals import onednn_product
 
 # From so many rows on, and with so many weights, oneDNN's product beats torch's own where it gains. In float32, where
 # torch multiplies well, a step of 2 rows takes 0.7 times as long with torch's, one of 16 rows 1.2 times.
@@ -146,7 +148,7 @@ def _tuned(model: nn.Module) -> list[nn.Module]:
 
 def _holds(layer: Any, name: str) -> bool:
     if isinstance(layer, AuxiliaryTrainingWrapper):
-        return name in layer._adapters
+        return holds_copy(layer, name)
     return any(name in getattr(layer, kind, ()) for kind in ("lora_A", "lora_embedding_A"))
 
 
@@ -206,11 +208,8 @@ def _of_adapter(layer: Any, name: str, states: torch.Tensor) -> torch.Tensor:
         return layer.modules_to_save[name](states)
     if isinstance(layer, AuxiliaryTrainingWrapper):
         return layer.token_adapter.forward_adapters(states, [name])
-    before, layer._active_adapter = layer._active_adapter, [name]
-    try:
+    with one_active(layer, name):
         return type(layer).forward(layer, states)
-    finally:
-        layer._active_adapter = before
 
 
 def _onednn(layer: nn.Linear, weight: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
@@ -222,7 +221,7 @@ def _onednn(layer: nn.Linear, weight: torch.Tensor, inputs: torch.Tensor) -> tor
     count = len(rows)
     if count <= ROWS_FILLED_UP and weight is not layer.weight and weight.numel() >= FEWEST_WEIGHTS_FILLED_UP:
         rows = F.pad(rows, (0, 0, 0, FILLED_ROWS - count))
-    result = torch.ops.mkldnn._linear_pointwise(rows, weight, layer.bias, "none", [], "")[:count]
+    result = onednn_product(rows, weight, layer.bias)[:count]
     return result.view(*inputs.shape[:-1], -1)
 
 

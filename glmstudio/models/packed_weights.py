@@ -9,6 +9,7 @@ import torch
 
 from glmstudio.models.devices import free_memory
 from glmstudio.models.processor import multiplies_well
+from glmstudio.models.torch_internals import onednn_weight
 
 # Of the free memory, what the copies may take.
 SHARE_OF_FREE = 0.25
@@ -30,7 +31,7 @@ class PackedWeights:
         """
         gains = weight.dtype == torch.bfloat16 or not multiplies_well()
         if gains and weight not in self._packed and self._spends(weight.nbytes):
-            self._packed[weight] = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+            self._packed[weight] = onednn_weight(weight.detach())
         return self._packed.get(weight, weight)
 
     def _spends(self, needed: int) -> bool:

@@ -9,6 +9,8 @@ from functools import cache
 
 import torch
 
+from glmstudio.models.torch_internals import onednn_has_bfloat16
+
 # oneDNN's names of instruction sets, the least first, up to the last without AMX.
 ISAS = (
     "SSE41",
@@ -49,7 +51,7 @@ def onednn_takes(dtype: torch.dtype) -> bool:
     """Whether oneDNN has a linear layer of float32 or bfloat16 here, fast or not; of other numbers it is not asked."""
     if not torch.backends.mkldnn.is_available():
         return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and onednn_has_bfloat16())
 
 
 def onednn_gains(dtype: torch.dtype) -> bool:

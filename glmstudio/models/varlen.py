@@ -18,6 +18,8 @@ from glmstudio.models.chatglm.positions import position_ids_for
 from glmstudio.models.families.table import FAMILIES
 from glmstudio.models.flash import HALF, attend_all, can_flash
 from glmstudio.models.packing import Packing
+from glmstudio.models.torch_internals import softmax_gradient
+from glmstudio.models.transformers_internals import other_attention
 
 NAME = "glmstudio_varlen"
 # Up to here `ShortSample` beats the CPU's own attention in half numbers: 23 to 81 ms, forward and backward, for 8
@@ -58,12 +60,8 @@ def is_causal(config: PreTrainedConfig) -> bool:
 def inside_samples(config: PreTrainedConfig) -> Iterator[None]:
     """Within, the decoder of this config takes inputs with a `packing`, and nothing else; for the holder of the base's
     turn. With gradient checkpointing the backward pass must lie within, too."""
-    usual = config._attn_implementation
-    config._attn_implementation = NAME
-    try:
+    with other_attention(config, NAME):
         yield
-    finally:
-        config._attn_implementation = usual
 
 
 def packed_inputs(
@@ -161,7 +159,7 @@ class ShortSample(torch.autograd.Function):
         shared, size = key.shape[1], query.shape[-1]
         slope = gradient.transpose(1, 2).reshape(shared, -1, size)
         of_weights = slope @ value[0].transpose(1, 2)
-        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(ctx.scaling)
+        of_scores = softmax_gradient(of_weights, weights).mul_(ctx.scaling)
         of_query = (of_scores @ key[0]).view(query.shape)
         of_key = of_scores.transpose(1, 2) @ query.reshape(shared, -1, size)
         return of_query, of_key[None], (weights.transpose(1, 2) @ slope)[None], None, None

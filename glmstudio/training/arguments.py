@@ -3,6 +3,7 @@
 import torch
 from transformers import TrainingArguments
 
+from glmstudio.models.transformers_internals import use_one_device
 from glmstudio.settings import TrainingSettings
 from glmstudio.training.reporting import PROJECT
 from glmstudio.training.runs import RunFolder
@@ -52,7 +53,5 @@ def training_arguments(
         # The loader gives numbers of rows, no tensors.
         dataloader_pin_memory=False,
     )
-    # One run is on one device, the base's: no DataParallel over the other cards.
-    arguments._n_gpu = min(arguments.n_gpu, 1)
-    arguments._setup_devices = arguments.distributed_state.device = device
+    use_one_device(arguments, device)
     return arguments

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from glmstudio.models.devices import free_memory
 from glmstudio.models.processor import multiplies_well, onednn_gains
 from glmstudio.models.resident import Resident
+from glmstudio.models.torch_internals import onednn_product, onednn_weight, reshaped
 
 # With fewer weights a call costs more than it saves (256 × 256 is even from 128 rows on).
 FEWEST_WEIGHTS = 2**16
@@ -76,7 +77,7 @@ def use_frozen_linears(resident: Resident, share: float = SHARE_OF_FREE) -> int:
         layer.ahead, layer.back = weight, weight.t()
         if packed + needs <= allowance:
             packed += needs
-            layer.ahead, layer.back = _packed(layer.ahead), _packed(layer.back)
+            layer.ahead, layer.back = onednn_weight(layer.ahead), onednn_weight(layer.back)
             ahead[layer.weight] = layer.ahead
         layer.resident = resident
         layer.__class__ = FrozenLinear
@@ -107,11 +108,7 @@ def _fits(layer: nn.Module, dtype: torch.dtype) -> bool:
     return frozen and layer.weight.numel() >= FEWEST_WEIGHTS
 
 
-def _packed(weight: torch.Tensor) -> torch.Tensor:
-    return torch.ops.mkldnn._reorder_linear_weight(weight)
-
-
 def _onednn(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    result = torch.ops.mkldnn._linear_pointwise(rows.flatten(0, -2), weight, bias, "none", [], "")
+    result = onednn_product(rows.flatten(0, -2), weight, bias)
     # No view: LoRA adds to the result in place, which autograd forbids for views made inside of a function.
-    return torch.ops.aten._unsafe_view(result, (*rows.shape[:-1], result.shape[-1]))
+    return reshaped(result, (*rows.shape[:-1], result.shape[-1]))

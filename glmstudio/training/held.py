@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from glmstudio.models.torch_internals import TorchDispatchMode, tree_leaves
 
 # Factor on what tensors need, without and with gradient checkpointing: the heap has holes between blocks, more of them
 # where blocks come and go. Measured in a dozen runs on a CPU. On a card torch kept 2 to 16 % more than was allocated in

@@ -5,14 +5,13 @@ Knows torch's FSDP and models of transformers: no row, no loss and no run.
 """
 
 from itertools import chain
-from typing import Any
 
-import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from glmstudio.models.base import Base
+from glmstudio.models.transformers_internals import decoder_layers
 
 
 def shard(base: Base, processes: int) -> None:
@@ -29,8 +28,3 @@ def shard(base: Base, processes: int) -> None:
     for tensor in chain(base.model.parameters(), base.model.buffers()):
         if not isinstance(tensor, DTensor):
             tensor.data = tensor.data.to(base.device)
-
-
-def decoder_layers(model: Any) -> list[torch.nn.Module]:
-    """The layers that transformers says stay on one device: a name for the decoder layers of every family."""
-    return [module for module in model.modules() if type(module).__name__ in model._no_split_modules]

@@ -12,6 +12,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 from glmstudio.models.resident import IN_TRAINING
+from glmstudio.models.torch_internals import is_view
 
 
 class ThinProduct(torch.autograd.Function):
@@ -63,6 +64,6 @@ def drop_thin_products(model: torch.nn.Module) -> None:
 def _forward(layer: Any, inputs: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
     result = layer.base_layer(inputs, *rest, **more)
     # What other layers give may be a view of their making, and not for changing in place.
-    result = result.clone() if result._is_view() else result
+    result = result.clone() if is_view(result) else result
     a, b = layer.lora_A[IN_TRAINING].weight, layer.lora_B[IN_TRAINING].weight
     return ThinProduct.apply(result, layer.lora_dropout[IN_TRAINING](inputs), a, b, layer.scaling[IN_TRAINING])

@@ -24,6 +24,7 @@ from glmstudio.models.base_names import public_name
 from glmstudio.models.chat_format import Rendered
 from glmstudio.models.resident import IN_TRAINING
 from glmstudio.models.tensor_writing import usual_mode
+from glmstudio.models.transformers_internals import leave_unwrapped
 from glmstudio.training.batches import StepSampler, by_length, collate, split_step
 from glmstudio.training.callbacks import StepStart
 from glmstudio.training.guards import StepGuard
@@ -92,7 +93,7 @@ class AdapterTrainer(Trainer):
         self._here = here
         self._stop = stop
         # Else accelerate wraps it, and its hooks would wait for a forward pass that is not ours.
-        model._is_accelerate_prepared = True
+        leave_unwrapped(model)
 
     def get_train_dataloader(self) -> DataLoader:
         """Whole optimizer steps as lists of row numbers. Their order does not come from global random numbers."""

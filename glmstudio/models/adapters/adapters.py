@@ -18,6 +18,7 @@ from glmstudio.models.adapters.adapter_files import AdapterForm, Lora, adapter_f
 from glmstudio.models.adapters.adapter_fit import fit, unwrapped
 from glmstudio.models.adapters.prefix_files import load_prefix
 from glmstudio.models.checkpoint_files import first_line
+from glmstudio.models.peft_internals import holds_copy
 
 if TYPE_CHECKING:
     from glmstudio.models.base import Base
@@ -94,7 +95,7 @@ def fill(model: PeftModel, name: str, lora: Lora) -> None:
 
 def _own_state(layer: TrainableTokensWrapper, method: str, name: str, *rest: Any) -> dict[str, Any]:
     """As PEFT's method, which does not expect to be asked for an adapter that trains no tokens here."""
-    return getattr(type(layer), method)(layer, name, *rest) if name in layer._adapters else {}
+    return getattr(type(layer), method)(layer, name, *rest) if holds_copy(layer, name) else {}
 
 
 def _share_equal_a(model: PeftModel, name: str) -> None:

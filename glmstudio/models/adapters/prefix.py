@@ -19,6 +19,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from glmstudio.errors import StudioError
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.positions import position_ids_for
+from glmstudio.models.peft_internals import without_adapters
+from glmstudio.models.transformers_internals import checkpointing_with_cache
 
 if TYPE_CHECKING:
     from glmstudio.models.base import Base
@@ -153,20 +155,11 @@ class PrefixModel(nn.Module):
         lora = [module for module in modules if isinstance(module, BaseTunerLayer)]
         blocks = [module for module in modules if isinstance(module, GradientCheckpointingLayer)]
         self._active = True
-        # Instance attributes over those of the class: `del` brings those back. PEFT's own switch would also make
-        # finished adapters trainable when it is put back.
-        for layer in lora:
-            layer._disable_adapters = True
-        for block in blocks:
-            block._can_checkpoint_with_cache = True
         try:
-            yield
+            with without_adapters(lora), checkpointing_with_cache(blocks):
+                yield
         finally:
             self._active = False
-            for layer in lora:
-                layer._disable_adapters = False
-            for block in blocks:
-                del block._can_checkpoint_with_cache
             for hook in hooks:
                 hook.remove()
 

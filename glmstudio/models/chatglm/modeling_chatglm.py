@@ -19,6 +19,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from glmstudio.models.chatglm.configuration_chatglm import ChatGLMConfig
 from glmstudio.models.chatglm.positions import attention_bias, next_position_ids, position_ids_for, rotary_tables
+from glmstudio.models.transformers_internals import attention_of
 
 
 def eager_attention(
@@ -68,7 +69,7 @@ class ChatGLMAttention(nn.Module):
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
         # SDPA cannot return its weights, so whoever asks for them gets the plain path.
-        name = "eager" if kwargs.get("output_attentions") else self.config._attn_implementation
+        name = "eager" if kwargs.get("output_attentions") else attention_of(self.config)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
         context, weights = attend(
             self, query, key, value, attention_mask, scaling=self.head_dim**-0.5, is_causal=False, **kwargs

@@ -8,6 +8,7 @@ from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
 from glmstudio.errors import StudioError
+from glmstudio.models.transformers_internals import kept_in_float32
 
 
 def merge_lora(
@@ -52,7 +53,7 @@ def _merge_layer(layer: LoraLayer, name: str, dtype: torch.dtype) -> None:
 
 
 def _cast(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    kept = {*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ())}
+    kept = kept_in_float32(model)
     for name, value in model.named_parameters():
         if not any(part in name for part in kept):
             value.data = value.data.to(dtype)

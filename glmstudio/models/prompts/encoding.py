@@ -6,20 +6,14 @@ Knows tokenizers; knows no prompt.
 from collections.abc import Sequence
 from typing import Any
 
+from glmstudio.models.transformers_internals import encodes_by_its_backend
+
 
 def encoded(tokenizer: Any, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
     """What `tokenizer.encode` gives for each text, with the special tokens that it adds or without."""
-    if len(texts) < 2 or not _is_its_backend(tokenizer):
+    if len(texts) < 2 or not encodes_by_its_backend(tokenizer):
         return [tokenizer.encode(text, add_special_tokens=special) for text in texts]
     # The first one sets the backend as the tokenizer wants it.
     first = tokenizer.encode(texts[0], add_special_tokens=special)
     rest = tokenizer.backend_tokenizer.encode_batch_fast(texts[1:], add_special_tokens=special)
     return [first, *(found.ids for found in rest)]
-
-
-def _is_its_backend(tokenizer: Any) -> bool:
-    """Whether the ids of a tokenizer are those of its backend, and none of its own making."""
-    from transformers import PreTrainedTokenizerFast as Fast
-
-    kind = type(tokenizer)
-    return isinstance(tokenizer, Fast) and (kind.encode, kind._encode_plus) == (Fast.encode, Fast._encode_plus)

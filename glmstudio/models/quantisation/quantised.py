@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from glmstudio.errors import StudioError
+from glmstudio.models.torch_internals import int8_product
 
 BITS = {4: "4bit", 8: "8bit"}
 # Up to so many rows torch's product with int8 is the faster one on the CPU: an answer's steps, not its prompt.
@@ -81,7 +82,7 @@ class PackedLinear(nn.Linear):
         if self._is_step(input):
             values = self.weight if self.weight.shape[1] == self.in_features else unpacked(self.weight)
             rows = input.reshape(-1, self.in_features)
-            product = torch._weight_int8pack_mm(rows, values, self.weight_scale.to(input.dtype))
+            product = int8_product(rows, values, self.weight_scale.to(input.dtype))
             product = product.view(*input.shape[:-1], self.out_features)
             return product if self.bias is None else product + self.bias
         return _Product.apply(input, self.weight, self.weight_scale, self.bias)
