@@ -1,6 +1,7 @@
 """Rows of token ids in, new token ids out: one batch, one cache, one turn at the gate per token.
 
-Token ids only: knows no text, no tokenizer's rules and no page.
+Continuous batching: a row leaves when it ends, and the next one enters in its place. Yu et al., "Orca: A Distributed
+Serving System for Transformer-Based Generative Models", OSDI 2022. Knows no text, no tokenizer's rules and no page.
 """
 
 from collections import deque

@@ -1,5 +1,8 @@
 """Attention inside samples that lie end to end, on a graphics card: all samples in one or two calls of torch's flash
-kernel. Knows sections of one sequence and tensors; no model, no batch."""
+kernel. Knows sections of one sequence and tensors; no model, no batch.
+
+Dao, "FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning", 2023, arXiv 2307.08691.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

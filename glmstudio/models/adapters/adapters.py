@@ -1,4 +1,7 @@
-"""Finished adapters onto a base: LoRA in every form that is read, P-Tuning v2. Knows no training loop and no gate."""
+"""Finished adapters onto a base: LoRA in every form that is read, P-Tuning v2. Knows no training loop and no gate.
+
+LoRA: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021, arXiv 2106.09685.
+"""
 
 import warnings
 from collections.abc import Iterator

@@ -1,6 +1,8 @@
 """P-Tuning v2 on any causal model with a plain cache: learned keys and values that every token of a row sees.
 
 Works on the base's decoder from outside and changes none of its parts. Knows no files, no text and no gate.
+Liu et al., "P-Tuning v2: Prompt Tuning Can Be Comparable to Fine-tuning Universally Across Scales and Tasks", 2021,
+arXiv 2110.07602.
 """
 
 from collections.abc import Iterator

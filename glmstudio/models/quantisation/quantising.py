@@ -2,7 +2,8 @@
 
 8 bits are bitsandbytes' LLM.int8 on CUDA and elsewhere the form of the official int8 folders: it comes closer to the
 full numbers there, and no row of a batch changes another. 4 bits are bitsandbytes' NF4 with doubly quantised scales, as
-in QLoRA. Embeddings, norms and head stay as they are.
+in QLoRA (Dettmers et al., 2023, arXiv 2305.14314; LLM.int8: 2022, arXiv 2208.07339). Embeddings,
+norms and head stay as they are.
 """
 
 import importlib
