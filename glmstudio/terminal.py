@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 2.0
 SECONDS_BETWEEN_REDRAWS = 0.2
+# Fewer rows are tokens before anybody asks.
+MANY_ROWS = 5000
 # Of one reason.
 _MOST_REJECTS = 20
 
@@ -119,6 +121,12 @@ def _print_reject(path: Path, reject: Reject) -> None:
     if reject.row not in (0, reject.line):
         place += f": row {reject.row}"
     print(f"{place}: {reject_text(reject, 'en')}", file=sys.stderr)
+
+
+def print_stage(stage: str, done: int = 0, total: int = 0) -> None:
+    """How many rows of a run that is made ready have become tokens, where that takes a while."""
+    if stage == "rendering" and total >= MANY_ROWS:
+        print_count(done, total)
 
 
 def print_count(done: int, total: int) -> None:

@@ -128,6 +128,7 @@ def _new(args: argparse.Namespace, here: "Ranks") -> Begun | None:
             args.output_dir / "snapshots",
             measure=measuring(resident, here),
             tell=terminal.print_finding,
+            on_stage=terminal.print_stage,
         ) as ready:
             ready.write(folder, overwrite=args.overwrite_output_dir)
     except StudioError as error:
