@@ -184,3 +184,11 @@ def test_places_are_right_however_the_file_is_parted(tmp_path, monkeypatch: pyte
     rows = read(put(tmp_path / "a.json", text))
     assert len(good(rows)) == 199
     assert [(row.line, row.row, row.params) for row in rows if isinstance(row, Reject)] == [(152, 151, {"column": 21})]
+
+
+def test_many_broken_rows_are_not_each_looked_for_through_the_whole_file(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("glmstudio.data.reading.json_text._MOST_LOOKED", 10_000)
+    text = "[" + ",\n".join(['{"instruction": "a", "output": "b"'] * 500 + [ROW % "c"]) + "]"
+    rows = read(put(tmp_path / "a.json", text))
+    assert [row.instruction for row in rows if isinstance(row, Example)] == ["c"]
+    assert len(rejects(rows)) == 500

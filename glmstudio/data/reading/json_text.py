@@ -13,6 +13,8 @@ DECODER = json.JSONDecoder(strict=False)
 LONGEST = 16 << 20
 # The end of a broken one is looked for so far.
 _LONGEST_BROKEN = 1 << 20
+# In all, and then each time.
+_MOST_LOOKED, _LEAST_LOOKED = 16 << 20, 2000
 _LOOK_AHEAD = 1000
 _MARK = "\ufeff"
 _BLANKS = re.compile("[\\s\ufeff]*")
@@ -40,6 +42,7 @@ class JsonText:
     def __init__(self, blocks: Iterator[str], line: int = 1) -> None:
         self._blocks = blocks
         self.text, self.position, self.began = "", 0, 0
+        self._budget = _MOST_LOOKED
         # The line of a place in `text` whose line breaks before it were counted, and where that line begins.
         self._counted, self._line, self._line_start = 0, line, 0
 
@@ -162,7 +165,7 @@ class JsonText:
         """What ends with the bracket that opens the next value."""
         if first_name:
             return re.compile(rf'\{{(?=\s*"{re.escape(first_name)}"\s*:)')
-        line_start = self.text.rfind("\n", 0, self.position) + 1
+        line_start = self.text.rfind("\n", max(self.position - _LOOK_AHEAD, 0), self.position) + 1
         indent = self.text[line_start : self.position]
         if self.text.startswith(("{", "["), self.position) and not indent.strip("\ufeff \t"):
             return re.compile(rf"\n{indent.strip(_MARK)}[{{\[]")
@@ -179,7 +182,10 @@ class JsonText:
             return None
         while True:
             opened: list[str] = []
-            for token in _TOKEN.finditer(self.text, self.position):
+            # Many broken values must not each be looked for through the whole file.
+            far = max(self._budget, _LEAST_LOOKED)
+            self._budget -= min(far, len(self.text) - self.position)
+            for token in _TOKEN.finditer(self.text, self.position, self.position + far):
                 char = token[0]
                 if char in "{[":
                     opened.append(char)
@@ -187,6 +193,7 @@ class JsonText:
                     if not opened or opened.pop() != _OPENS[char]:
                         return None
                     if not opened:
+                        self._budget += min(far, len(self.text) - self.position) - (token.end() - self.position)
                         return token.end()
-            if len(self.text) - self.position > _LONGEST_BROKEN or not self.more():
+            if far <= _LEAST_LOOKED or len(self.text) - self.position > _LONGEST_BROKEN or not self.more():
                 return None
