@@ -7,6 +7,7 @@ import pytest
 from glmstudio.data.quality import Finding
 from glmstudio.errors import StudioError
 from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.studio.run_starts import Preparing
 from glmstudio.training.callbacks import Progress
 from glmstudio.training.estimate import Estimate
 from glmstudio.training.metrics import MetricRecord
@@ -125,3 +126,13 @@ def test_the_needs_of_a_run_are_one_line_with_its_parts_in_a_tooltip(language):
     assert t("train.budget", language, tokens="0") not in train_status.needs_html(
         2**30, None, None, language, replace(estimate, token_budget=0)
     )
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_run_that_is_made_ready_shows_its_stage_and_how_many_rows_are_through(lang):
+    for stage in ("loading", "freezing", "checking", "measuring"):
+        assert "width:0.0%" in train_status.preparing_html(Preparing("<mine>", stage), lang)
+    html = train_status.preparing_html(Preparing("<mine>", "rendering", 1500, 6000), lang)
+    assert "width:25.0%" in html
+    assert "1,500 / 6,000" in html
+    assert "&lt;mine&gt;" in html
