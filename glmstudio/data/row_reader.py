@@ -16,6 +16,7 @@ from glmstudio.data.database import Database
 from glmstudio.data.example import Example
 from glmstudio.data.import_records import ImportRecords
 from glmstudio.data.known_rows import KnownRows
+from glmstudio.data.row_starts import StartsPage, columns_of, row_start
 from glmstudio.errors import StudioError
 
 SEARCH_LIMIT = 1000
@@ -69,6 +70,16 @@ class RowReader:
 
     def page(self, query: Query, *, offset: int = 0, limit: int = 20) -> Page:
         """Newest first. Raises StudioError `search-too-long`."""
+        rows, total = self._page(query, offset, limit, self._columns)
+        return Page([example_of_row(row) for row in rows], total)
+
+    def starts(self, query: Query, *, offset: int = 0, limit: int = 20) -> StartsPage:
+        """As `page`, in the time of short rows whatever they hold."""
+        columns = columns_of(self._examples, query.search.strip(), is_sqlite=self._database.is_sqlite)
+        rows, total = self._page(query, offset, limit, columns)
+        return StartsPage([row_start(row) for row in rows], total)
+
+    def _page(self, query: Query, offset: int, limit: int, columns: list[Any]) -> tuple[Sequence[Any], int]:
         table = self._examples
         with self._database.read() as connection:
             # Used twice, the matches are found once and kept by the database: a search reads every text.
@@ -76,12 +87,10 @@ class RowReader:
             total = sa.select(sa.func.count()).select_from(matches).scalar_subquery()
             chosen = sa.select(matches.c.id, total).order_by(matches.c.id.desc()).offset(offset).limit(limit)
             found = connection.execute(chosen).all()
-            ids = [example_id for example_id, _ in found]
-            whole = sa.select(*self._columns).where(table.c.id.in_(ids)).order_by(table.c.id.desc())
-            rows = connection.execute(whole).all()
-        if not found and offset > 0:
-            return Page([], self.page(query, limit=1).total)
-        return Page([example_of_row(row) for row in rows], found[0][1] if found else 0)
+            if not found:
+                return [], connection.execute(sa.select(total)).scalar_one() if offset else 0
+            shown = sa.select(*columns).where(table.c.id.in_([example_id for example_id, _ in found]))
+            return connection.execute(shown.order_by(table.c.id.desc())).all(), found[0][1]
 
     def after(self, query: Query, example_id: int) -> tuple[int, int] | None:
         """(id, place from 0) of the row that follows `example_id` in `page`'s order, whether or not that one is among

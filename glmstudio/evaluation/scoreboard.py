@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -13,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter
 from typing_extensions import TypedDict
 
 from glmstudio.data.records import Seconds, read_record
+from glmstudio.evaluation.scores import verdict
 
 FOLDER = "scores"
 
@@ -94,6 +96,14 @@ class Scoreboard:
     def counted(self) -> tuple[int, int]:
         """(rows that were answered, rows that were asked)."""
         return len(self.scores["rows"]), self.scores["total"]
+
+    @cached_property
+    def right(self) -> list[tuple[bool, bool]]:
+        """Of each row whether the base's answer and the tuned one are right, judged once."""
+        return [
+            (verdict(row["target"], row["base"]).right, verdict(row["target"], row["tuned"]).right)
+            for row in self.scores["rows"]
+        ]
 
     @property
     def digest(self) -> str:

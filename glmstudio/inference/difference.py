@@ -1,10 +1,13 @@
 """What differs between two texts, as spans of each. Pure: knows no page and no colour."""
 
 import re
+from itertools import islice
 from typing import NamedTuple
 
 # A Latin word or number is one unit, every other character its own: Chinese has no blanks to cut at.
 UNITS = re.compile(r"[A-Za-z0-9_]+|\s+|.", re.DOTALL)
+# Of each text; far more than an answer that somebody reads.
+MOST_UNITS = 20_000
 
 
 class Span(NamedTuple):
@@ -19,11 +22,18 @@ def difference(left: str, right: str) -> tuple[list[Span], list[Span]]:
 
     Equal units (Latin words, other characters) are matched by a longest common subsequence; where they are mere
     islands in something rewritten they count as different, so that the marks can be read. The time is about
-    len(left) * len(right) / 64 machine steps, however repetitive the texts are.
+    len(left) * len(right) / 64 machine steps, however repetitive the texts are; what lies behind `MOST_UNITS` units is
+    compared with nothing and counts as different.
     """
-    left_units, right_units = UNITS.findall(left), UNITS.findall(right)
-    passages = _without_islands(_passages(left_units, right_units))
+    (left_units, left_rest), (right_units, right_rest) = _units(left), _units(right)
+    passages = _without_islands([*_passages(left_units, right_units), ("", left_rest, right_rest)])
     return _spans((same, gone) for same, gone, _ in passages), _spans((same, new) for same, _, new in passages)
+
+
+def _units(text: str) -> tuple[list[str], str]:
+    """(the first units, the rest of the text)."""
+    found = [unit[0] for unit in islice(UNITS.finditer(text), MOST_UNITS)]
+    return found, text[sum(map(len, found)) :]
 
 
 def _passages(left: list[str], right: list[str]) -> list[tuple[str, str, str]]:

@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from glmstudio.data.row_reader import Query
 from glmstudio.errors import StudioError
 from glmstudio.models.adapters.adapter_ref import AdapterRef
+from glmstudio.models.prompts.encoding import MOST_COUNTED, TokenCount
 from glmstudio.settings import GenerationSettings, TrainingSettings
 from glmstudio.studio.asking import Asking
 from glmstudio.studio.base_slot import BaseStatus, never
@@ -66,11 +68,12 @@ class ModelVerbs(RunVerbs):
         Returns at once. Raises what keeps it from going: `run-active`, `run-starting`, `base-evaluates`."""
         self._shelf.release()
 
-    def count_tokens(self, text: str) -> int | None:
-        """Tokens of a text without special ones; None until there is a base with a tokenizer."""
+    def count_tokens(self, text: str, most: int = MOST_COUNTED) -> TokenCount | None:
+        """Tokens of the first `most` characters of a text, without special ones; None until there is a base with a
+        tokenizer."""
         with self._base.use_if_ready() as use:
             tokenizer = use.resident.base.tokenizer if use else None
-            return len(tokenizer.encode(text, add_special_tokens=False)) if tokenizer is not None else None
+            return TokenCount.of(tokenizer, text, most) if tokenizer is not None else None
 
     def preview(self, instruction: str, input: str, target: str, settings: TrainingSettings) -> "Preview":
         """A row token by token as the resident base is shown it. Raises StudioError as `resident` and rendering do."""
@@ -114,7 +117,7 @@ class ModelVerbs(RunVerbs):
         ref = next((ref for ref in self.adapters() if ref.name == adapter), None)
         if ref is None:
             raise StudioError("adapter-missing", folder=adapter)
-        _, dev = self.training_rows(dataset)
+        dev = list(self._store.iterate(Query(dataset=dataset, split="dev", status="done")))
         if not dev:
             raise StudioError("evaluate-no-dev", dataset=dataset)
         if self._base.status().state != "released":

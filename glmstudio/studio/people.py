@@ -28,7 +28,7 @@ _VERBS = {
     "viewer": """
         active_run adapters base_status bases broken_imports checkpoints compare count_tokens damaged datasets
         default_settings dev_row devices former_database get_example imports job look metrics page preview probing
-        progress require_dataset row_after run runs training_rows
+        progress require_dataset row_after row_starts run runs training_rows
     """,
     # Write rows, take data in and out, judge answers.
     "annotator": """

@@ -11,6 +11,7 @@ from glmstudio.data.import_records import ImportRecord
 from glmstudio.data.imports import ImportOptions, ImportPreview
 from glmstudio.data.reading.reader import ReadOptions
 from glmstudio.data.row_reader import DatasetSummary, Page, Query
+from glmstudio.data.row_starts import StartsPage
 from glmstudio.data.store import Store
 from glmstudio.data.verdicts import Judgement
 from glmstudio.errors import StudioError
@@ -83,6 +84,10 @@ class RowVerbs:
 
     def page(self, query: Query, offset: int = 0, limit: int = 20) -> Page:
         return self._store.page(query, offset=offset, limit=limit)
+
+    def row_starts(self, query: Query, offset: int = 0, limit: int = 20) -> StartsPage:
+        """As `page`, of each text what a list shows."""
+        return self._store.starts(query, offset=offset, limit=limit)
 
     def row_after(self, query: Query, example_id: int) -> tuple[int, int] | None:
         """(id, place) of the row that follows in `page`'s order; None behind the last one."""

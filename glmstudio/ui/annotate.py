@@ -57,10 +57,10 @@ def _wire_list(
     def show(request: gr.Request, place: rows.Place, wanted: str, editing: Any, *filters: str) -> tuple[Any, ...]:
         language, query = language_of(request), rows.query_of(*filters)
         place = place.moved(query, wanted)
-        found = studio.page(query, place.number * rows.ROWS, rows.ROWS)
+        found = studio.row_starts(query, place.number * rows.ROWS, rows.ROWS)
         if place.number >= rows.page_count(found.total):
             place = replace(place, number=rows.page_count(found.total) - 1)
-            found = studio.page(query, place.number * rows.ROWS, rows.ROWS)
+            found = studio.row_starts(query, place.number * rows.ROWS, rows.ROWS)
         selected = editing.id if editing is not None else None
         body = rows.table_html(found.rows, query, selected, studio.count_tokens, language)
         return body, rows.pager_html(place.number, found.total, language), place

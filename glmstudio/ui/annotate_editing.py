@@ -242,14 +242,13 @@ class Editing:
         if picked and picked.isdecimal():
             with suppress(StudioError):
                 return self._opened(int(picked), "", language)
-        rows = self._studio.page(Query(), 0, 1).rows
-        newest = rows[0] if rows else Example("", dataset=DEFAULT_DATASET)
-        own = newest.source == "manual"
-        shown = self.form.show_new(Example("", dataset=newest.dataset), language)
+        newest = next(iter(self._studio.row_starts(Query(), 0, 1).rows), None)
+        own = newest is not None and newest.source == "manual" and not newest.instruction.more
+        shown = self.form.show_new(Example("", dataset=newest.dataset if newest else DEFAULT_DATASET), language)
         # Whoever was quicker than this answer has begun to type: the texts stay as they are.
         kept_off = self.form.fields[:3]
         return {component: value for component, value in shown.items() if component not in kept_off} | {
-            self.form.usual: newest.instruction if own else ""
+            self.form.usual: newest.instruction.text if own else ""
         }
 
 

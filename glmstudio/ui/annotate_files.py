@@ -12,6 +12,7 @@ import gradio as gr
 from glmstudio.data.example import DEFAULT_DATASET, SPLITS, Example, Reject
 from glmstudio.data.file_places import place_of
 from glmstudio.data.formats import KINDS
+from glmstudio.data.row_starts import TextStart
 from glmstudio.ui.annotate_list import preview, query_of
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import label, language_of, t
@@ -213,7 +214,8 @@ def found_html(found: "ImportPreview", name: str, language: str) -> str:
 
 
 def _sample_row(row: Example) -> str:
-    return f'<tr><td>{preview(row.input or row.instruction, "")}</td><td class="t">{preview(row.target, "")}</td></tr>'
+    asked, target = (preview(TextStart.of(text), "") for text in (row.input or row.instruction, row.target))
+    return f'<tr><td>{asked}</td><td class="t">{target}</td></tr>'
 
 
 def told_html(found: "ImportPreview", language: str) -> str:

@@ -8,21 +8,24 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from glmstudio.data.example import SPLITS, STATUSES, Example
+from glmstudio.data.example import SPLITS, STATUSES
 from glmstudio.data.quality import json_state
 from glmstudio.data.row_reader import Query
+from glmstudio.data.row_starts import RowStart, TextStart
 from glmstudio.ui.choice import Choice
 from glmstudio.ui.language import label, t
 from glmstudio.ui.page import signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from glmstudio.ui.gauges import Count
 
 # The filter by status that asks for deleted rows.
 BIN = "bin"
 ROWS = 20
 _PREVIEW = 90
 _HEAD = 24
+# Characters of a text whose tokens the list counts.
+COUNTED = 2_000
 _MARKS = {"done": "●", "draft": "○", "discarded": "✕"}
 # One listener at the component's root; the rows under it are replaced with every value.
 _ROW_CLICKS = """
@@ -122,10 +125,8 @@ def query_of(dataset: str | None, split: str | None, status: str | None, search:
     return Query(dataset=dataset or "", split=split or "", search=search or "", **place)
 
 
-def table_html(
-    rows: Sequence[Example], query: Query, selected: int | None, count: "Callable[[str], int | None]", language: str
-) -> str:
-    """The rows as a table, or what to do where there is none. `count` gives the tokens of a text or None."""
+def table_html(rows: Sequence[RowStart], query: Query, selected: int | None, count: "Count", language: str) -> str:
+    """The rows as a table, or what to do where there is none. `count` gives the tokens of a text's start or None."""
     if not rows:
         return _empty(query, language)
     body = "".join(_row(row, query, row.id == selected, count, language) for row in rows)
@@ -144,13 +145,13 @@ def _empty(query: Query, language: str) -> str:
     )
 
 
-def _row(row: Example, query: Query, selected: bool, count: "Callable[[str], int | None]", language: str) -> str:
-    search = query.search.strip()
-    broken = json_state(row.target) == "broken"
+def _row(row: RowStart, query: Query, selected: bool, count: "Count", language: str) -> str:
+    search, asked = query.search.strip(), row.input if row.input.text else row.instruction
+    # Where a long one breaks the check says.
+    broken = not row.target.more and json_state(row.target.text) == "broken"
     kind, mark = ("broken", "⚠") if broken else (row.status, _MARKS[row.status])
     hint = t("annotate.broken-json", language) if broken else t(f"row-status.{row.status}", language)
-    tokens = [count(text) for text in (row.instruction, row.input, row.target)]
-    total = "" if None in tokens else f"{sum(tokens)}"
+    total = _tokens([row.instruction, row.input, row.target], count)
     badges = [t("source.feedback", language)] if row.source == "feedback" else []
     badges += [t("split.dev", language)] if row.split == "dev" else []
     badge = "".join(f'<span class="glm-badge">{escape(text)}</span>' for text in badges)
@@ -158,31 +159,46 @@ def _row(row: Example, query: Query, selected: bool, count: "Callable[[str], int
         back = f'<button data-restore="{row.id}">{t("annotate.restore", language)}</button>'
         return (
             f'<tr><td class="m">✕</td><td class="n">{row.id}</td>'
-            f"<td>{back} {preview(row.input or row.instruction, search)}</td>"
+            f"<td>{back} {preview(asked, search)}</td>"
             f'<td class="t">{preview(row.target, search)}</td><td class="c"></td></tr>'
         )
     return (
         f'<tr data-id="{row.id}" class="glm-{kind}"{" aria-selected=true" if selected else ""}>'
         f'<td class="m" title="{escape(hint)}">{mark}</td><td class="n">{row.id}</td>'
-        f"<td>{badge}{preview(row.input or row.instruction, search)}</td>"
+        f"<td>{badge}{preview(asked, search)}</td>"
         f'<td class="t">{preview(row.target, search)}</td><td class="c">{total}</td></tr>'
     )
 
 
-def preview(text: str, search: str) -> str:
+def _tokens(texts: Sequence[TextStart], count: "Count") -> str:
+    """How many tokens they have together, "+" behind it where it is some more; nothing where nobody can count."""
+    counts = [count(text.text, COUNTED) for text in texts]
+    if None in counts:
+        return ""
+    more = any(text.more or found.more for text, found in zip(texts, counts, strict=True))
+    return f"{sum(found.tokens for found in counts)}{'+' if more else ''}"
+
+
+def preview(start: TextStart, search: str) -> str:
     """The start of a text on one line as HTML; a match further back is shown too, and each match is marked."""
-    line = " ".join(text.split())
-    needle = " ".join(search.split())
+    line, around, needle = (" ".join(text.split()) for text in (start.text, start.match, search))
     at = line.lower().find(needle.lower()) if needle else -1
     end = at + len(needle)
     if end > _PREVIEW:
-        start = max(_HEAD, at - 12)
-        lead = f"{escape(line[:_HEAD])}{' … ' if start > _HEAD else ''}{escape(line[start:at])}"
-        return f"{lead}<mark>{escape(line[at:end])}</mark>{escape(line[end : end + _PREVIEW])}"
-    shown = line[:_PREVIEW] + ("…" if len(line) > _PREVIEW else "")
+        return _far(line, line[_HEAD:], at - _HEAD, end - _HEAD)
+    if at < 0 and needle and (far := around.lower().find(needle.lower())) >= 0:
+        return _far(line, f"…{around}", far + 1, far + 1 + len(needle))
+    shown = line[:_PREVIEW] + ("…" if start.more or len(line) > _PREVIEW else "")
     if at < 0:
         return escape(shown)
     return f"{escape(shown[:at])}<mark>{escape(shown[at:end])}</mark>{escape(shown[end:])}"
+
+
+def _far(line: str, rest: str, at: int, end: int) -> str:
+    """The head of a line, and a match in the rest with what stands around it."""
+    start = max(0, at - 12)
+    lead = f"{escape(line[:_HEAD])}{' … ' if start else ''}{escape(rest[start:at])}"
+    return f"{lead}<mark>{escape(rest[at:end])}</mark>{escape(rest[end : end + _PREVIEW])}"
 
 
 def pager_html(number: int, total: int, language: str) -> str:

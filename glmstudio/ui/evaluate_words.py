@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from glmstudio.evaluation.scores import verdict
 from glmstudio.inference.difference import difference
 from glmstudio.ui.adapter_choice import DIGEST_SHOWN
 from glmstudio.ui.answers import marked
@@ -32,6 +31,8 @@ METRICS = (
 )
 FILTERS = ("all", "wrong", "better", "worse")
 SHOWN_ROWS = 300
+# Characters of a text that make a line of the list.
+_READ = 1_000
 
 
 def progress_html(now: "BackgroundJob | None", lang: str) -> str:
@@ -158,8 +159,7 @@ def _board(board: "Scoreboard", chosen: "Scoreboard | None", names: dict[str, st
 def rows_of(board: "Scoreboard", wanted: str) -> list[tuple[int, dict[str, Any], bool, bool]]:
     """(place, row, base right, tuned right) of the rows that one of `FILTERS` lets through."""
     found = []
-    for place, row in enumerate(board.scores["rows"]):
-        base, tuned = (verdict(row["target"], row[name]).right for name in ("base", "tuned"))
+    for place, (row, (base, tuned)) in enumerate(zip(board.scores["rows"], board.right, strict=True)):
         shown = {"all": True, "wrong": not tuned, "better": tuned and not base, "worse": base and not tuned}
         if shown[wanted]:
             found.append((place, row, base, tuned))
@@ -193,7 +193,7 @@ def _row(place: int, row: dict[str, Any], base: bool, tuned: bool, chosen: bool)
 
 
 def _start(text: str, most: int = 90) -> str:
-    line = " ".join(text.split())
+    line = " ".join(text[:_READ].split())
     return escape(line[:most] + ("…" if len(line) > most else ""))
 
 

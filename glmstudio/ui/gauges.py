@@ -1,13 +1,20 @@
 """What stands under the three fields of the form: token counts, and whether the target is JSON. Pure."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from glmstudio.data.example import join_context
-from glmstudio.data.quality import JsonSummary, json_summary
+from glmstudio.data.quality import JsonSummary, begins_like_json, json_summary
 from glmstudio.settings import TrainingSettings
 from glmstudio.ui.language import t
 
-Count = Callable[[str], int | None]
+if TYPE_CHECKING:
+    from glmstudio.models.prompts.encoding import TokenCount
+
+# Given a text, and of how many of its characters the tokens are counted where that is not the usual number.
+Count = Callable[..., "TokenCount | None"]
+# A longer target is parsed when rows are checked, and not while somebody types.
+MOST_PARSED = 200_000
 
 
 def instruction_gauge(instruction: str, count: Count, language: str) -> str:
@@ -22,21 +29,33 @@ def input_gauge(instruction: str, input: str, count: Count, language: str) -> st
 
 def target_gauge(target: str, count: Count, language: str) -> str:
     answer = _against("annotate.tokens-of", count(target), TrainingSettings().max_target_length)
-    return _line(json_words(json_summary(target), language), answer(language))
+    parsed = (
+        json_words(json_summary(target), language)
+        if len(target) <= MOST_PARSED
+        else t("json.not-parsed", language, most=f"{MOST_PARSED:,}") * begins_like_json(target)
+    )
+    return _line(parsed, answer(language))
 
 
 def _line(left: str, right: str) -> str:
     return f'<div class="glm-gauge"><span>{left}</span><span>{right}</span></div>'
 
 
-def _tokens(number: int | None, language: str) -> str:
-    return t("annotate.tokens", language, count="–" if number is None else f"{number:,}")
+def _tokens(found: "TokenCount | None", language: str) -> str:
+    return t("annotate.tokens", language, count=_number(found, language))
 
 
-def _against(key: str, number: int | None, limit: int) -> Callable[[str], str]:
+def _number(found: "TokenCount | None", language: str) -> str:
+    if found is None:
+        return "–"
+    number = f"{found.tokens:,}"
+    return t("annotate.more-than", language, count=number) if found.more else number
+
+
+def _against(key: str, found: "TokenCount | None", limit: int) -> Callable[[str], str]:
     def words(language: str) -> str:
-        text = t(key, language, count="–" if number is None else f"{number:,}", limit=limit)
-        too_long = number is not None and number > limit
+        text = t(key, language, count=_number(found, language), limit=limit)
+        too_long = found is not None and found.tokens > limit
         hint = t("annotate.too-long", language, limit=limit)
         return f'<span class="glm-warn" title="{hint}">{text}</span>' if too_long else text
 

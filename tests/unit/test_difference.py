@@ -31,6 +31,14 @@ def test_marks(left: str, right: str, left_marks: str, right_marks: str) -> None
     assert marked(right_spans) == right_marks
 
 
+def test_what_lies_behind_a_book_is_not_compared() -> None:
+    book = "甲乙丙丁戊" * 200_000
+    left, right = difference(book, f"甲乙丙丁戊{book[:1000]}")
+    assert "".join(span.text for span in left) == book
+    assert (left[-1].kind, right[-1].kind) == ("different", "same")
+    assert [span.kind for span in difference(book, book)[0]] == ["same", "different"]
+
+
 def test_single_equal_characters_in_a_rewritten_text_are_no_islands() -> None:
     left, right = difference("这部小说写的是一个人", "我的狗今天没有吃完一碗饭")
     assert [span.kind for span in left] == ["different"]

@@ -7,9 +7,10 @@ import pytest
 
 from glmstudio.data.example import Example
 from glmstudio.errors import StudioError
+from glmstudio.evaluation import scoreboard
 from glmstudio.evaluation.evaluate import evaluate
 from glmstudio.evaluation.scoreboard import Scoreboard
-from glmstudio.evaluation.scores import score
+from glmstudio.evaluation.scores import score, verdict
 from glmstudio.models.adapters.adapter_version import AdapterPrompt
 from glmstudio.models.resident import BASE_NAME
 from glmstudio.settings import GenerationSettings, TrainingSettings
@@ -147,6 +148,17 @@ def test_answers_that_were_cut_are_counted_and_seen(capsys) -> None:
         assert t("evaluate.cut", lang, limit=6, base=10, tuned=1, rows="10") in scores_html(board, lang, has_runs=True)
         assert row_html(board, place, lang).count(t("compare.ended.length", lang)) == 2
         assert rows_html(board, "all", 0, lang).count("✂") == 1
+
+
+def test_answers_are_judged_once_however_often_their_rows_are_drawn(monkeypatch) -> None:
+    judged = []
+    monkeypatch.setattr(scoreboard, "verdict", lambda target, answer: judged.append(answer) or verdict(target, answer))
+    row = {"instruction": "i" * 5_000_000, "input": "", "target": "[1]", "base": "[2]", "tuned": "[1]"}
+    board = Scoreboard("run-0001", "best", "d", 0.0, {"rows": [row, row]})
+    drawn = [rows_html(board, wanted, 1, "en") for wanted in ("all", "wrong", "better", "all")]
+    assert [html.count("<tr data-place") for html in drawn] == [2, 0, 2, 2]
+    assert len(judged) == 4
+    assert len(drawn[0]) < 2_000
 
 
 def test_the_length_that_was_trained_is_the_limit_unless_one_is_named() -> None:

@@ -9,7 +9,9 @@ import pytest
 
 from glmstudio.data.example import Example, Reject
 from glmstudio.data.row_reader import Query
+from glmstudio.data.row_starts import RowStart, TextStart
 from glmstudio.errors import StudioError
+from glmstudio.models.prompts.encoding import MOST_COUNTED, TokenCount
 from glmstudio.studio.base_slot import BaseStatus
 from glmstudio.ui import gauges
 from glmstudio.ui.annotate_drafts import Draft, read_drafts
@@ -20,6 +22,16 @@ from glmstudio.ui.annotate_words import conflict_html, heading_html
 from glmstudio.ui.header import Training, clock, header_html
 
 EVIL = "<img src=x onerror=alert(1)>"
+
+
+def start_of(row: Example) -> RowStart:
+    texts = map(TextStart.of, (row.instruction, row.input, row.target))
+    return RowStart(row.id, row.split, row.status, row.source, row.dataset, *texts)
+
+
+def counted(text: str, most: int = MOST_COUNTED) -> TokenCount:
+    """A token a character."""
+    return TokenCount(len(text[:most]), len(text) > most)
 
 
 def seen(html: str) -> str:
@@ -57,19 +69,23 @@ def test_durations(seconds, text):
 
 def test_a_preview_shows_the_start_and_a_match_behind_it():
     long = "开" * 200 + "终点 在此" + "尾" * 200
-    assert preview(long, "") == "开" * 90 + "…"
-    shown = preview(long, "点 在")
+    assert preview(TextStart(long), "") == "开" * 90 + "…"
+    shown = preview(TextStart(long), "点 在")
     assert shown.startswith("开" * 24 + " … ")
     assert "终<mark>点 在</mark>此" in shown
-    assert preview("AbC", "bc") == "A<mark>bC</mark>"
-    assert preview("a\n\n b", "") == "a b"
+    assert preview(TextStart("AbC"), "bc") == "A<mark>bC</mark>"
+    assert preview(TextStart("a\n\n b"), "") == "a b"
+    assert preview(TextStart("a", more=True), "") == "a…"
+    beyond = preview(TextStart(long, more=True, match="很远的<地方>"), "远的<")
+    assert beyond == "开" * 24 + "…很<mark>远的&lt;</mark>地方&gt;"
 
 
 def test_nothing_that_a_person_wrote_becomes_html():
     row = Example(EVIL, EVIL, EVIL, annotator=EVIL, id=1, revision=1, updated_at="2024-01-02T03:04:05.000+00:00")
     for html in (
-        preview(EVIL, "img"),
-        table_html([row], Query(), None, len, "zh"),
+        preview(TextStart(EVIL, match=EVIL), "img"),
+        preview(TextStart("", match=EVIL), "img"),
+        table_html([start_of(row)], Query(), None, counted, "zh"),
         heading_html(row, "zh"),
         conflict_html(Example(""), row, "zh"),
         rejects_html([Reject(3, "field-broken", {"field": EVIL, "encoding": "UTF-8"}, file=EVIL)], "zh"),
@@ -84,7 +100,7 @@ def test_the_marks_of_a_row():
         Example("i", "a", "[1,", id=3, source="feedback", split="dev"),
         Example("i", "a", "b", id=4, status="discarded"),
     ]
-    html = table_html(rows, Query(), 2, lambda text: len(text), "en")
+    html = table_html([start_of(row) for row in rows], Query(), 2, counted, "en")
     assert [seen(row) for row in html.split("</tr>")[:4]] == [
         "● 1 a b 3",
         "○ 2 a 2",
@@ -92,12 +108,22 @@ def test_the_marks_of_a_row():
         "✕ 4 a b 3",
     ]
     assert html.count("aria-selected") == 1
-    assert "c" not in seen(table_html(rows[:1], Query(), None, lambda text: None, "en"))
+    assert "c" not in seen(table_html([start_of(rows[0])], Query(), None, lambda *_: None, "en"))
+
+
+def test_a_row_that_holds_a_book_is_told_by_its_beginning():
+    """Whether JSON of a book breaks, the check says."""
+    given = []
+    row = start_of(Example("i" * 2_500, "a" * 30_000, "[1," * 30_000, id=1))
+    html = table_html([row], Query(), None, lambda text, most: given.append(most) or counted(text, most), "en")
+    assert given == [2_000] * 3
+    assert len(html) < 2_000
+    assert ("6000+" in seen(html), "⚠" in html) == (True, False)
 
 
 def test_an_empty_list_says_what_to_do():
-    assert "Import" in seen(table_html([], Query(), None, len, "en"))
-    assert "data-clear" in table_html([], Query(search="x"), None, len, "en")
+    assert "Import" in seen(table_html([], Query(), None, counted, "en"))
+    assert "data-clear" in table_html([], Query(search="x"), None, counted, "en")
 
 
 @pytest.mark.parametrize(
@@ -115,11 +141,20 @@ def test_the_pager(number, total, text):
 
 
 def test_the_gauges_count_against_the_lengths_of_training():
-    assert seen(gauges.target_gauge("x" * 301, len, "en")) == "301 / 300 tokens"
-    assert "glm-warn" in gauges.target_gauge("x" * 301, len, "en")
-    assert "glm-warn" not in gauges.target_gauge("x" * 300, len, "en")
+    assert seen(gauges.target_gauge("x" * 301, counted, "en")) == "301 / 300 tokens"
+    assert "glm-warn" in gauges.target_gauge("x" * 301, counted, "en")
+    assert "glm-warn" not in gauges.target_gauge("x" * 300, counted, "en")
     assert seen(gauges.input_gauge("a", "b", lambda text: None, "en")) == "– tokens · prompt – / 400"
-    assert seen(gauges.instruction_gauge("a", len, "en")) == "1 token"
+    assert seen(gauges.instruction_gauge("a", counted, "en")) == "1 token"
+
+
+def test_the_gauges_of_a_book_say_at_least_how_much():
+    book = "x" * 300_000
+    assert seen(gauges.instruction_gauge(book, counted, "en")) == "over 20,000 tokens"
+    assert seen(gauges.input_gauge("", book, counted, "zh")) == "超过 20,000 词元 · 提示 超过 20,000 / 400"
+    assert "glm-warn" in gauges.input_gauge("", book, counted, "en")
+    assert seen(gauges.target_gauge(book, counted, "en")) == "over 20,000 / 300 tokens"
+    assert seen(gauges.target_gauge(f"[{book}", counted, "en")).startswith("JSON: longer than 200,000 characters")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql
 from glmstudio.data import database, migrations
 from glmstudio.data.example import Example
 from glmstudio.data.row_reader import DatasetSummary, Page, Query
+from glmstudio.data.row_starts import CHARACTERS, StartsPage, TextStart
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 
@@ -243,6 +244,37 @@ def test_a_search_is_paged_and_bounded(store: Store) -> None:
     page = store.page(Query(search="行"), offset=20, limit=5)
     assert (page.total, [row.id for row in page.rows]) == (30, [10, 9, 8, 7, 6])
     assert code_of(lambda: store.page(Query(search="长" * 1001))).params == {"length": 1001, "limit": 1000}
+
+
+def test_a_list_reads_how_texts_begin_and_what_a_search_finds_behind(store: Store) -> None:
+    book = "开" * CHARACTERS
+    store.add_many(
+        [
+            Example("i", "short", "t", tags=("x",)),
+            Example(book + "instead", "", "Needle"),
+            Example("needle", "in" + book + "a Needle here" + book, book),
+            Example("i", book[:-3] + "needle at the edge", "t", dataset="d", split="dev", status="draft"),
+        ]
+    )
+    page = store.starts(Query(), limit=3)
+    assert [row.id for row in page.rows] == [row.id for row in store.page(Query(), limit=3).rows] == [4, 3, 2]
+    assert page.total == 4
+    edge, far, alone = page.rows
+    assert (edge.dataset, edge.split, edge.status, edge.source) == ("d", "dev", "draft", "manual")
+    assert (far.input, far.target) == (TextStart("in" + book[:-2], more=True), TextStart(book))
+    assert all(not text.match for row in page.rows for text in (row.instruction, row.input, row.target))
+    (short,) = store.starts(Query(), offset=3).rows
+    assert (short.instruction, short.input, short.target) == (TextStart("i"), TextStart("short"), TextStart("t"))
+    assert store.starts(Query(), offset=40) == StartsPage([], 4)
+
+    edge, far, alone = store.starts(Query(search=" needle ")).rows
+    assert edge.input.match.endswith("开needle at the edge")
+    assert "a Needle here开" in far.input.match
+    assert len(far.input.match) <= 40 + len("needle") + 160
+    # It is not what was searched where there is an input, and near enough to be shown without.
+    assert (far.instruction.match, alone.target.match) == ("", "")
+    (alone,) = store.starts(Query(search="instead")).rows
+    assert alone.instruction.match.endswith("开instead")
 
 
 def test_rows_history_and_schema_survive_a_restart(store: Store, url: str) -> None:
