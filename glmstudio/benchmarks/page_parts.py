@@ -32,7 +32,7 @@ _DRAWN = """async ([act, watched, argument]) => {
     },
   };
   const element = document.querySelector(watched);
-  const now = () => (element.querySelector("tr[data-id]") ?? element).textContent;
+  const now = () => (element.querySelector("tr[data-id]") ?? element).innerText;
   const before = now(), begin = performance.now();
   await new Promise((done) => {
     const look = () => now() !== before && (observer.disconnect(), done());
