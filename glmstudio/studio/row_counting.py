@@ -86,15 +86,11 @@ class RowCounting:
         return rows if self.counts.known(asked.tokenizer, asked.family, rows, asked.style) else None
 
     def _count(self, asked: "_Asked") -> RowSet:
-        read = 0
-
         def on_read(done: int, total: int) -> None:
-            nonlocal read
-            read = total
             self._tell(asked, done, 2 * total)
 
         def on_counted(done: int, total: int) -> None:
-            self._tell(asked, read + done, read + total)
+            self._tell(asked, total + done, 2 * total)
 
         try:
             while True:

@@ -171,12 +171,13 @@ def _row(row: RowStart, query: Query, selected: bool, count: "Count", language: 
 
 
 def _tokens(texts: Sequence[TextStart], count: "Count") -> str:
-    """How many tokens they have together, "+" behind it where it is some more; nothing where nobody can count."""
+    """How many tokens they have together, as "5k+" where it is some more; nothing where nobody can count."""
     counts = [count(text.text, COUNTED) for text in texts]
     if None in counts:
         return ""
     more = any(text.more or found.more for text, found in zip(texts, counts, strict=True))
-    return f"{sum(found.tokens for found in counts)}{'+' if more else ''}"
+    total = sum(found.tokens for found in counts)
+    return f"{total // 1000}k+" if more else f"{total}"
 
 
 def preview(start: TextStart, search: str) -> str:
