@@ -8,7 +8,7 @@ from pathlib import Path
 
 from glmstudio.environment import prepare
 from glmstudio.errors import StudioError
-from glmstudio.settings import DTYPES, QUANTIZATIONS
+from glmstudio.settings import DTYPES, NO_BASE, QUANTIZATIONS
 from glmstudio.ui.address import Address, check_port, secured
 from glmstudio.ui.language import LANGUAGES, error_text
 from glmstudio.ui.quick_import import without_stub_files
@@ -80,7 +80,6 @@ def run(arguments: argparse.Namespace, language: str) -> None:
         from glmstudio.ui.row_words import opening_lines
     from glmstudio.studio import Studio
     from glmstudio.studio.base_slot import BaseWish
-    from glmstudio.studio.bases import NO_BASE
 
     wish = BaseWish(arguments.base, dtype=arguments.dtype, quantization=arguments.quantization)
     studio = Studio(Workspace(arguments.root.resolve()), base=wish)

@@ -19,3 +19,8 @@ class StudioError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # A process tells its error to the others.
         return partial(type(self), self.code, **self.params), ()
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, short enough for a sentence; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,6 +11,8 @@ from glmstudio.errors import StudioError
 DTYPES = ("auto", "bf16", "fp16", "fp32")
 METHODS = ("lora", "ptuning")
 PROMPT_STYLES = ("instruction", "chat")
+# In the place of a base: none until one is needed.
+NO_BASE = "none"
 QUANTIZATIONS = ("none", "8bit", "4bit")
 EXPORT_FORMS = ("native", "official")
 # What the page writes a checkpoint as.

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from glmstudio.errors import StudioError
+from glmstudio.errors import StudioError, first_line
 from glmstudio.models.inspection.pickled_names import code_in_pickle
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -54,11 +54,6 @@ class Header:
     def empty(self) -> torch.Tensor:
         """A tensor like it on "meta"; of bytes where torch has no such numbers."""
         return torch.empty(self.shape, dtype=getattr(torch, self.dtype, torch.uint8), device="meta")
-
-
-def first_line(error: Exception) -> str:
-    """What an error of a library says, short enough for a sentence; its kind where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from glmstudio.errors import StudioError
+from glmstudio.errors import StudioError, first_line
 from glmstudio.models.base import Base
 from glmstudio.models.base_names import absolute
 from glmstudio.models.chatglm import registration  # noqa: F401 - makes ChatGLM-6B known to the Auto classes
-from glmstudio.models.checkpoint_files import first_line, read_config, read_json, refuse_pointer
+from glmstudio.models.checkpoint_files import read_config, read_json, refuse_pointer
 from glmstudio.models.devices import chosen_device, chosen_dtype
 from glmstudio.models.families.family import Family
 from glmstudio.models.families.table import FAMILIES, family_of

@@ -7,10 +7,9 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from glmstudio.errors import StudioError
+from glmstudio.errors import StudioError, first_line
 from glmstudio.models.checkpoint_files import (
     file_of_tensor,
-    first_line,
     refuse_misfit,
     refuse_missing,
     refuse_unreadable,

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 from glmstudio.environment import importing
 from glmstudio.models.used_bases import remember, remembered
+from glmstudio.settings import NO_BASE
 from glmstudio.studio.base_slot import BaseSlot, BaseWish
 from glmstudio.studio.jobs import Jobs, Report
 
 if TYPE_CHECKING:
     from glmstudio.models.inspection.doctor import Diagnosis
     from glmstudio.models.inspection.library import LocalBase
-
-
-NO_BASE = "none"
 
 
 class ModelShelf:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from glmstudio.errors import StudioError
+from glmstudio.errors import StudioError, first_line
 from glmstudio.models.adapters.prefix import PrefixShape
 from glmstudio.models.chat_format import Rendered
-from glmstudio.models.checkpoint_files import first_line
 from glmstudio.models.devices import free_memory as free_on
 from glmstudio.models.flash import HALF
 from glmstudio.models.inspection.memory_needs import BYTES_PER_ADAPTER_NUMBER

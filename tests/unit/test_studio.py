@@ -9,10 +9,9 @@ from glmstudio.data.example import Example
 from glmstudio.data.row_reader import Query
 from glmstudio.data.verdicts import Answerer, Judgement
 from glmstudio.errors import StudioError
-from glmstudio.settings import LoraSettings, TrainingSettings
+from glmstudio.settings import NO_BASE, LoraSettings, TrainingSettings
 from glmstudio.studio import Studio
 from glmstudio.studio.base_slot import BaseWish
-from glmstudio.studio.bases import NO_BASE
 from glmstudio.workspace import Workspace
 from tests.tiny_families import native_folder
 

@@ -15,12 +15,11 @@ from peft import PeftModel, PeftModelForCausalLM, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.utils import TrainableTokensWrapper
 
-from glmstudio.errors import StudioError
+from glmstudio.errors import StudioError, first_line
 from glmstudio.models.adapters.adapter_base import refuse_other_base
 from glmstudio.models.adapters.adapter_files import AdapterForm, Lora, adapter_form, read_lora
 from glmstudio.models.adapters.adapter_fit import fit, unwrapped
 from glmstudio.models.adapters.prefix_files import load_prefix
-from glmstudio.models.checkpoint_files import first_line
 from glmstudio.models.peft_internals import holds_copy
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from glmstudio import quantities
-from glmstudio.errors import StudioError
-from glmstudio.models.checkpoint_files import first_line
+from glmstudio.errors import StudioError, first_line
 from glmstudio.processes import is_there, this_process
 
 MARK = ".glmstudio-writing"

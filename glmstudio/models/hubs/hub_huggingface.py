@@ -23,8 +23,7 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, Repository
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status
 from tqdm import tqdm
 
-from glmstudio.errors import StudioError
-from glmstudio.models.checkpoint_files import first_line
+from glmstudio.errors import StudioError, first_line
 from glmstudio.models.hubs.hub_transfer import (
     HubFile,
     OnProgress,

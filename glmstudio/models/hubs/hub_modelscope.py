@@ -8,8 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from glmstudio.errors import StudioError
-from glmstudio.models.checkpoint_files import first_line
+from glmstudio.errors import StudioError, first_line
 from glmstudio.models.hubs.hub_transfer import (
     HubFile,
     OnProgress,

@@ -5,8 +5,8 @@ Builds the model on "meta", where it takes no memory. Knows no tokenizer.
 
 from pathlib import Path
 
-from glmstudio.errors import StudioError
-from glmstudio.models.checkpoint_files import first_line, refuse_missing
+from glmstudio.errors import StudioError, first_line
+from glmstudio.models.checkpoint_files import refuse_missing
 from glmstudio.models.inspection.anatomy import Anatomy
 
 HEAD = "lm_head.weight"

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from glmstudio.errors import StudioError
-from glmstudio.models.checkpoint_files import first_line
+from glmstudio.errors import StudioError, first_line
 from glmstudio.models.quantisation.quantised import PackedLinear, plain_layers
 from glmstudio.settings import QUANTIZATIONS
 
