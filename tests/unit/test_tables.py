@@ -198,9 +198,9 @@ def test_a_file_that_cannot_be_read_costs_its_own_rows_only(tmp_path: Path) -> N
         ("a.text", "写给编辑的一封信".encode(), "unknown-format"),
         ("a.xlsx", b"PK\x03\x04\x00\x00\xff\xfe\x00", "unpacking-failed"),
         ("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "file-kind-unread"),
-        ("a.tar.gz", gzip.compress(b"a.jsonl".ljust(257, b"\0") + b"ustar" + b"\0" * 250), "file-kind-unread"),
+        ("a.tar.gz", gzip.compress(b"a.jsonl".ljust(257, b"\0") + b"ustar" + b"\0" * 250, mtime=0), "file-kind-unread"),
         ("a.rar", b"Rar!\x1a\x07\x01\x00", "file-kind-unread"),
-        ("a.jsonl.gz", gzip.compress(CSV.encode() * 1000)[:-20], "unpacking-failed"),
+        ("a.jsonl.gz", gzip.compress(CSV.encode() * 1000, mtime=0)[:-20], "unpacking-failed"),
         ("a.parquet", b"PAR1" + b"x" * 40, "parquet-broken"),
     ],
 )
