@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from glmstudio.benchmarks.processes import THREADS
-from glmstudio.data import formats
 from glmstudio.data.bench import made_up
 from glmstudio.data.example import Example
+from glmstudio.data.reading.reader import read
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.workspace import Workspace, repository_root
@@ -58,7 +58,7 @@ def add_long_row(workspace: Workspace) -> None:
 
 def _demo_rows(split: str, count: int) -> list[Example]:
     file = repository_root() / "data" / "demo" / f"{split}.jsonl"
-    found = formats.read(file, dataset=SMALL, split=split)
+    found = read(file, dataset=SMALL, split=split)
     return list(itertools.islice((row for row in found if isinstance(row, Example)), count))
 
 

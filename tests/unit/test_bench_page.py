@@ -6,7 +6,19 @@ import pytest
 
 from glmstudio.benchmarks.page import PageBench, bench_page, page_table
 from glmstudio.benchmarks.page_parts import Figure
+from glmstudio.benchmarks.page_workspace import (
+    LARGE,
+    LONG,
+    LONG_BYTES,
+    SMALL,
+    SMALL_DEV,
+    SMALL_TRAIN,
+    add_long_row,
+    prepare,
+)
 from glmstudio.cli import main
+from glmstudio.data.row_reader import Query
+from glmstudio.data.store import Store
 
 
 def test_the_table_says_which_goals_are_reached() -> None:
@@ -32,6 +44,17 @@ def test_without_a_browser_the_command_says_how_to_get_one(monkeypatch, capsys) 
     assert "pip install -r tests/requirements.txt" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["bench", "page", "--part", "everything"])
+
+
+def test_the_workspace_has_the_rows_that_the_parts_count_on(tmp_path) -> None:
+    workspace = prepare(tmp_path, rows=60, runs=0)
+    add_long_row(workspace)
+    store = Store(workspace.database_url)
+    counts = {found.name: (found.train, found.dev) for found in store.datasets()}
+    newest = store.page(Query(), limit=1).rows[0]
+    store.close()
+    assert counts == {LARGE: (58, 2), SMALL: (SMALL_TRAIN, SMALL_DEV), LONG: (1, 0)}
+    assert len(newest.input.encode()) == pytest.approx(LONG_BYTES, rel=0.01)
 
 
 @pytest.mark.ui
