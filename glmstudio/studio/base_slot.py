@@ -65,6 +65,11 @@ class BaseStatus:
     def demonstration(self) -> bool:
         return self.source == "embedded"
 
+    @property
+    def available(self) -> bool:
+        """Whether it answers now, or is loaded for whoever asks."""
+        return self.state in ("ready", "released")
+
 
 @dataclass(eq=False)
 class Use:

@@ -61,6 +61,11 @@ class Look:
         """The one of this kind under way, or the last one."""
         return next((job for job in self.jobs if job.kind == kind), None)
 
+    def standing(self, kind: str) -> tuple[str, bool]:
+        """(the id of that job, empty where there was none; whether it is under way): what its buttons depend on."""
+        job = self.job(kind)
+        return (job.id, job.running) if job is not None else ("", False)
+
     def progress_of(self, run: "Run") -> "Progress | None":
         return self.progress if run.id == self.progressing else None
 

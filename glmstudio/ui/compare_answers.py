@@ -18,7 +18,7 @@ from glmstudio.settings import out_of_bounds
 from glmstudio.ui.adapter_choice import DIGEST_SHOWN, adapter_label
 from glmstudio.ui.answers import head, pane, panes
 from glmstudio.ui.language import error_text, field_text, language_of, t
-from glmstudio.ui.page import LOOK_SOON, QUIET, signal, signal_field
+from glmstudio.ui.page import LOOK_SOON, QUIET, look_after, signal, signal_field
 from glmstudio.ui.train_status import run_name
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Answering:
         begun = tab.generate.click(
             self.on_begin, [tab.view, *tab.form.inputs], [*buttons, *shown, *verdict, self.asked], **QUIET
         )
-        begun.then(None, js=LOOK_SOON, **QUIET)
+        look_after(begun, js=LOOK_SOON)
         asked = [*texts, tab.run, taken, *tab.form.inputs]
         answered = begun.then(self.on_answer, asked, [*shown, tab.message, self.asked, *verdict], **_MODEL)
         remembered = answered.then(self.on_remember, self.asked, self._remembered, **QUIET)
@@ -183,7 +183,7 @@ class Answering:
         status = self._studio.base_status()
         if status.error is not None:
             return error_text(status.error, lang)
-        if status.state not in ("ready", "released"):
+        if not status.available:
             return t("compare.base-loading", lang)
         return "" if instruction.strip() or input.strip() else t("compare.no-prompt", lang)
 

@@ -13,7 +13,7 @@ from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.evaluate_words import FILTERS, boards_html, progress_html, row_html, rows_html, scores_html
 from glmstudio.ui.forms import Form
 from glmstudio.ui.language import label, language_of
-from glmstudio.ui.page import LIVE, LOOK, QUEUED, QUIET, picks, signal, slot
+from glmstudio.ui.page import LIVE, QUEUED, QUIET, look_after, picks, signal, slot
 from glmstudio.ui.train_status import run_name
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Evaluating:
         question = [self.dataset, self.adapters.choice, *self.form.inputs]
         begun = self.start.click(self.on_start, question, [self.start, self.chosen, self.place], **QUEUED)
         begun.success(self.on_show, asked, shown, **QUIET)
-        begun.then(None, js=LOOK, **QUIET)
+        look_after(begun)
         self.stop.click(self.on_stop, self.job, self.stop, **QUIET)
         self.ask.click(self.on_ask, [self.chosen, self.place], [page.ask, page.tabs], **QUIET)
         page.on_wake("evaluate", self._standing, self.on_look, [self.adapters.choice, *asked], [*self.buttons, *shown])
@@ -97,9 +97,8 @@ class Evaluating:
 
     def _standing(self, look: "Look", asked: "Asked") -> tuple[Any, ...]:
         """What the buttons and the scores depend on beside what a person has picked."""
-        now = look.job("evaluation")
         boards = [(board.name, board.partial) for board in look.boards], len(look.damaged_boards)
-        return now and (now.id, now.state), look.base.state, boards, bool(look.adapters)
+        return look.standing("evaluation"), look.base.state, boards, bool(look.adapters)
 
     # Handlers
 
@@ -109,19 +108,18 @@ class Evaluating:
 
     def on_buttons(self, run: str | None) -> list[Any]:
         look = self._studio.look()
-        now = look.job("evaluation")
-        running = now is not None and now.running
-        can_start = look.base.state in ("ready", "released") and bool(run) and not running
-        return [now.id if now is not None else "", gr.update(interactive=can_start), gr.update(interactive=running)]
+        job, running = look.standing("evaluation")
+        can_start = look.base.available and bool(run) and not running
+        return [job, gr.update(interactive=can_start), gr.update(interactive=running)]
 
     def on_show(self, request: gr.Request, chosen: str, place: int, wanted: str) -> list[Any]:
         lang = language_of(request)
         look = self._studio.look()
         board = _chosen(look.boards, chosen)
         names = {run.id: run_name(run, lang) for run in look.runs}
-        now = look.job("evaluation")
+        _, running = look.standing("evaluation")
         return [
-            scores_html(board, lang, has_runs=bool(look.adapters), running=bool(now and now.running)),
+            scores_html(board, lang, has_runs=bool(look.adapters), running=running),
             boards_html(look.boards, board, names, lang)
             + "".join(problem_html(error, lang) for error in look.damaged_boards),
             rows_html(board, wanted, place, lang),

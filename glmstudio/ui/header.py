@@ -10,7 +10,7 @@ import gradio as gr
 
 from glmstudio import quantities
 from glmstudio.ui.language import error_text, in_numbers, t
-from glmstudio.ui.page import LOOK, QUEUED, QUIET
+from glmstudio.ui.page import QUEUED, look_after
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ def wire(studio: "Studio", page: "Page") -> None:
         studio.stop_job(event.job)
 
     stopper = gr.HTML("", visible="hidden", js_on_load="glm.onStop((job) => trigger('end', { job }));")
-    stopper.end(on_stop, None, None, **QUEUED).then(None, js=LOOK, **QUIET)
+    look_after(stopper.end(on_stop, None, None, **QUEUED))
 
 
 def base_mark(look: "Look") -> str:

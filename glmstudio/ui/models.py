@@ -11,7 +11,7 @@ from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import label, language_of, t
 from glmstudio.ui.models_export import Exporting
 from glmstudio.ui.models_words import bases_html, diagnosis_html, state_html
-from glmstudio.ui.page import LIVE, LOOK, QUEUED, QUIET, picks, slot
+from glmstudio.ui.page import LIVE, QUEUED, QUIET, look_after, picks, slot
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -69,22 +69,18 @@ class Models:
         picked = self.bases.pick(self.on_pick, None, self.source, **QUIET)
         picked.then(self.on_look, asked, looked, **QUIET)
         gr.on([self.look.click, self.source.submit], self.on_look, asked, looked, **QUIET)
-        self.use.click(self.on_use, [*asked, self.quantization], self.use, **QUEUED).then(
-            # Also where the base that comes is the one that was there.
-            None,
-            js="() => { glm.woke('models', ''); glm.look(); }",
-            **QUIET,
-        )
+        used = self.use.click(self.on_use, [*asked, self.quantization], self.use, **QUEUED)
+        # Also where the base that comes is the one that was there.
+        look_after(used, js="() => { glm.woke('models', ''); glm.look(); }")
         self.stop.click(self.on_stop, self.job, self.stop, **QUIET)
-        self.release.click(self.on_release, None, self.release, **QUEUED).then(None, js=LOOK, **QUIET)
+        look_after(self.release.click(self.on_release, None, self.release, **QUEUED))
         page.tabs.select(self.on_open, self.source, looked, **QUIET)
         self.exporting.wire(page)
         buttons = [self.job, self.stop, self.use, self.release, self.bases]
         page.on_wake("models", self._standing, self.on_standing, [self.source], buttons)
 
     def _standing(self, look: "Look", asked: "Asked") -> tuple[Any, ...]:
-        download = look.job("download")
-        return look.base.state, look.base.source, look.base.quantization, download and (download.id, download.state)
+        return look.base.state, look.base.source, look.base.quantization, look.standing("download")
 
     # Handlers
 
@@ -98,11 +94,10 @@ class Models:
     def on_standing(self, request: gr.Request, source: str) -> list[Any]:
         """Buttons, and the list when another base has come."""
         look = self._studio.look()
-        status, download = look.base, look.job("download")
-        busy = download is not None and download.running
-        settled = status.state in ("ready", "failed", "released") and not busy
+        status, (download, busy) = look.base, look.standing("download")
+        settled = (status.available or status.state == "failed") and not busy
         return [
-            download.id if download is not None else "", gr.update(interactive=busy),
+            download, gr.update(interactive=busy),
             gr.update(interactive=not busy and status.state != "loading"),
             gr.update(interactive=status.state not in ("failed", "released")),
             self._list(request, source) if settled else gr.skip(),

@@ -9,7 +9,7 @@ from glmstudio.settings import EXPORT_KINDS
 from glmstudio.ui.adapter_choice import AdapterChoice
 from glmstudio.ui.language import label, language_of
 from glmstudio.ui.models_words import export_html
-from glmstudio.ui.page import LIVE, LOOK, QUEUED, QUIET
+from glmstudio.ui.page import LIVE, QUEUED, QUIET, look_after
 
 if TYPE_CHECKING:
     from glmstudio.studio import Studio
@@ -51,16 +51,14 @@ class Exporting:
     def wire(self, page: "Page") -> None:
         self.adapters.wire(page, "models")
         asked = [self.adapters.choice, self.kind, self.destination]
-        self.start.click(self.on_start, asked, self.start, **QUEUED).then(None, js=LOOK, **QUIET)
+        look_after(self.start.click(self.on_start, asked, self.start, **QUEUED))
         self.stop.click(self.on_stop, self._job, self.stop, **QUIET)
         page.on_wake("models", _standing, self.on_look, [self.adapters.choice], self._buttons, name="exporting")
         self.adapters.choice.change(self.on_look, self.adapters.choice, self._buttons, **QUIET)
 
     def on_look(self, run: str | None) -> list[Any]:
-        now = self._studio.look().job("export")
-        running = now is not None and now.running
-        can_start = bool(run) and not running
-        return [now.id if now is not None else "", gr.update(interactive=can_start), gr.update(interactive=running)]
+        job, running = self._studio.look().standing("export")
+        return [job, gr.update(interactive=bool(run) and not running), gr.update(interactive=running)]
 
     def on_start(self, request: gr.Request, run: str | None, kind: str, destination: str) -> Any:
         ref = next((ref for ref in self._studio.adapters() if ref.name == run), None)
@@ -75,8 +73,7 @@ class Exporting:
 
 
 def _standing(look: "Look", asked: "Asked") -> object:
-    now = look.job("export")
-    return now and (now.id, now.state)
+    return look.standing("export")
 
 
 def _state(look: "Look", asked: "Asked") -> str:

@@ -74,6 +74,11 @@ LOOK_SOON = "() => { setTimeout(glm.look, 300); }"
 LIVE = "element.setAttribute('aria-live', 'polite');"
 
 
+def look_after(event: Any, js: str = LOOK) -> None:
+    """Shows at once what an event has done, also where it failed: the next look finds what is."""
+    event.then(None, js=js, **QUIET)
+
+
 def slot(elem_id: str, js_on_load: str | None = None, **more: Any) -> gr.HTML:
     """A place for HTML of our own, without Gradio's style."""
     return gr.HTML("", elem_id=elem_id, apply_default_css=False, js_on_load=js_on_load, **more)

@@ -14,11 +14,11 @@ from glmstudio.ui.forms import Form
 from glmstudio.ui.kept import keep
 from glmstudio.ui.language import finding_text, in_numbers, label, language_of, t
 from glmstudio.ui.live import marked
-from glmstudio.ui.page import QUEUED, QUIET, signal_field, slot
+from glmstudio.ui.page import QUEUED, QUIET, look_after, signal_field, slot
 from glmstudio.ui.train_begin import Beginning
 from glmstudio.ui.train_preview import Previewing
 from glmstudio.ui.train_status import check_html, facts_html, needs_html
-from glmstudio.ui.train_view import SHOW_NEWEST, look_after
+from glmstudio.ui.train_view import SHOW_NEWEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

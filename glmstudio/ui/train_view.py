@@ -12,7 +12,7 @@ from glmstudio.ui.curves import Curves
 from glmstudio.ui.error_boundary import problem_html
 from glmstudio.ui.language import finding_text, label, language_of, t
 from glmstudio.ui.live_figure import drawn, hint
-from glmstudio.ui.page import LOOK, QUEUED, QUIET, signal_field
+from glmstudio.ui.page import QUEUED, look_after, signal_field
 from glmstudio.ui.train_status import in_order, preparing_html, run_name, runs_html, status_html
 
 if TYPE_CHECKING:
@@ -176,11 +176,6 @@ class View:
             self._studio.remove_from_queue(event.run)
         else:
             self._studio.move_in_queue(event.run, {"up": -1, "down": 1}[event.order])
-
-
-def look_after(event: Any, js: str = LOOK) -> None:
-    """Shows at once what an event has done, also where it failed: the next look finds what is."""
-    event.then(None, js=js, **QUIET)
 
 
 def _shown(look: "Look", asked: "Asked") -> Shown:
