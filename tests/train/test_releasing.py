@@ -7,12 +7,21 @@ import pytest
 import torch
 
 from glmstudio.errors import StudioError
-from glmstudio.evaluation import evaluate as evaluation
 from glmstudio.settings import LoraSettings
 from glmstudio.studio import Studio
 from glmstudio.training import memory_shortage
 from tests.train.test_resume_commands import wait_for_training
-from tests.train.test_switching import ASK, DATASET, REF, SETTINGS, evaluated, planned, studio, trained  # noqa: F401
+from tests.train.test_switching import (  # noqa: F401
+    ASK,
+    DATASET,
+    REF,
+    SETTINGS,
+    begun_evaluation,
+    evaluated,
+    planned,
+    studio,
+    trained,
+)
 
 
 def let_go_of(studio: Studio) -> None:  # noqa: F811
@@ -61,16 +70,7 @@ def test_nothing_of_it_is_left_and_work_brings_it_back(studio, monkeypatch):  # 
 
 def test_what_works_on_it_keeps_it(studio, monkeypatch):  # noqa: F811
     trained(studio)
-    begun, leave = threading.Event(), threading.Event()
-
-    def slow(*_: object, **__: object) -> dict:
-        begun.set()
-        assert leave.wait(600)
-        return {"rows": []}
-
-    monkeypatch.setattr(evaluation, "evaluate", slow)
-    studio.start_evaluation(DATASET, REF.name, ASK)
-    assert begun.wait(600)
+    leave = begun_evaluation(studio, monkeypatch)
     with pytest.raises(StudioError, match="base-evaluates"):
         studio.release_base()
     leave.set()

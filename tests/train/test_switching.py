@@ -60,6 +60,21 @@ def exported(studio: Studio) -> None:
     assert studio.job("export").state == "done"
 
 
+def begun_evaluation(studio, monkeypatch) -> threading.Event:
+    """An evaluation that is under way until the event is set."""
+    begun, leave = threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> dict:
+        begun.set()
+        assert leave.wait(600)
+        return {"rows": []}
+
+    monkeypatch.setattr(evaluation, "evaluate", slow)
+    studio.start_evaluation(DATASET, REF.name, ASK)
+    assert begun.wait(600)
+    return leave
+
+
 def test_a_plan_waits_for_rows_as_long_as_one_wants(studio, monkeypatch):
     look, go_on = studio._counting._known.look, threading.Event()
 
@@ -143,16 +158,7 @@ def test_an_answer_ends_with_its_base_and_says_so(studio):
 
 def test_what_must_not_be_torn_off_refuses_the_switch_by_name(studio, monkeypatch):
     trained(studio)
-    begun, leave = threading.Event(), threading.Event()
-
-    def slow(*_: object, **__: object) -> dict:
-        begun.set()
-        assert leave.wait(600)
-        return {"rows": []}
-
-    monkeypatch.setattr(evaluation, "evaluate", slow)
-    studio.start_evaluation(DATASET, REF.name, ASK)
-    assert begun.wait(600)
+    leave = begun_evaluation(studio, monkeypatch)
     with pytest.raises(StudioError) as told:
         studio.use_base(other(studio), "none")
     assert (told.value.code, told.value.params) == ("base-evaluates", {"adapter": REF.name})

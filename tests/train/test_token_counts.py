@@ -3,9 +3,8 @@
 import dataclasses
 import functools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,14 +142,6 @@ def test_rows_that_are_rendered_already_tell_the_same() -> None:
     assert (of_texts.longest(), of_texts.exact(range(20))) == (of_ids.longest(), of_ids.exact(range(20)))
     assert of_ids.of_train[:, 0].tolist() == [len(row.ids) for row in rendered[:15]]
     assert len(of_ids.of_dev) == 5
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Iterator[tuple[Store, Store]]:
-    opened = tuple(Store(f"sqlite:///{tmp_path / 'rows.sqlite'}") for _ in range(2))
-    yield opened
-    for store in opened:
-        store.close()
 
 
 def test_the_check_finds_the_same_as_one_that_has_kept_nothing(stores: tuple[Store, Store]) -> None:

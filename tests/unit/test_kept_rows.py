@@ -5,7 +5,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,15 +16,6 @@ from glmstudio.data.row_reader import Query
 from glmstudio.data.store import Store
 
 TEXTS = ("", " ", "a", "a ", "b", "[1]", "[1", "红", " 红", "a\nb")
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Iterator[tuple[Store, Store]]:
-    """The same database twice, as two processes have it."""
-    opened = tuple(Store(f"sqlite:///{tmp_path / 'rows.sqlite'}") for _ in range(2))
-    yield opened
-    for store in opened:
-        store.close()
 
 
 def plain(rows: Sequence[Example]) -> dict[str, tuple[int, ...]]:
