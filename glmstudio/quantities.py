@@ -1,4 +1,4 @@
-"""Sizes and speeds as people read them, the same on the page, in the terminal and in every message."""
+"""Sizes, speeds and durations as people read them, the same on the page, in the terminal and in every message."""
 
 
 def size(count: float) -> str:
@@ -10,6 +10,13 @@ def size(count: float) -> str:
 def rate(count: float) -> str:
     """So many a second as "3,900", "48", "5.1" or "0.18": what is slow is not 0."""
     return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
+
+
+def clock(seconds: float) -> str:
+    """A duration in seconds as "01:10" or "2:05:00"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
 
 
 def _digits(value: float) -> str:

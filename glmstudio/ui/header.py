@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from glmstudio import quantities
+from glmstudio.ui.job_words import left_text
 from glmstudio.ui.language import error_text, in_numbers, t
 from glmstudio.ui.page import QUEUED, look_after
 
@@ -112,8 +113,8 @@ def _run(training: Training, language: str) -> str:
     left = ""
     if run.status == "paused":
         left = t("status.paused", language)
-    elif progress is not None and progress.seconds_left is not None:
-        left = t("header.left", language, time=clock(progress.seconds_left))
+    elif progress is not None:
+        left = left_text(progress.seconds_left, language)
     waiting = f" · {t('header.waiting', language, count=training.waiting)}" if training.waiting else ""
     return (
         f'<button class="glm-run" data-open-tab="train" title="{escape(t("header.open-train", language))}">'
@@ -125,11 +126,11 @@ def _run(training: Training, language: str) -> str:
 def _job(job: "BackgroundJob", language: str) -> str:
     """Work beside the page: how far it is, and the cross that stops it."""
     share = 100 * job.done / job.total if job.total else 0
-    left = f" {t('header.left', language, time=clock(job.seconds_left))}" if job.seconds_left is not None else ""
+    left = left_text(job.seconds_left, language)
     hint, subject = escape(t("header.stop-job", language)), escape(" · ".join(filter(None, job.subject.values())))
     return (
         f'<span class="glm-job" title="{subject}">{t(f"header.job.{job.kind}", language)}'
-        f'<span class="glm-bar"><span style="width:{share:.1f}%"></span></span>{left}'
+        f'<span class="glm-bar"><span style="width:{share:.1f}%"></span></span> {left}'
         f'<button data-stop-job="{escape(job.id)}" aria-label="{hint}" title="{hint}">×</button></span>'
     )
 
@@ -144,10 +145,3 @@ def _switches(language: str) -> str:
         f'<span class="glm-switches"><span class="glm-languages">{languages}</span>'
         f'<button data-colours aria-label="{hint}" title="{hint}"></button></span>'
     )
-
-
-def clock(seconds: float) -> str:
-    """A duration in seconds as "01:10" or "2:05:00"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"

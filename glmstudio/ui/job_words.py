@@ -3,7 +3,7 @@
 from html import escape
 from typing import TYPE_CHECKING
 
-from glmstudio.ui.header import clock
+from glmstudio.quantities import clock
 from glmstudio.ui.language import error_text, t
 
 if TYPE_CHECKING:

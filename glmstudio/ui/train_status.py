@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from glmstudio import quantities
 from glmstudio.errors import StudioError
+from glmstudio.quantities import clock
 from glmstudio.training.runs import LIVE
-from glmstudio.ui.header import clock
 from glmstudio.ui.language import error_text, field_text, finding_text, t
 
 if TYPE_CHECKING:

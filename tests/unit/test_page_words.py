@@ -12,6 +12,7 @@ from glmstudio.data.row_reader import Query
 from glmstudio.data.row_starts import RowStart, TextStart
 from glmstudio.errors import StudioError
 from glmstudio.models.prompts.encoding import MOST_COUNTED, TokenCount
+from glmstudio.quantities import clock
 from glmstudio.studio.base_slot import BaseStatus
 from glmstudio.ui import gauges
 from glmstudio.ui.annotate_drafts import Draft, read_drafts
@@ -19,7 +20,7 @@ from glmstudio.ui.annotate_files import rejects_html
 from glmstudio.ui.annotate_list import pager_html, preview, table_html
 from glmstudio.ui.annotate_trail import Step, is_unsaved, with_revision, with_step
 from glmstudio.ui.annotate_words import conflict_html, heading_html
-from glmstudio.ui.header import Training, clock, header_html
+from glmstudio.ui.header import Training, header_html
 
 EVIL = "<img src=x onerror=alert(1)>"
 
