@@ -1,11 +1,12 @@
 """The real program in a process of its own and pages of it in a browser, with the processor time that each takes.
 Knows the page's `elem_id`s, no measurement."""
 
+import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,30 +31,39 @@ _QUIET = 0.15
 class Program:
     """`python app.py` on a free port; it ends with the `with` that `running` gives."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        self.root = root
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         self._log = root / "program.log"
-        command = [sys.executable, "app.py", "--no-browser", "--port", str(port), "--root", str(root)]
-        with self._log.open("wb") as log:
+        command = [sys.executable, "app.py", "--no-browser", "--port", str(self.port), "--root", str(root), *arguments]
+        # A second start in the same folder goes on below what the first one has said.
+        with self._log.open("ab") as log:
             self.process = psutil.Popen(
-                command, cwd=repository_root(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-            )
+                command, cwd=repository_root(), env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    @property
+    def log(self) -> str:
+        """What it printed."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
 
     def wait_until_up(self) -> None:
         """Until the page answers and the base is there, whose loading takes all of a core. Raises StudioError
         `bench-failed` where the program ends instead."""
-        while not self._answers():
+        while not self.answers():
             if self.process.poll() is not None:
-                said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+                said = self.log.strip().splitlines()
                 raise StudioError("bench-failed", way="app.py", reason=(said or [""])[-1])
             time.sleep(0.1)
         while max(shares([[self.process]], 1.0)[0] for _ in range(4)) > _QUIET:
             pass
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether the page is there."""
         try:
             return httpx.get(self.url, trust_env=False).status_code == 200
         except httpx.TransportError:
@@ -61,7 +71,11 @@ class Program:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait()
+        try:
+            self.process.wait(PATIENCE / 1000)
+        except psutil.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 @contextmanager

@@ -1,64 +1,34 @@
 """Starts the real program for a test and drives it: one process, one browser page, the log and the console kept."""
 
-import os
 import re
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 from playwright.sync_api import Browser, Locator, Page
 
-ROOT = Path(__file__).resolve().parents[2]
+from glmstudio.benchmarks import page_program
+
 # Milliseconds to wait for what must come: no test asks how fast, and the machine may be doing something else.
 PATIENCE = 300_000
 
 
-class Program:
-    """`python app.py` on a free port with its own root; `log` is what it printed."""
+class Program(page_program.Program):
+    """The one of the page's benchmark; what it prints is in `log` at once."""
 
     def __init__(self, root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        self.root = root
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._log_path = root / "program.log"
-        self._log = self._log_path.open("ab")
-        command = [sys.executable, "app.py", "--no-browser", "--port", str(self.port), "--root", str(root), *arguments]
-        surroundings = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", **(environment or {})}
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, env=surroundings, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
-        )
+        surroundings = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", **(environment or {})}
+        super().__init__(root, *arguments, environment=surroundings)
 
     def wait_until_up(self) -> float:
         """Seconds until the page answered."""
         begin = time.monotonic()
         while time.monotonic() - begin < PATIENCE / 1000:
-            assert self._process.poll() is None, self.log
-            try:
-                if httpx.get(self.url).status_code == 200:
-                    return time.monotonic() - begin
-            except httpx.TransportError:
-                continue
+            assert self.process.poll() is None, self.log
+            if self.answers():
+                return time.monotonic() - begin
         raise AssertionError(f"the page did not answer:\n{self.log}")
-
-    @property
-    def log(self) -> str:
-        return self._log_path.read_text(encoding="utf-8", errors="replace")
-
-    def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(PATIENCE / 1000)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._log.close()
 
 
 @contextmanager
