@@ -22,6 +22,12 @@ GOALS = {
     "evaluate": ("evaluate-start", "evaluate-rows"),
     "models": ("models-use", "models-export-go"),
 }
+# The buttons that a look enables once the tab is open.
+STATED = {
+    "train": ("train-start",),
+    "evaluate": ("evaluate-start",),
+    "models": ("models-use", "models-release", "models-export-go"),
+}
 MARKUP = "<img src=x onerror=document.title='taken'>"
 
 
@@ -41,10 +47,10 @@ def show(page: Page, tab: str) -> None:
     expect(page.locator(f"#{GOALS[tab][0]}")).to_be_visible()
 
 
-def settled(page: Page) -> None:
-    """Buttons of a tab that was just opened get their state, and fade into its colour: no one reads them meanwhile."""
-    if page.locator("#models-release").is_visible():
-        expect(page.locator("#models-release")).to_be_enabled()
+def settled(page: Page, tab: str) -> None:
+    """The buttons of a tab that was just opened have their state, and have faded into its colour."""
+    for button in STATED.get(tab, ()):
+        expect(page.locator(f"#{button}")).to_be_enabled()
     page.wait_for_function("() => document.getAnimations().every((item) => !(item instanceof CSSTransition))")
 
 
@@ -56,7 +62,7 @@ def test_no_tab_shuts_anybody_out(browser: Browser, program: Program, scheme: st
         wrong = []
         for tab in TABS:
             show(page, tab)
-            settled(page)
+            settled(page, tab)
             found = Axe().run(page).response["violations"]
             wrong += [
                 (tab, item["id"], node["html"][:200])
