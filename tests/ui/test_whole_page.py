@@ -25,7 +25,6 @@ GOALS = {
 # The buttons that a look enables once the tab is open.
 STATED = {
     "train": ("train-start",),
-    "evaluate": ("evaluate-start",),
     "models": ("models-use", "models-release", "models-export-go"),
 }
 MARKUP = "<img src=x onerror=document.title='taken'>"
